@@ -1,0 +1,48 @@
+"""What can go wrong, one class per outcome.
+
+pytest's outcomes follow from these: `Unsupported` skips, an `AssertionError` fails, all else is an
+error of the test.
+"""
+
+from __future__ import annotations
+
+
+class SparsityWarning(UserWarning):
+    """Something that does not decide a claim but that its author should know."""
+
+
+class ModelError(ValueError):
+    """The file is not a model that can be read; the message names the file and the fault."""
+
+
+class Unsupported(Exception):  # noqa: N818  (a condition of the environment, not an error of the model)
+    """The environment lacks something that the claim needs.
+
+    Attributes:
+        reason: what is missing, one clause without a full stop.
+        remedy: the command or setting that brings it, empty if nothing does.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
+
+
+class TargetError(RuntimeError):
+    """A target's worker crashed, hung, or answered outside the protocol."""
+
+
+class CannotMeasure(RuntimeError):  # noqa: N818
+    """A race of a model against itself was not 1: this machine cannot measure."""
+
+
+class Inconclusive(AssertionError):  # noqa: N818
+    """The interval still contains the threshold and the budget is spent."""
+
+
+class WrongAnswers(AssertionError):  # noqa: N818
+    """The model's outputs are wrong on the target, so its speed means nothing."""
