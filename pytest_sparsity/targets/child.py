@@ -1,0 +1,219 @@
+"""A child process that answers lines of JSON before a deadline.
+
+Whatever goes wrong in the child (it crashes, hangs, prints rubbish, does not start) becomes one
+`TargetError` with one sentence, and the child is gone by then. No threads: deadlines come from
+polling the pipes. The child's stderr goes to a nameless file, so that it can never block the child
+and its last words can be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_sparsity.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Seconds that a child may take to end by itself after `quit`; then it is killed.
+_PATIENCE = 2.0
+# Bytes of the child's stderr that are looked at, and characters of them that a message shows.
+_TAIL = 8192
+_LAST_WORDS = 300
+_RUBBISH = 60
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start the child of a target.
+
+    Attributes:
+        command: program and arguments.
+        environment: the child's whole environment.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+class Child:
+    """One child process and its pipes.
+
+    Attributes:
+        target: the target's name, the subject of every message.
+        timeout: seconds that any one answer may take.
+    """
+
+    def __init__(self, target: str, launch: Launch, timeout: float) -> None:
+        """Start the child.
+
+        Raises:
+            TargetError: the program cannot be executed.
+        """
+        self.target = target
+        self.timeout = timeout
+        self._unread = b""
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by _end)
+        try:
+            # In a session of its own, so that Ctrl-C in a terminal ends a debugger's command and
+            # not the child too.
+            self._process = subprocess.Popen(
+                launch.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=dict(launch.environment),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise TargetError(f"{target} does not start: {error}") from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin = self._process.stdin
+        self._stdout = self._process.stdout
+        os.set_blocking(self._stdin.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the child is gone."""
+        return self._stderr.closed
+
+    def exchange(self, doing: str, request: Mapping[str, object] | None) -> dict[str, Any]:
+        """Send a request, if any, and return the next line of the child.
+
+        Args:
+            doing: what this is, for messages, e.g. `"loading net.tflite"`.
+            request: the request, or None to read only.
+
+        Raises:
+            TargetError: there was no answer; the child has been ended.
+        """
+        if self.ended:
+            raise TargetError(f"{self.target} had ended before {doing}; open it again")
+        try:
+            line = self._converse(request)
+        except TimeoutError:
+            self.fail(f"did not answer within {self.timeout:g} s when {doing}, and was killed")
+        except (EOFError, OSError):
+            self.fail(f"{self._how_it_ended()} when {doing}")
+        except BaseException:
+            # An interrupt leaves half a conversation behind, after which nothing may be asked.
+            self._end()
+            raise
+        return self._decoded(line, doing)
+
+    def fail(self, fault: str) -> NoReturn:
+        """End the child and raise the `TargetError`: target, fault and the child's last words."""
+        words = self.words_since(0)
+        self._end()
+        said = f": {words[-_LAST_WORDS:]}" if words else ""
+        raise TargetError(f"{self.target} {fault}{said}") from None
+
+    def said(self) -> int:
+        """Return how much the child has written to stderr, bytes."""
+        return self._stderr.seek(0, os.SEEK_END)
+
+    def words_since(self, start: int) -> str:
+        """Return the last line that the child wrote to stderr after byte `start`, or ""."""
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(start, size - _TAIL))
+        return last_line(self._stderr.read().decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Ask the child to quit, and kill it if it does not. May be called again."""
+        if self.ended:
+            return
+        try:
+            self._send({"id": 0, "do": "quit"}, time.monotonic() + _PATIENCE)
+            self._process.wait(_PATIENCE)
+        except (OSError, TimeoutError, subprocess.TimeoutExpired):
+            pass  # Killed next, which is all that is wanted.
+        finally:
+            self._end()
+
+    def _converse(self, request: Mapping[str, object] | None) -> bytes:
+        deadline = time.monotonic() + self.timeout
+        if request is not None:
+            self._send(request, deadline)
+        return self._read_line(deadline)
+
+    def _send(self, request: Mapping[str, object], deadline: float) -> None:
+        data = memoryview(json.dumps(request).encode() + b"\n")
+        while data:
+            _wait(self._stdin.fileno(), select.POLLOUT, deadline)
+            data = data[os.write(self._stdin.fileno(), data) :]
+
+    def _read_line(self, deadline: float) -> bytes:
+        parts = [self._unread]
+        while b"\n" not in parts[-1]:
+            _wait(self._stdout.fileno(), select.POLLIN, deadline)
+            part = os.read(self._stdout.fileno(), 1 << 20)
+            if not part:
+                raise EOFError
+            parts.append(part)
+        line, _, self._unread = b"".join(parts).partition(b"\n")
+        return line
+
+    def _decoded(self, line: bytes, doing: str) -> dict[str, Any]:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            said = line[:_RUBBISH].decode("utf-8", "replace")
+            self.fail(f"answered outside the protocol, {said!r}, when {doing}")
+        return answer
+
+    def _how_it_ended(self) -> str:
+        """Say how the child ended, for a child that has closed its side of the pipe."""
+        try:
+            status = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "closed its output"
+        if status >= 0:
+            return f"ended with exit status {status}"
+        return f"crashed with {_signal_name(-status)}"
+
+    def _end(self) -> None:
+        """Kill the child if it lives, reap it and close the files."""
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()
+        self._stderr.close()
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, without surrounding space, or ""."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    """Wait until the descriptor is ready or at its end; `TimeoutError` at the deadline."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

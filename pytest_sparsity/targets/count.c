@@ -1,0 +1,150 @@
+/* Counts, inside QEMU user mode, the guest instructions that one library executes between marks.
+ *
+ * QEMU loads this as a TCG plugin. A mark is close(0x5a5a5a) by the guest: no such descriptor is
+ * ever open, so the call fails without effect, with or without the plugin. At every mark one line
+ *
+ *     mark TOTAL
+ *
+ * is written: the instructions executed in the library since the start. With blocks=on it is
+ * preceded by what ran since the previous mark, one line per translated block:
+ *
+ *     block OFFSET INSTRUCTIONS       (OFFSET into the library's file, hexadecimal)
+ *
+ * Arguments: out=FILE, library=TEXT (part of the library's path), blocks=on.
+ *
+ * The interface is QEMU's plugin API version 1 (QEMU 4.2 to 8.2), declared by hand from its
+ * documentation because distributions package no header. Every block has one counter that the
+ * translated code increments itself, without a lock: exact for one guest thread, not for several.
+ */
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint64_t plugin_id;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+typedef struct {
+    const char *target_name;
+    struct {
+        int min, cur;
+    } version;
+} qemu_info; /* the head of qemu_info_t */
+typedef void (*translated)(plugin_id, struct qemu_plugin_tb *);
+typedef void (*entered_syscall)(plugin_id, unsigned, int64_t, uint64_t, uint64_t, uint64_t,
+                                uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+enum { ADD_U64 = 0 };
+
+void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, translated);
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
+void qemu_plugin_register_vcpu_syscall_cb(plugin_id, entered_syscall);
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
+void *qemu_plugin_insn_haddr(const struct qemu_plugin_insn *);
+
+int qemu_plugin_version = 1;
+
+enum { MARK = 0x5a5a5a };
+
+struct block {
+    struct block *next;
+    uint64_t offset;       /* into the library's file */
+    uint64_t size;         /* instructions in the block */
+    uint64_t runs, before; /* executions so far, and at the previous mark */
+};
+
+struct mapping {
+    struct mapping *next;
+    uint64_t start, end, offset;
+    bool counted;
+};
+
+static struct block *blocks;
+static struct mapping *mappings;
+static const char *library = "";
+static bool list_blocks;
+static int64_t close_number;
+static FILE *out;
+
+/* A plugin cannot go on without memory, nor tell QEMU so. */
+static void *allocate(size_t size) {
+    void *memory = calloc(1, size);
+    if (!memory)
+        abort();
+    return memory;
+}
+
+/* The mapping of this process that holds a host address: where guest code was loaded from. */
+static const struct mapping *mapping_of(uint64_t address) {
+    for (struct mapping *m = mappings; m; m = m->next)
+        if (m->start <= address && address < m->end)
+            return m;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[4400];
+    struct mapping *found = NULL;
+    while (maps && !found && fgets(line, sizeof line, maps)) {
+        uint64_t start, end, offset;
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &offset) != 3)
+            continue;
+        if (address < start || end <= address)
+            continue;
+        found = allocate(sizeof *found);
+        *found = (struct mapping){mappings, start, end, offset, strstr(line, library) != NULL};
+        mappings = found;
+    }
+    if (maps)
+        fclose(maps);
+    return found;
+}
+
+static void on_translation(plugin_id id, struct qemu_plugin_tb *tb) {
+    (void)id;
+    uint64_t address = (uintptr_t)qemu_plugin_insn_haddr(qemu_plugin_tb_get_insn(tb, 0));
+    const struct mapping *mapping = mapping_of(address);
+    if (!mapping || !mapping->counted)
+        return; /* everything else runs without instrumentation, at full speed */
+    struct block *block = allocate(sizeof *block);
+    block->next = blocks;
+    block->offset = address - mapping->start + mapping->offset;
+    block->size = qemu_plugin_tb_n_insns(tb);
+    blocks = block;
+    qemu_plugin_register_vcpu_tb_exec_inline(tb, ADD_U64, &block->runs, 1);
+}
+
+static void on_syscall(plugin_id id, unsigned cpu, int64_t number, uint64_t descriptor, uint64_t a2,
+                       uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7,
+                       uint64_t a8) {
+    (void)id, (void)cpu, (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    if (number != close_number || (uint32_t)descriptor != MARK)
+        return;
+    uint64_t total = 0;
+    for (struct block *b = blocks; b; b = b->next) {
+        total += b->runs * b->size;
+        if (list_blocks && b->runs > b->before)
+            fprintf(out, "block %" PRIx64 " %" PRIu64 "\n", b->offset,
+                    (b->runs - b->before) * b->size);
+        b->before = b->runs;
+    }
+    fprintf(out, "mark %" PRIu64 "\n", total);
+    fflush(out);
+}
+
+int qemu_plugin_install(plugin_id id, const qemu_info *info, int argc, char **argv) {
+    for (int i = 0; i < argc; i++) {
+        if (!strncmp(argv[i], "out=", 4))
+            out = fopen(argv[i] + 4, "w");
+        else if (!strncmp(argv[i], "library=", 8))
+            library = strdup(argv[i] + 8); /* QEMU frees the arguments */
+        else if (!strcmp(argv[i], "blocks=on"))
+            list_blocks = true;
+    }
+    if (!out)
+        return 1;
+    close_number = !strcmp(info->target_name, "x86_64") ? 3 : 57; /* 57: aarch64 */
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+    qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);
+    return 0;
+}

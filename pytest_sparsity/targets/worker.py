@@ -1,0 +1,336 @@
+"""The child process of the Python targets: runs models and answers JSON lines.
+
+    python worker.py RUNTIME [--counts FILE]
+
+RUNTIME is `litert`, `tflite-runtime` or `tensorflow`. Needs the standard library (3.9 or later),
+numpy and the runtime, and imports nothing of pytest_sparsity, so that it runs in a bare guest or on
+a board. One runtime per process: TensorFlow imported first breaks tflite-runtime.
+
+The first line of output is the hello. Every line of input is a request `{"id", "do", ...}` and gets
+one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:
+
+    load     key, path, threads, kernels, pad -> inputs, outputs: [[name, shape, dtype], ...]
+    inputs   key, arrays: [base64 of the bytes, ...]
+    run      blocks: [[key, invocations], ...], warm -> wall_ns, cpu_ns, preempted, instructions
+    outputs  key -> arrays: [[base64, shape, dtype], ...] after one invocation
+    profile  key, invocations -> operators: [[name, ns], ...]
+    unload   key
+    quit
+
+With --counts an emulator counts instructions: a mark is the closing of a descriptor that is never
+open, and at every mark the emulator appends a line to FILE whose last word is the running total.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import resource
+import runpy
+import sys
+import time
+import types
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROTOCOL = 1
+HERE = Path(__file__).resolve().parent
+# Runtime -> (module with its Interpreter, distributions that may hold it).
+RUNTIMES = {
+    "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
+    "tflite-runtime": ("tflite_runtime.interpreter", ("tflite-runtime", "tflite-runtime-nightly")),
+    "tensorflow": ("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu")),
+}
+# Our names of the sets of kernels -> members of the interpreters' OpResolverType.
+RESOLVERS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+# Never open; the number is agreed with the plugin of the emulator.
+MARK = 0x5A5A5A
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+class RequestError(Exception):
+    """A request that cannot be answered; `kind` is `load`, `unsupported` or `error`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Counter:
+    """Reads the totals that the emulator appends at every mark."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def mark(self) -> None:
+        """Make the emulator append the number of instructions so far."""
+        try:
+            os.close(MARK)
+        except OSError:
+            return
+
+    def between_last_two(self) -> int:
+        """Return the instructions between the last two marks."""
+        before, after = self._path.read_text(encoding="ascii").splitlines()[-2:]
+        return int(after.split()[-1]) - int(before.split()[-1])
+
+
+class Loaded:
+    """One model in one interpreter, with its inputs set to zero."""
+
+    def __init__(self, module: types.ModuleType, request: Request) -> None:
+        self.path = str(request["path"])
+        self.threads = int(request["threads"])
+        # Where the allocator puts an interpreter decides 1 to 3 % of a small model's time; sizes
+        # that the host draws at random keep fresh interpreters from getting the same addresses.
+        self._pad = [bytearray(size) for size in request["pad"]]
+        options = {"model_path": self.path, "num_threads": self.threads}
+        if request["kernels"] != "default":
+            kind = getattr(module.OpResolverType, RESOLVERS[request["kernels"]])
+            options["experimental_op_resolver_type"] = kind
+        self._interpreter = module.Interpreter(**options)
+        self._allocate()
+        # The public invoke() costs 0.18 us more, 3.4 % of a 5 us model; and it refuses to work
+        # while this bound method exists, so this one is used throughout.
+        self.invoke: Callable[[], object] = self._interpreter._interpreter.Invoke  # noqa: SLF001
+        zeros = [np.zeros(detail["shape"], detail["dtype"]) for detail in self._inputs]
+        self.set_inputs([array.tobytes() for array in zeros])
+
+    def _allocate(self) -> None:
+        for detail in self._interpreter.get_input_details():
+            wanted = [1 if size < 1 else int(size) for size in detail["shape_signature"]]
+            if wanted != list(detail["shape"]):
+                self._interpreter.resize_tensor_input(detail["index"], wanted)
+        self._interpreter.allocate_tensors()
+        self._inputs = self._interpreter.get_input_details()
+
+    def signature(self) -> Answer:
+        """Return name, shape and dtype of inputs and outputs, in the order of the file."""
+        outputs = self._interpreter.get_output_details()
+        return {"inputs": _described(self._inputs), "outputs": _described(outputs)}
+
+    def set_inputs(self, arrays: list[bytes]) -> None:
+        """Copy the bytes of every input into the interpreter."""
+        for detail, data in zip(self._inputs, arrays):  # noqa: B905  (strict= is Python 3.10)
+            array = np.frombuffer(data, detail["dtype"]).reshape(detail["shape"])
+            self._interpreter.set_tensor(detail["index"], array)
+
+    def input_bytes(self) -> list[bytes]:
+        """Return the bytes of every input."""
+        return [self._interpreter.get_tensor(d["index"]).tobytes() for d in self._inputs]
+
+    def outputs(self) -> list[tuple[str, list[int], str]]:
+        """Invoke once and return every output as base64, shape and dtype."""
+        self.invoke()
+        details = self._interpreter.get_output_details()
+        arrays = [self._interpreter.get_tensor(detail["index"]) for detail in details]
+        return [
+            (base64.b64encode(a.tobytes()).decode(), list(a.shape), a.dtype.name) for a in arrays
+        ]
+
+
+class Worker:
+    """Answers requests; holds the loaded models by key."""
+
+    def __init__(self, runtime: str, counter: Counter | None) -> None:
+        self._runtime = runtime
+        self._module = import_interpreter(runtime)
+        self._counter = counter
+        self._models: dict[str, Loaded] = {}
+
+    def hello(self) -> Answer:
+        """Say what runs here."""
+        return {
+            "protocol": PROTOCOL,
+            "runtime": self._runtime,
+            "version": version(self._runtime),
+            "cpu": cpu(),
+            "clock": "instructions" if self._counter else "cpu",
+            "engine": f"{platform.python_implementation()} {platform.python_version()}",
+        }
+
+    def answer(self, request: Request) -> Answer:
+        """Do what one request asks."""
+        do = request.get("do")
+        handler = getattr(self, f"_do_{do}", None)
+        if handler is None:
+            raise RequestError("error", f"unknown request {do!r}")
+        answer: Answer = handler(request)
+        return answer
+
+    def _do_load(self, request: Request) -> Answer:
+        try:
+            model = Loaded(self._module, request)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise RequestError("load", str(error)) from error
+        self._models[request["key"]] = model
+        return model.signature()
+
+    def _do_inputs(self, request: Request) -> Answer:
+        arrays = [base64.b64decode(text) for text in request["arrays"]]
+        self._models[request["key"]].set_inputs(arrays)
+        return {}
+
+    def _do_run(self, request: Request) -> Answer:
+        blocks = [(self._models[key], int(n)) for key, n in request["blocks"]]
+        timed = [time_block(model, n, int(request["warm"]), self._counter) for model, n in blocks]
+        columns = ("wall_ns", "cpu_ns", "preempted", "instructions")
+        answer: Answer = {name: [row[i] for row in timed] for i, name in enumerate(columns)}
+        return answer if self._counter else dict(answer, instructions=None)
+
+    def _do_outputs(self, request: Request) -> Answer:
+        return {"arrays": self._models[request["key"]].outputs()}
+
+    def _do_profile(self, request: Request) -> Answer:
+        if self._runtime != "litert":
+            raise RequestError("unsupported", f"{self._runtime} has no operator profile")
+        model = self._models[request["key"]]
+        profile = runpy.run_path(str(HERE / "litert_profile.py"))["profile"]
+        invocations = int(request["invocations"])
+        return {"operators": profile(model.path, model.input_bytes(), invocations, model.threads)}
+
+    def _do_unload(self, request: Request) -> Answer:
+        del self._models[request["key"]]
+        gc.collect()
+        return {}
+
+    def _do_quit(self, request: Request) -> Answer:
+        del request
+        self._models.clear()
+        return {}
+
+
+def time_block(
+    model: Loaded, invocations: int, warm: int, counter: Counter | None = None
+) -> tuple[int, int, int, int]:
+    """Time `invocations` invocations as one block, after `warm` untimed ones.
+
+    The untimed ones bring the model back into the caches that the block before has used. CPU time
+    is the thread's if the model runs on one thread, else the process's.
+
+    Returns:
+        Wall ns, CPU ns, involuntary context switches and instructions (0 without a counter) of the
+        whole block.
+    """
+    invoke = model.invoke
+    cpu_ns = time.thread_time_ns if model.threads == 1 else time.process_time_ns
+    wall_ns = time.perf_counter_ns
+    for _ in itertools.repeat(None, warm):
+        invoke()
+    if counter:
+        counter.mark()
+    switches = _involuntary_switches()
+    cpu_start = cpu_ns()
+    wall_start = wall_ns()
+    for _ in itertools.repeat(None, invocations):
+        invoke()
+    wall_end = wall_ns()
+    cpu_end = cpu_ns()
+    switches = _involuntary_switches() - switches
+    if counter:
+        counter.mark()
+    counted = counter.between_last_two() if counter else 0
+    return wall_end - wall_start, cpu_end - cpu_start, switches, counted
+
+
+def _involuntary_switches() -> int:
+    # RUSAGE_THREAD is Linux only; elsewhere the switches of the whole process have to do.
+    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    return resource.getrusage(who).ru_nivcsw
+
+
+def import_interpreter(runtime: str) -> types.ModuleType:
+    """Import the module that has the runtime's `Interpreter`."""
+    if runtime == "tensorflow":
+        # tensorflow/__init__ takes seconds and the interpreter needs nothing of it: an empty
+        # package of that name with the right search path stands in for it.
+        spec = importlib.util.find_spec("tensorflow")
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+        package = types.ModuleType("tensorflow")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["tensorflow"] = package
+    return importlib.import_module(RUNTIMES[runtime][0])
+
+
+def version(runtime: str) -> str:
+    """Return the version of the runtime's distribution, or "unknown"."""
+    for name in RUNTIMES[runtime][1]:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "unknown"
+
+
+def cpu() -> str:
+    """Return the CPU's name as Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _described(details: list[dict[str, Any]]) -> list[tuple[str, list[int], str]]:
+    return [(d["name"], [int(n) for n in d["shape"]], np.dtype(d["dtype"]).name) for d in details]
+
+
+def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
+    """Say hello, then answer requests until `quit` or the end of input."""
+    _send(answers, worker.hello())
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = dict(worker.answer(request), id=request["id"], ok=True)
+        except RequestError as refused:
+            answer = {"ok": False, "kind": refused.kind, "error": str(refused)}
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            answer = {"ok": False, "kind": "error", "error": text}
+        _send(answers, dict(answer, id=request["id"]))
+        if request["do"] == "quit":
+            return
+
+
+def _send(answers: IO[str], answer: Answer) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def main(arguments: list[str]) -> None:
+    """Keep descriptors 0 and 1 for the protocol, import the runtime and serve."""
+    runtime, *rest = arguments
+    counter = Counter(Path(rest[1])) if rest[:1] == ["--counts"] else None
+    # Native libraries print to descriptor 1 whatever Python's sys.stdout is.
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # This folder holds modules of pytest_sparsity; they must not answer to other people's imports.
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE]
+    worker = Worker(runtime, counter)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    serve(worker, requests, answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
