@@ -5,12 +5,12 @@
  *
  *     mark TOTAL
  *
- * is written: the instructions executed in the library since the start. With blocks=on it is
- * preceded by what ran since the previous mark, one line per translated block:
+ * is written to out=FILE: the instructions executed in the library since the start. To blocks=FILE,
+ * if given, goes what ran since the previous mark, one line per translated block, and then "mark":
  *
- *     block OFFSET INSTRUCTIONS       (OFFSET into the library's file, hexadecimal)
+ *     OFFSET INSTRUCTIONS             (OFFSET of the block in the library's file, hexadecimal)
  *
- * Arguments: out=FILE, library=TEXT (part of the library's path), blocks=on.
+ * The library is the one whose path contains library=TEXT.
  *
  * The interface is QEMU's plugin API version 1 (QEMU 4.2 to 8.2), declared by hand from its
  * documentation because distributions package no header. Every block has one counter that the
@@ -65,9 +65,8 @@ struct mapping {
 static struct block *blocks;
 static struct mapping *mappings;
 static const char *library = "";
-static bool list_blocks;
 static int64_t close_number;
-static FILE *out;
+static FILE *out, *out_blocks;
 
 /* A plugin cannot go on without memory, nor tell QEMU so. */
 static void *allocate(size_t size) {
@@ -123,10 +122,14 @@ static void on_syscall(plugin_id id, unsigned cpu, int64_t number, uint64_t desc
     uint64_t total = 0;
     for (struct block *b = blocks; b; b = b->next) {
         total += b->runs * b->size;
-        if (list_blocks && b->runs > b->before)
-            fprintf(out, "block %" PRIx64 " %" PRIu64 "\n", b->offset,
+        if (out_blocks && b->runs > b->before)
+            fprintf(out_blocks, "%" PRIx64 " %" PRIu64 "\n", b->offset,
                     (b->runs - b->before) * b->size);
         b->before = b->runs;
+    }
+    if (out_blocks) {
+        fprintf(out_blocks, "mark\n");
+        fflush(out_blocks);
     }
     fprintf(out, "mark %" PRIu64 "\n", total);
     fflush(out);
@@ -138,11 +141,13 @@ int qemu_plugin_install(plugin_id id, const qemu_info *info, int argc, char **ar
             out = fopen(argv[i] + 4, "w");
         else if (!strncmp(argv[i], "library=", 8))
             library = strdup(argv[i] + 8); /* QEMU frees the arguments */
-        else if (!strcmp(argv[i], "blocks=on"))
-            list_blocks = true;
+        else if (!strncmp(argv[i], "blocks=", 7))
+            out_blocks = fopen(argv[i] + 7, "w");
     }
-    if (!out)
+    if (!out) {
+        fprintf(stderr, "cannot write the counts\n");
         return 1;
+    }
     close_number = !strcmp(info->target_name, "x86_64") ? 3 : 57; /* 57: aarch64 */
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);

@@ -130,9 +130,14 @@ class Loaded:
             array = np.frombuffer(data, detail["dtype"]).reshape(detail["shape"])
             self._interpreter.set_tensor(detail["index"], array)
 
-    def input_bytes(self) -> list[bytes]:
-        """Return the bytes of every input."""
-        return [self._interpreter.get_tensor(d["index"]).tobytes() for d in self._inputs]
+    def contents(self) -> tuple[list[tuple[str, list[int], bytes]], list[tuple[str, list[int]]]]:
+        """Return name, shape and bytes of every input, and name and shape of every output."""
+        content = [self._interpreter.get_tensor(d["index"]).tobytes() for d in self._inputs]
+        inputs = [
+            (name, shape, content[i]) for i, (name, shape, _) in enumerate(_described(self._inputs))
+        ]
+        outputs = _described(self._interpreter.get_output_details())
+        return inputs, [(name, shape) for name, shape, _ in outputs]
 
     def outputs(self) -> list[tuple[str, list[int], str]]:
         """Invoke once and return every output as base64, shape and dtype."""
@@ -201,8 +206,9 @@ class Worker:
             raise RequestError("unsupported", f"{self._runtime} has no operator profile")
         model = self._models[request["key"]]
         profile = runpy.run_path(str(HERE / "litert_profile.py"))["profile"]
+        inputs, outputs = model.contents()
         invocations = int(request["invocations"])
-        return {"operators": profile(model.path, model.input_bytes(), invocations, model.threads)}
+        return {"operators": profile(model.path, inputs, outputs, invocations, model.threads)}
 
     def _do_unload(self, request: Request) -> Answer:
         del self._models[request["key"]]
