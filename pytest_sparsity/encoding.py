@@ -1,0 +1,235 @@
+"""TFLite's sparse tensor encoding, without the file around it.
+
+A sparse tensor is a tree with one level per dimension of the weights (and one more per block
+dimension). A *dense* level has all its positions; a *csr* level lists the ones that exist:
+`segments[p]:segments[p + 1]` are the places in `indices` that belong to position `p` of the level
+above. What remains are the stored values, in order. Source: `SparsityParameters` in TensorFlow's
+`schema.fbs`, and `internal/utils/sparsity_format_converter.cc` (TensorFlow 2.21).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+
+MAX_BYTES = 2**31
+"""No flatbuffer is larger, so no tensor that could be stored densely decodes to more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sparsity:
+    """How the values of a sparse tensor map to positions; one entry per level in the tuples.
+
+    Attributes:
+        traversal_order: the dimension each level stands for; numbers from the rank on are blocks.
+        block_map: for each block dimension, the dimension of the weights that it divides.
+        dense_sizes: positions per parent of a dense level; 0 for a csr level.
+        formats: `"dense"` or `"csr"`.
+        segments: of a csr level, first place in `indices` per parent, and the end; else None.
+        indices: of a csr level, the positions that exist, ascending within a parent; else None.
+    """
+
+    traversal_order: tuple[int, ...]
+    block_map: tuple[int, ...]
+    dense_sizes: tuple[int, ...]
+    formats: tuple[str, ...]
+    segments: tuple[Array | None, ...]
+    indices: tuple[Array | None, ...]
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Sizes of the block dimensions, in the order of `block_map`."""
+        rank = len(self.traversal_order) - len(self.block_map)
+        levels = (self.traversal_order.index(rank + k) for k in range(len(self.block_map)))
+        return tuple(self.dense_sizes[level] for level in levels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the segments and indices as stored."""
+        arrays = (a for a in (*self.segments, *self.indices) if a is not None)
+        return sum(a.nbytes for a in arrays)
+
+
+def label(sparsity: Sparsity | None) -> str:
+    """The encoding in a word: `"dense"`, `"sparse"`, or with its block `"block 1x4"`."""
+    if sparsity is None:
+        return "dense"
+    if not sparsity.block_map:
+        return "sparse"
+    rank = len(sparsity.traversal_order) - len(sparsity.block_map)
+    sizes = [1] * max(rank, 2)
+    for dimension, size in zip(sparsity.block_map, sparsity.blocks, strict=True):
+        sizes[dimension - rank] = size
+    first = min([d for d, size in enumerate(sizes) if size > 1], default=len(sizes))
+    return "block " + "x".join(map(str, sizes[min(first, len(sizes) - 2) :]))
+
+
+def check(count: int, shape: Sequence[int], sparsity: Sparsity) -> None:
+    """Raise ValueError with the fault unless `count` values of this encoding fill `shape`.
+
+    Costs time in proportion to the stored indices and allocates next to nothing, so it is safe to
+    call on what a damaged file claims.
+    """
+    _check_levels(shape, sparsity)
+    sizes, _ = _levels(shape, sparsity)
+    positions = 1
+    for level, size in enumerate(sizes):
+        if sparsity.formats[level] == "dense":
+            if sparsity.dense_sizes[level] != size:
+                raise ValueError(
+                    f"level {level} has {sparsity.dense_sizes[level]} positions, "
+                    f"the shape {tuple(shape)} needs {size}"
+                )
+            positions *= size
+        else:
+            positions = _check_csr(level, positions, size, sparsity)
+    if positions != count:
+        raise ValueError(f"{count} values are stored, the encoding needs {positions}")
+
+
+def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
+    """The dense tensor that `values` stand for.
+
+    Positions that are not stored are 0, and so are the trailing columns of a width that is no
+    multiple of the block, which the encoding cannot hold (the converter drops them, see
+    `encode`).
+
+    Args:
+        values: the stored values, any dtype, in order.
+        shape: of the dense tensor.
+        sparsity: their encoding.
+
+    Raises:
+        ValueError: the three do not fit together; the message says what is inconsistent.
+    """
+    import numpy as np
+
+    check(values.size, shape, sparsity)
+    if prod(shape) * values.itemsize > MAX_BYTES:
+        raise ValueError(f"the shape {tuple(shape)} decodes to more than 2 GiB")
+    offsets = np.zeros(1, np.intp)
+    sizes, strides = _levels(shape, sparsity)
+    for level, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        segments, indices = sparsity.segments[level], sparsity.indices[level]
+        if segments is None or indices is None:
+            offsets = (offsets[:, None] + np.arange(size) * stride).reshape(-1)
+        else:
+            lengths = np.diff(segments.astype(np.intp))
+            offsets = np.repeat(offsets, lengths) + indices.astype(np.intp) * stride
+    dense = np.zeros(tuple(shape), values.dtype)
+    dense.reshape(-1)[offsets] = values.reshape(-1)
+    return dense
+
+
+def encode(dense: Array, block: int = 1) -> tuple[Array, Sparsity]:
+    """The values and encoding that TensorFlow's converter writes for these weights.
+
+    All dimensions are dense but the last, which is csr; with a block, groups of `block` elements
+    along the last dimension are stored whole if any of them is not zero. (TFLite names this
+    `1xN`; in Keras, whose kernels are transposed, it is `block_size=(N, 1)`.) -0.0 counts as zero.
+    Source: `dense_to_sparse_pass.cc` and `flatbuffer_export.cc` (TensorFlow 2.21).
+
+    Args:
+        dense: rank 2 (out, in) or 4 (out, height, width, in), any dtype.
+        block: elements per block, 1 for none.
+
+    Raises:
+        ValueError: the rank is neither 2 nor 4, or the last dimension is not a multiple of the
+            block. The converter accepts the latter and silently drops the trailing columns.
+    """
+    import numpy as np
+
+    if dense.ndim not in (2, 4):
+        raise ValueError(f"only rank 2 and 4 can be encoded, not the shape {dense.shape}")
+    *outer, width = dense.shape
+    if width % block:
+        raise ValueError(f"a width of {width} is not a multiple of the block of {block}")
+    blocks = dense.reshape(prod(outer), width // block, block)
+    kept = (blocks != 0).any(axis=2)
+    segments = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    blocked = block > 1
+    rank = dense.ndim
+    sparsity = Sparsity(
+        traversal_order=tuple(range(rank + blocked)),
+        block_map=(rank - 1,) if blocked else (),
+        dense_sizes=(*outer, 0, *([block] * blocked)),
+        formats=("dense",) * (rank - 1) + ("csr",) + ("dense",) * blocked,
+        segments=(None,) * (rank - 1) + (_narrow(segments),) + (None,) * blocked,
+        indices=(None,) * (rank - 1) + (_narrow(np.nonzero(kept)[1]),) + (None,) * blocked,
+    )
+    return blocks[kept].reshape(-1), sparsity
+
+
+def _narrow(numbers: NDArray[np.intp]) -> Array:
+    """The type that the converter picks: by the largest number that occurs."""
+    import numpy as np
+
+    largest = numbers.max(initial=0)
+    if largest <= np.iinfo(np.uint8).max:
+        return numbers.astype(np.uint8)
+    if largest <= np.iinfo(np.uint16).max:
+        return numbers.astype(np.uint16)
+    return numbers.astype(np.int32)
+
+
+def _levels(shape: Sequence[int], sparsity: Sparsity) -> tuple[list[int], list[int]]:
+    """Positions per parent, and elements of the dense tensor from one to the next, per level."""
+    rank = len(shape)
+    sizes = list(shape)
+    strides = [prod(shape[d + 1 :]) for d in range(rank)]
+    for dimension, block in zip(sparsity.block_map, sparsity.blocks, strict=True):
+        sizes.append(block)
+        strides.append(strides[dimension])
+        sizes[dimension] //= block
+        strides[dimension] *= block
+    order = sparsity.traversal_order
+    return [sizes[d] for d in order], [strides[d] for d in order]
+
+
+def _check_levels(shape: Sequence[int], sparsity: Sparsity) -> None:
+    rank, order, blocks = len(shape), sparsity.traversal_order, sparsity.block_map
+    levels = len(order)
+    if levels != rank + len(blocks) or sorted(order) != list(range(levels)):
+        raise ValueError(
+            f"the traversal order {order} does not fit {rank} dimensions and {len(blocks)} blocks"
+        )
+    per_level = (sparsity.dense_sizes, sparsity.formats, sparsity.segments, sparsity.indices)
+    if any(len(entries) != levels for entries in per_level):
+        raise ValueError(f"the metadata of {levels} levels is expected, not {len(per_level[0])}")
+    if len(set(blocks)) != len(blocks) or not all(0 <= d < rank for d in blocks):
+        raise ValueError(f"the block map {blocks} does not fit {rank} dimensions")
+    if min(sparsity.blocks, default=1) < 1:
+        raise ValueError(f"a block of size {min(sparsity.blocks)} is none")
+
+
+def _check_csr(level: int, parents: int, size: int, sparsity: Sparsity) -> int:
+    """Raise ValueError unless the csr level is consistent; its number of positions."""
+    segments, indices = sparsity.segments[level], sparsity.indices[level]
+    if sparsity.formats[level] != "csr" or segments is None or indices is None:
+        raise ValueError(f"level {level} is csr but has no segments or no indices")
+    if segments.size != parents + 1:
+        raise ValueError(f"level {level} has {segments.size} segments, {parents + 1} are needed")
+    if int(segments[0]) != 0 or not (segments[1:] >= segments[:-1]).all():
+        raise ValueError(f"the segments of level {level} do not ascend from 0")
+    if int(segments[-1]) != indices.size:
+        raise ValueError(
+            f"the segments of level {level} end at {int(segments[-1])}, "
+            f"but {indices.size} indices are stored"
+        )
+    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
+        raise ValueError(f"an index of level {level} lies outside 0 to {size - 1}")
+    descends = indices[1:] <= indices[:-1]
+    descends[segments[1:-1][(segments[1:-1] > 0) & (segments[1:-1] < indices.size)] - 1] = False
+    if descends.any():
+        raise ValueError(f"the indices of level {level} do not ascend within a row")
+    return int(indices.size)
