@@ -261,6 +261,7 @@ class Series:
         confidence: of all looks together, between 0 and 1.
         clock: monotonic seconds.
         started: when the budget began; now by default.
+        exact: whether one process gives the ratio itself, without any spread.
     """
 
     def __init__(
@@ -272,8 +273,10 @@ class Series:
         confidence: float,
         clock: Callable[[], float],
         started: float | None = None,
+        exact: bool = False,
     ) -> None:
         self._draw = draw
+        self._looks_at = (1,) if exact else LOOKS
         self._clock = clock
         self._started = clock() if started is None else started
         self._costs: list[float] = []
@@ -308,12 +311,12 @@ class Series:
         taken = len(self._estimates)
         if self._stopped:
             return False
-        if taken == len(LOOKS):
+        if taken == len(self._looks_at):
             self._stopped = "near threshold"
             return False
         try:
-            while len(self.centres) < LOOKS[taken]:
-                self._draw_one(LOOKS[taken])
+            while len(self.centres) < self._looks_at[taken]:
+                self._draw_one(self._looks_at[taken])
         except Stop as stop:
             self._stopped = stop.reason
             return False
@@ -365,6 +368,9 @@ class Series:
         return max(self._costs[1:] or self._costs, default=0.0)
 
     def _estimate(self, look: int) -> Estimate:
+        if len(self.centres) == 1:
+            ratio = math.exp(self.centres[0])
+            return Estimate(ratio, ratio, ratio, 1.0, self)
         bounds = interval(self.centres, look_confidence(self.confidence, look))
         value, low, high = (math.exp(bound) for bound in bounds)
         return Estimate(value, low, high, self.confidence, self)

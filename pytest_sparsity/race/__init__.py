@@ -1,0 +1,343 @@
+"""A race: two models measured against each other on one target, interleaved, in fresh processes.
+
+How a process measures is in `trials`; what is made of the processes, and how many there are, is
+decided in `estimate`. `docs/procedure.md` explains it with formulas and sources.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.errors import CannotMeasure, Unsupported
+from pytest_sparsity.estimate import (
+    Claim,
+    Estimate,
+    Series,
+    holds,
+    resolvable,
+    seconds_to_resolve,
+)
+from pytest_sparsity.machine import this_machine
+from pytest_sparsity.model import Model
+from pytest_sparsity.race.trials import Trials
+from pytest_sparsity.targets import Target
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+# A control is off if its interval shows a ratio further from 1 than this.
+CONTROL_MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one inference takes, in the unit of the race.
+
+    Attributes:
+        median: over all pairs.
+        low: a twentieth of the pairs is below.
+        high: a twentieth of the pairs is above.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Timing:
+        """Return the summary of one value per pair."""
+        import numpy as np
+
+        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)) if values else (math.nan,) * 3
+        return cls(float(middle), float(low), float(high))
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the three values; None for what is not known."""
+        return {name: _finite(value) for name, value in vars(self).items()}
+
+
+@dataclass
+class Race:
+    """One interleaved measurement of two models on a target.
+
+    Comparing `speedup`, `instruction_ratio` or `ratio` with a number may measure further while the
+    budget lasts; everything else only reports what was measured so far.
+
+    Attributes:
+        target: where it ran.
+        threads: threads of the runtime.
+    """
+
+    target: Target
+    threads: int
+    _trials: Trials
+    _series: Series
+
+    @property
+    def unit(self) -> str:
+        """`"seconds"` or `"instructions"`."""
+        return self.target.unit
+
+    @property
+    def clock(self) -> str:
+        """`"cpu"`, `"wall"` or `"instructions"`; empty before the pilot has chosen one."""
+        return self._trials.plan.clock if self._trials.plan else ""
+
+    @property
+    def ratio(self) -> Estimate:
+        """What the dense model costs divided by what the sparse one costs, at the latest look."""
+        return self._series.latest()
+
+    @property
+    def speedup(self) -> Estimate:
+        """How many times faster the sparse model is.
+
+        Raises:
+            Unsupported: the target counts instructions.
+        """
+        if self.unit == "seconds":
+            return self.ratio
+        raise Unsupported(
+            f"{self.target} has no time: an emulated CPU counts instructions",
+            "claim race(...).instruction_ratio, or race on a machine that has this CPU",
+        )
+
+    @property
+    def instruction_ratio(self) -> Estimate:
+        """How many times fewer instructions the sparse model takes.
+
+        Raises:
+            Unsupported: the target measures time.
+        """
+        if self.unit == "instructions":
+            return self.ratio
+        raise Unsupported(
+            f"{self.target} does not count instructions",
+            "claim race(...).speedup, or race on an emulated target",
+        )
+
+    @property
+    def dense(self) -> Timing:
+        """One inference of the dense model."""
+        return Timing.of(self.samples[0])
+
+    @property
+    def sparse(self) -> Timing:
+        """One inference of the sparse model."""
+        return Timing.of(self.samples[1])
+
+    @property
+    def samples(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What one inference took, of dense and of sparse, one value per pair."""
+        plan = self._trials.plan
+        if plan is None:
+            return (), ()
+        values = [pair.per_inference(plan) for pair in self._trials.pairs()]
+        return tuple(dense for dense, _ in values), tuple(sparse for _, sparse in values)
+
+    @property
+    def trials(self) -> int:
+        """The number of complete processes."""
+        return len(self._trials.processes)
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs in them."""
+        return sum(1 for _ in self._trials.pairs())
+
+    @property
+    def wall_seconds(self) -> float:
+        """What the race has taken so far."""
+        return self._series.spent
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The comparisons made so far, in order."""
+        return tuple(self._series.claims)
+
+    @property
+    def verdict(self) -> str:
+        """`"faster"`, `"slower"` or `"inconclusive"`: the sparse model against the dense one.
+
+        On a target that counts instructions `"fewer"`, `"more"` or `"equal"`.
+        """
+        ratio = self.ratio
+        words = ("faster", "slower", "inconclusive")
+        if self.unit == "instructions":
+            words = ("fewer", "more", "equal")
+        if holds(">", ratio.low, ratio.high, 1.0):
+            return words[0]
+        return words[1] if holds("<", ratio.low, ratio.high, 1.0) else words[2]
+
+    @property
+    def evidence(self) -> dict[str, object]:
+        """How it was measured, for reports: plain values by name."""
+        plan, hello = self._trials.plan, self._trials.hello
+        facts: dict[str, object] = {
+            "processes": self.trials,
+            "pairs": self.pairs,
+            "seconds": self.wall_seconds,
+            "machine": this_machine().brand,
+            **{
+                name: hello[name]
+                for name in ("runtime", "version", "cpu", "engine")
+                if name in hello
+            },
+        }
+        if plan:
+            facts |= {
+                "rounds": plan.rounds,
+                "invocations": plan.invocations,
+                "warm_up": plan.warm_up,
+                "clock": plan.clock,
+                "clock_reason": plan.reason,
+                "preempted_share": self._trials.preempted_share(),
+                "wall_over_cpu": self._trials.wall_over_cpu(),
+                "process_spread": self._trials.spread(),
+            }
+        return facts
+
+    def resolution(self, budget: float) -> str:
+        """Say, of a control, which effect a budget resolves on its target."""
+        spread, plan = self._trials.spread(), self._trials.plan
+        if plan is None or math.isnan(spread):
+            return f"{self.target}: the control did not fit into the budget"
+        confidence, cost = self._series.confidence, plan.process_seconds
+        effect = math.expm1(resolvable(spread, cost, budget, confidence))
+        tell = seconds_to_resolve(math.log(1.10 / 1.05), spread, cost, confidence)
+        telling = (
+            f"telling 1.10 from 1.05 takes about {tell:.0f} s"
+            if math.isfinite(tell)
+            else "1.10 and 1.05 cannot be told apart"
+        )
+        if math.isinf(effect):
+            return f"{self.target}: {budget:g} s are too short for a look; {telling}"
+        return f"{self.target}: {budget:g} s tell ratios {100 * effect:.1f} % apart; {telling}"
+
+    def as_json(self) -> dict[str, object]:
+        """Return the object that `pytest-sparsity race --json` prints; unknown values are None."""
+        ratio = self.ratio
+        bounds = {name: _finite(getattr(ratio, name)) for name in ("value", "low", "high")}
+        return {
+            "target": self.target.name,
+            "unit": self.unit,
+            "threads": self.threads,
+            "trials": self.trials,
+            "wall_seconds": self.wall_seconds,
+            "dense": self.dense.as_json(),
+            "sparse": self.sparse.as_json(),
+            "ratio": {**bounds, "confidence": ratio.confidence},
+            "verdict": self.verdict,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+Controls = dict[tuple[str, int], Race]
+_CONTROLS: Controls = {}
+
+
+def race(
+    dense: str | os.PathLike[str] | Model,
+    sparse: str | os.PathLike[str] | Model,
+    *,
+    target: str | Target = "litert",
+    threads: int = 1,
+    budget: float = 10.0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    controls: Controls | None = None,
+) -> Race:
+    """Race two models on a target and take the first look.
+
+    Before any timing the sparse model's answers are checked, and, once per target and number of
+    threads, the dense model is raced against itself; neither counts towards the budget.
+
+    Args:
+        dense: the model to be compared with, or the path of its file.
+        sparse: the model that is claimed to be better.
+        target: name of a target.
+        threads: threads of the runtime.
+        budget: seconds of measuring, process starts included; never exceeded.
+        confidence: of all looks of this race together.
+        seed: of the order of blocks, interpreters and padding.
+        controls: the controls raced so far, which are reused and added to; by default those of this
+            Python process.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no such target.
+        ModelError: a file is not a model.
+        Unsupported: the target cannot run here.
+        WrongAnswers: the sparse model's outputs are wrong on the target.
+        CannotMeasure: the dense model raced against itself does not give 1.
+    """
+    if threads < 1 or budget <= 0 or not 0 < confidence < 1:
+        raise ValueError(
+            "a race needs threads >= 1, budget > 0 and 0 < confidence < 1, "
+            f"not {threads}, {budget} and {confidence}"
+        )
+    where = Target.of(target)
+    missing = where.missing()
+    if missing is not None:
+        raise missing
+    paths = Model.of(dense).path, Model.of(sparse).path
+    if where.unit == "seconds":
+        check_control(paths[0], where, threads, budget, _CONTROLS if controls is None else controls)
+    return start(*paths, where, threads, budget, confidence, seed)
+
+
+def start(
+    dense: Path,
+    sparse: Path,
+    target: Target,
+    threads: int,
+    budget: float,
+    confidence: float = 0.95,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Race:
+    """Race two files without checking anything, and take the first look."""
+    begun = clock()
+    trials = Trials(dense, sparse, target, threads, seed, begun + budget, clock)
+    seconds = target.unit == "seconds"
+    series = Series(
+        trials.draw if seconds else trials.count,
+        name="speedup" if seconds else "instruction_ratio",
+        budget=budget,
+        confidence=confidence,
+        clock=clock,
+        started=begun,
+        exact=not seconds,
+    )
+    series.look()
+    return Race(target, threads, trials, series)
+
+
+def check_control(
+    dense: Path, target: Target, threads: int, budget: float, controls: Controls
+) -> Race:
+    """Return the control of a target, racing the dense model against itself if there is none yet.
+
+    It is off if its interval shows a ratio that is more than 2 % from 1. An interval that merely
+    excludes 1 would call one good machine in twenty broken.
+
+    Raises:
+        CannotMeasure: it is off.
+    """
+    key = target.name, threads
+    if key not in controls:
+        controls[key] = start(dense, dense, target, threads, budget)
+    ratio = controls[key].ratio
+    if ratio.low > 1 + CONTROL_MARGIN or ratio.high < 1 / (1 + CONTROL_MARGIN):
+        raise CannotMeasure(
+            f"{dense.name} raced against itself on {target} gave {ratio} instead of 1: "
+            "this machine cannot measure now; free it from other work and run again"
+        )
+    return controls[key]
