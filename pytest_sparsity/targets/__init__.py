@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_sparsity.targets import python
+from pytest_sparsity.targets import node, python
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.worker_process import (
     Blocks,
@@ -67,6 +67,7 @@ _KINDS: dict[str, Kind] = {
     "litert": python,
     "tflite-runtime": python,
     "tensorflow": python,
+    "litert-js": node,
 }
 TARGETS = tuple(_KINDS)
 

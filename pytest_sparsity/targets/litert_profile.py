@@ -132,8 +132,8 @@ class _Session:
     ) -> None:
         """Give the compiled model its buffers, and resize inputs of a dynamic shape.
 
-        The C API counts inputs and outputs in the order of the signature, which is alphabetical,
-        so they are matched by the name of the tensor.
+        The C API counts inputs and outputs in the order of the signature, which need not be that
+        of the file, so they are matched by the name of the tensor.
         """
         shapes = {name: shape for name, shape, _ in inputs}
         contents = {name: content for name, _, content in inputs}

@@ -203,7 +203,7 @@ class Worker:
 
     def _do_profile(self, request: Request) -> Answer:
         if self._runtime != "litert":
-            raise RequestError("unsupported", f"{self._runtime} has no operator profile")
+            raise RequestError("unsupported", "no operator profile")
         model = self._models[request["key"]]
         profile = runpy.run_path(str(HERE / "litert_profile.py"))["profile"]
         inputs, outputs = model.contents()

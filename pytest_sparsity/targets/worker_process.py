@@ -190,10 +190,11 @@ class Worker:
         )
 
     def profile(self, key: str, invocations: int = 10) -> list[tuple[str, int]]:
-        """Return the operators that the runtime really executes, in order.
+        """Return the operators that the runtime executes by default, in order.
 
         Returns:
-            Pairs of the operator's name and the median of its times over the invocations, ns.
+            Pairs of the operator's name and its mean time over the invocations, ns, from a clock
+            that cuts off below one microsecond.
 
         Raises:
             Unsupported: the runtime has no operator profile.

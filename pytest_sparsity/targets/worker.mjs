@@ -1,0 +1,259 @@
+// The child process of the target litert-js: runs models in LiteRT.js and answers JSON lines.
+//
+//     node worker.mjs FOLDER
+//
+// FOLDER is that of the package @litertjs/core. Needs Node 20.11 or later and that package alone.
+// The protocol is that of worker.py. What is used is the package's WebAssembly module itself, as
+// its own dist/index.js does (version 2.5.3): the public run() is asynchronous, refuses models with
+// a dynamic batch, and knows only three element types.
+//
+// The build is "compat": plain SIMD, no relaxed SIMD, one thread. It needs no flag in any Node, and
+// its dense kernels use no fused operations that only some engines have.
+
+import fs from 'node:fs';
+import {createRequire} from 'node:module';
+import path from 'node:path';
+import readline from 'node:readline';
+import vm from 'node:vm';
+
+const PROTOCOL = 1;
+const MODULE = 'litert_wasm_compat_internal';
+// litert::ElementType -> numpy's name (litert/c/litert_model_types.h).
+const DTYPES = new Map([
+  [1, 'float32'], [2, 'int32'], [3, 'uint8'], [4, 'int64'], [6, 'bool'], [7, 'int16'],
+  [8, 'complex64'], [9, 'int8'], [10, 'float16'], [11, 'float64'], [13, 'uint64'],
+  [16, 'uint32'], [17, 'uint16'],
+]);
+
+// Standard output carries the protocol alone.
+const write = process.stdout.write.bind(process.stdout);
+process.stdout.write = process.stderr.write.bind(process.stderr);
+
+class RequestError extends Error {
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/** Instantiates the WebAssembly module; its glue is CommonJS in a package of ES modules. */
+async function instantiate(folder) {
+  const file = path.join(folder, 'wasm', `${MODULE}.js`);
+  const glue = {exports: {}};
+  const wrapped = vm.runInThisContext(
+      `(function (module, exports, require, __filename, __dirname) {${fs.readFileSync(file)}\n})`,
+      {filename: file});
+  wrapped(glue, glue.exports, createRequire(file), file, path.dirname(file));
+  const log = (...words) => console.error(...words);
+  const wasm = await glue.exports({print: log, printErr: log});
+  wasm.setupLogging();
+  return wasm;
+}
+
+/** Returns the elements of a C++ vector, which is deleted. */
+function elements(vector) {
+  const array = Array.from({length: vector.size()}, (_, i) => vector.get(i));
+  vector.delete();
+  return array;
+}
+
+/** One compiled model with its inputs set to zero. */
+class Loaded {
+  constructor(wasm, environment, request) {
+    this.wasm = wasm;
+    this.environment = environment;
+    const bytes = fs.readFileSync(request.path);
+    this.memory = request.pad.map(size => wasm._malloc(size));
+    const address = wasm._malloc(bytes.length);
+    this.memory.push(address);
+    wasm.HEAPU8.set(bytes, address);
+    this.model = wasm.loadModel(environment, address, bytes.length);
+    this.compiled = wasm.compileModel(environment, this.model, {
+      environment, accelerator: 'wasm', cpuOptions: {numThreads: 1}, gpuOptions: {}, webNNOptions: {},
+    });
+    // The first signature; LiteRT sorts its tensors into the order of the file and makes one up if
+    // the file has none.
+    const signature = this.model.getSignature(0);
+    this.inputs = elements(signature.inputNames()).map((name, i) => this.described(name, 'Input', i));
+    this.outputs = elements(signature.outputNames()).map((name, i) => this.described(name, 'Output', i));
+    signature.delete();
+    this.buffers = this.inputs.map(input => this.zeros(input));
+  }
+
+  described(name, kind, index) {
+    const type = this.model[`get${kind}TensorType`](0, index);
+    const layout = type.layout();
+    const shape = elements(layout.dimensions()).map(size => size < 1 ? 1 : size);
+    const element = type.elementType();
+    layout.delete();
+    type.delete();
+    const dtype = DTYPES.get(element.value) ?? `element type ${element.value}`;
+    return {name, shape, element, dtype};
+  }
+
+  zeros({shape, element}) {
+    const {wasm} = this;
+    const dimensions = new wasm.VectorInt32();
+    shape.forEach(size => dimensions.push_back(size));
+    const layout = wasm.LiteRtLayout.create(dimensions);
+    const type = wasm.LiteRtRankedTensorType.create(element, layout);
+    const host = wasm.LiteRtTensorBufferType.HOST_MEMORY;
+    const buffer = wasm.LiteRtTensorBuffer.createManaged(this.environment, host, type, type.bytes());
+    this.copyIn(buffer, Buffer.alloc(type.bytes()));
+    [type, layout, dimensions].forEach(item => item.delete());
+    return buffer;
+  }
+
+  copyIn(buffer, bytes) {
+    const address = buffer.lock(this.wasm.LiteRtTensorBufferLockMode.WRITE);
+    this.wasm.HEAPU8.set(bytes, address);
+    buffer.unlock();
+  }
+
+  setInputs(arrays) {
+    this.buffers.forEach((buffer, i) => this.copyIn(buffer, Buffer.from(arrays[i], 'base64')));
+  }
+
+  /** Invokes the model n times; every invocation allocates its outputs. */
+  invoke(n) {
+    const {compiled, buffers} = this;
+    for (let i = 0; i < n; i++) {
+      const outputs = compiled.run(0, buffers);
+      for (let k = 0; k < outputs.length; k++) outputs[k].delete();
+    }
+  }
+
+  /** Invokes once and returns [base64, shape, dtype] of every output in the file's order. */
+  run() {
+    const buffers = this.compiled.run(0, this.buffers);
+    const arrays = buffers.map((buffer, i) => {
+      const type = buffer.tensorType();
+      const layout = type.layout();
+      const shape = elements(layout.dimensions());
+      const address = buffer.lock(this.wasm.LiteRtTensorBufferLockMode.READ);
+      const bytes = Buffer.from(this.wasm.HEAPU8.slice(address, address + buffer.packedSize()));
+      buffer.unlock();
+      layout.delete();
+      type.delete();
+      return [bytes.toString('base64'), shape, this.outputs[i].dtype];
+    });
+    buffers.forEach(buffer => buffer.delete());
+    return arrays;
+  }
+
+  delete() {
+    this.buffers.forEach(buffer => buffer.delete());
+    this.compiled.delete();
+    this.model.delete();
+    this.memory.forEach(address => this.wasm._free(address));
+  }
+}
+
+/** Times n invocations as one block after `warm` untimed ones. */
+function timeBlock(model, n, warm) {
+  model.invoke(warm);
+  const switches = process.resourceUsage().involuntaryContextSwitches;
+  // process.threadCpuUsage() would leave the JIT's threads out, but ticks in steps of 4 ms.
+  const cpu = process.cpuUsage();
+  const wall = process.hrtime.bigint();
+  model.invoke(n);
+  const wallNs = Number(process.hrtime.bigint() - wall);
+  const used = process.cpuUsage(cpu);
+  const preempted = process.resourceUsage().involuntaryContextSwitches - switches;
+  return {wall_ns: wallNs, cpu_ns: 1000 * (used.user + used.system), preempted};
+}
+
+class Worker {
+  constructor(wasm, version) {
+    this.wasm = wasm;
+    this.version = version;
+    this.environment = wasm.LiteRtEnvironment.create(null);
+    this.models = new Map();
+  }
+
+  hello() {
+    const {node, v8} = process.versions;
+    return {
+      protocol: PROTOCOL, runtime: 'litert-js', version: this.version, cpu: 'wasm32',
+      clock: 'cpu', engine: `Node ${node} (V8 ${v8})`,
+    };
+  }
+
+  model(key) {
+    const model = this.models.get(key);
+    if (model === undefined) throw new RequestError('error', `no model is loaded as ${key}`);
+    return model;
+  }
+
+  load({key, kernels, threads, ...request}) {
+    if (kernels !== 'default') throw new RequestError('unsupported', `no ${kernels} kernels`);
+    if (threads !== 1) throw new RequestError('unsupported', 'one thread only');
+    this.models.get(key)?.delete();
+    this.models.delete(key);
+    let model;
+    try {
+      model = new Loaded(this.wasm, this.environment, request);
+    } catch (error) {
+      throw new RequestError('load', this.reason(error));
+    }
+    this.models.set(key, model);
+    const spec = ({name, shape, dtype}) => [name, shape, dtype];
+    return {inputs: model.inputs.map(spec), outputs: model.outputs.map(spec)};
+  }
+
+  inputs({key, arrays}) {
+    this.model(key).setInputs(arrays);
+    return {};
+  }
+
+  run({blocks, warm}) {
+    const timed = blocks.map(([key, n]) => timeBlock(this.model(key), n, warm));
+    const column = name => timed.map(block => block[name]);
+    return {wall_ns: column('wall_ns'), cpu_ns: column('cpu_ns'), preempted: column('preempted')};
+  }
+
+  outputs({key}) {
+    return {arrays: this.model(key).run()};
+  }
+
+  profile() {
+    throw new RequestError('unsupported', 'no operator profile');
+  }
+
+  unload({key}) {
+    this.model(key).delete();
+    this.models.delete(key);
+    return {};
+  }
+
+  quit() {
+    return {};
+  }
+
+  /** Returns the text of whatever was thrown; C++ exceptions come as bare addresses. */
+  reason(error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+const REQUESTS = new Set(['load', 'inputs', 'run', 'outputs', 'profile', 'unload', 'quit']);
+
+function answered(worker, {id, do: what, ...request}) {
+  try {
+    if (!REQUESTS.has(what)) throw new RequestError('error', `unknown request ${what}`);
+    return {id, ok: true, ...worker[what](request)};
+  } catch (error) {
+    return {id, ok: false, kind: error.kind ?? 'error', error: worker.reason(error)};
+  }
+}
+
+const folder = process.argv[2];
+const {version} = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
+const worker = new Worker(await instantiate(folder), version);
+write(`${JSON.stringify(worker.hello())}\n`);
+for await (const line of readline.createInterface({input: process.stdin})) {
+  const request = JSON.parse(line);
+  write(`${JSON.stringify(answered(worker, request))}\n`);
+  if (request.do === 'quit') break;
+}
+process.exit(0);
