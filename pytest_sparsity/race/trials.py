@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from pytest_sparsity.targets import Blocks, Target, Worker
 
 # A block lasts at least this long and this many ticks of its clock: reading the clocks costs less
@@ -36,6 +38,8 @@ PAIR_SPREAD = 3.5
 PAIRS_MIN, PAIRS_MAX = 3, 24
 # Share of the budget that the first look may take; if need be there are fewer pairs for it.
 FIRST_LOOK = 0.6
+# What is about to be started may take this many times what it took in the pilot.
+SLACK = 1.5
 # A fresh process is warm once two consecutive batches agree this well for both models. A batch is
 # long enough to see a JIT compiler at work, and a process that never settles is used after a while.
 SETTLED = 0.03
@@ -144,6 +148,8 @@ class Trials:
         if self._noisy():
             raise Stop("noisy clock")
         begun = self.clock()
+        if self.plan:
+            self._leave_unless_room(self.plan.start_seconds, self.plan)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
         with self.target.open(threads=self.threads) as worker:
             self.hello = self.hello or worker.hello
@@ -155,7 +161,7 @@ class Trials:
             else:
                 lanes.warm_up(self.plan.warm_up)
             while len(pairs) < self.plan.pairs:
-                self._leave_unless_room(self.plan)
+                self._leave_unless_room(self.plan.pair_seconds, self.plan)
                 pairs.append(lanes.pair(self.plan.invocations, self.plan.rounds))
         self.processes.append(pairs)
         return float(hodges_lehmann([pair.log_ratio(self.plan.clock) for pair in pairs]))
@@ -169,7 +175,7 @@ class Trials:
         with self.target.open(threads=self.threads) as worker:
             self.hello = worker.hello
             lanes = Lanes(worker, self.dense, self.sparse, random.Random(self.seed))
-            pair = lanes.pair(1, rounds=1)
+            pair = lanes.pair(1, rounds=2)
         counts = pair.blocks["instructions"]
         if len(set(counts)) > 1:
             raise CannotMeasure(
@@ -188,7 +194,7 @@ class Trials:
         fastest = min(batch.per_invocation) * invocations
         rounds = ROUNDS_SHORT if fastest < 1e6 else ROUNDS_LONG
         expected = 2 * (rounds + 1) * (invocations + 1) * max(batch.per_invocation) / 1e9
-        if warm + expected > self.deadline:
+        if warm + SLACK * expected > self.deadline:
             raise Stop("budget", warm - begun + PAIRS_MIN * expected)
         pair = lanes.pair(invocations, rounds)
         pair_seconds = self.clock() - warm
@@ -199,8 +205,8 @@ class Trials:
         plan = Plan(invocations, rounds, pairs, warm_up, clock, reason, pair_seconds, start)
         return plan, pair
 
-    def _leave_unless_room(self, plan: Plan) -> None:
-        if self.clock() + plan.pair_seconds > self.deadline:
+    def _leave_unless_room(self, seconds: float, plan: Plan) -> None:
+        if self.clock() + SLACK * seconds > self.deadline:
             raise Stop("budget", plan.process_seconds)
 
     def _noisy(self) -> bool:
@@ -266,6 +272,7 @@ class Lanes:
         self._created = 0
         self._dense_first = rng.random() < 0.5
         self._loaded: tuple[str, ...] = ()
+        self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
 
     def settle(
         self, threads: int, clock: Callable[[], float], deadline: float
@@ -321,7 +328,9 @@ class Lanes:
         for role in roles:
             sizes = [self._rng.randrange(16, 20_000) for _ in range(self._rng.randrange(1, 8))]
             signature = self._worker.load(keys[role], self._paths[role], pad=sizes)
-            self._worker.set_inputs(keys[role], seeded_inputs(signature, 0))
+            if role not in self._inputs:
+                self._inputs[role] = seeded_inputs(signature, 0)
+            self._worker.set_inputs(keys[role], self._inputs[role])
         if late:
             self._unload(old)
         self._created += 1
