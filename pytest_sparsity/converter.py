@@ -1,0 +1,201 @@
+"""TensorFlow's converter in a child process, which it may crash, and its sparsify pass.
+
+`Converter` is the parent's side; `python -m pytest_sparsity.converter` is the child. They speak one
+line of JSON per request and answer. The child's import of TensorFlow goes on while the parent
+builds the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import IO
+
+TIMEOUT = 1800.0
+"""Seconds for one request; InceptionV3 takes about ten."""
+
+CHATTER = re.compile(r"[IW]\d{4} |WARNING: All log messages")
+"""Lines of TensorFlow's log that are no faults."""
+
+
+class ConversionError(RuntimeError):
+    """The converter refused the network, crashed or hung; the message ends with its last line."""
+
+
+class Converter:
+    """A child process that converts; close it, for example with contextlib.closing.
+
+    A crashed or hung child is not started again: what crashed it would do so again.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        """Start the child; `timeout` is in seconds for each request."""
+        self._timeout = timeout
+        self._folder = tempfile.TemporaryDirectory(prefix="pytest-sparsity-")
+        self._log = Path(self._folder.name, "stderr")
+        with self._log.open("wb") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "pytest_sparsity.converter"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._folder.name,
+                env=_environment(),
+            )
+
+    def close(self) -> None:
+        """End the child, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                _close(pipe)
+        self._folder.cleanup()
+
+    def convert(self, saved_model: Path, path: Path) -> None:
+        """Convert a SavedModel to a `.tflite` file whose weights are all stored densely.
+
+        Raises:
+            ConversionError: see there.
+        """
+        self._ask({"do": "convert", "source": str(saved_model), "path": str(path)})
+
+    def sparsify(self, source: Path, path: Path) -> None:
+        """Write the `.tflite` file `source` with weights of many zeros stored sparsely.
+
+        The bytes are those of a conversion with `Optimize.EXPERIMENTAL_SPARSITY`.
+
+        Raises:
+            ConversionError: see there.
+        """
+        self._ask({"do": "sparsify", "source": str(source), "path": str(path)})
+
+    def _ask(self, request: dict[str, str]) -> None:
+        stdin, stdout = self._child.stdin, self._child.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise self._crash() from None
+        if not _readable(stdout, self._timeout):
+            raise ConversionError(
+                f"the converter gave no answer within {self._timeout:g} s: {self._last_line()}"
+            )
+        answer = stdout.readline()
+        if not answer.endswith(b"\n"):
+            raise self._crash()
+        fault = json.loads(answer)["fault"]
+        if fault is not None:
+            raise ConversionError(f"the converter refused the network: {fault}")
+
+    def _crash(self) -> ConversionError:
+        status = self._child.wait()
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return ConversionError(f"the converter crashed ({how}): {self._last_line()}")
+
+    def _last_line(self) -> str:
+        lines = [line.strip() for line in self._log.read_text(errors="replace").split("\n")]
+        said = [line for line in lines if line and not CHATTER.match(line)]
+        return said[-1] if said else "no output"
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which the child imports what this process would import."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def _readable(pipe: IO[bytes], timeout: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        return bool(selector.select(timeout))
+
+
+def _close(pipe: IO[bytes]) -> None:
+    """Close a pipe whose other end may be gone with unread bytes in it."""
+    try:
+        pipe.close()
+    except BrokenPipeError:
+        return
+
+
+# What follows runs in the child.
+
+
+def convert(source: Path) -> bytes:
+    """Return the `.tflite` file for a SavedModel."""
+    import tensorflow as tf
+
+    return bytes(tf.lite.TFLiteConverter.from_saved_model(str(source)).convert())
+
+
+def sparsify(source: Path) -> bytes:
+    """Return the file with sparse-encoded weights, as the converter's own last steps make it.
+
+    The steps are those of TensorFlow 2.19 to 2.21, `lite/python/lite.py`: `_optimize_tflite_model`
+    and `_convert_and_export_metrics`. The conversion metadata is taken off first and renewed
+    afterwards, since it describes the encodings and comes last in the file.
+    """
+    from tensorflow.lite.python import util
+    from tensorflow.lite.python.convert import deduplicate_readonly_buffers, mlir_sparsify
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    dense = source.read_bytes()
+    metadata = util.get_conversion_metadata(dense)
+    model = flatbuffer_utils.convert_bytearray_to_object(dense)
+    _drop_metadata(model, util.CONVERSION_METADATA_FIELD_NAME.encode())
+    bare = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    sparse = deduplicate_readonly_buffers(mlir_sparsify(bare))
+    if metadata is None:
+        return bytes(sparse)
+    model = flatbuffer_utils.convert_bytearray_to_object(sparse)
+    metadata.options.modelOptimizationModes = util.get_sparsity_modes(model)
+    metadata.environment.modelHash = util.get_model_hash(model)
+    model = util.populate_conversion_metadata(model, metadata)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _drop_metadata(model: Any, name: bytes) -> None:
+    """Take an entry and its buffer, which is the last, off a file's object form."""
+    for entry in list(model.metadata or ()):
+        if entry.name == name and entry.buffer == len(model.buffers) - 1:
+            model.metadata.remove(entry)
+            model.buffers.pop()
+
+
+def _answer(request: dict[str, str]) -> dict[str, str | None]:
+    work = {"convert": convert, "sparsify": sparsify}[request["do"]]
+    try:
+        Path(request["path"]).write_bytes(work(Path(request["source"])))
+    except Exception as error:
+        lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+        faults = [line for line in lines if "error:" in line] or lines[-1:] or ["no message"]
+        return {"fault": f"{type(error).__name__}: {faults[0]}"}
+    return {"fault": None}
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what TensorFlow prints must not end up among the answers
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    for line in sys.stdin:
+        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
