@@ -85,17 +85,25 @@ def parse_cpuinfo(text: str, arch: str) -> Machine:
     )
 
 
-def key(machine: Machine, runtime: str, version: str) -> str:
-    """Return the name of the folder that holds what is true of `machine` with that runtime.
+def key(machine: Machine | str, runtime: str, version: str) -> str:
+    """Return the name of the folder that holds what is true of a machine with that runtime.
 
     The words are for people; the six hexadecimal digits at the end tell apart what the words do not
     (cores, CPU model, a version cut short).
+
+    Args:
+        machine: or a name that stands for its facts.
+        runtime: e.g. `"litert"`.
+        version: of the runtime.
     """
-    facts = (machine.brand, machine.model, machine.isa, str(machine.cores), runtime, version)
-    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:6]
-    return "-".join(
-        (_slug(machine.brand, 40), machine.isa, _slug(f"{runtime}-{version}", 40), digest)
-    )
+    if isinstance(machine, Machine):
+        words = [machine.brand, machine.isa]
+        facts = [*words, machine.model, str(machine.cores)]
+    else:
+        words = facts = [machine]
+    digest = hashlib.sha256("\n".join([*facts, runtime, version]).encode()).hexdigest()[:6]
+    slugs = [_slug(word) for word in (*words, f"{runtime}-{version}")]
+    return "-".join((*filter(None, slugs), digest))
 
 
 def _all(fields: dict[str, set[str]], name: str) -> list[str]:
@@ -109,5 +117,5 @@ def _words(fields: dict[str, set[str]], name: str) -> set[str]:
     )
 
 
-def _slug(text: str, length: int) -> str:
+def _slug(text: str, length: int = 40) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:length].rstrip("-.")

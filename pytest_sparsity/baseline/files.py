@@ -1,0 +1,297 @@
+"""The files that hold baselines: read with the fault named, written atomically.
+
+A file is one JSON object. A line holds one value, under `"TEST::NAME"`; a blank line separates the
+tests and the schema number comes last, so a reviewer reads one line per change and two branches
+that touch different tests merge without a conflict:
+
+    {
+      "test_the_file_has_not_grown::nbytes": 6174140,
+
+      "test_the_win_has_not_shrunk::speedup": {"value": 1.83, "low": 1.79, ...},
+
+      "schema": 1
+    }
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+SCHEMA = 1
+SCHEMA_KEY = "schema"
+SEPARATOR = "::"
+# Significant digits of a recorded float. Today's value is rounded alike before it is compared, so
+# a value always holds against its own record.
+DIGITS = 6
+RATIO_DIGITS = 4
+
+
+class BaselineError(ValueError):
+    """A file of baselines cannot be used; the message names the file, the place and the remedy."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A recorded `Estimate`: the ratio, its interval, and the interval's confidence."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+@dataclass(frozen=True)
+class RecordedFile:
+    """A recorded model: its file's name under `models/` (its content's hash) and its size."""
+
+    model: str
+    nbytes: int
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.nbytes:,} bytes)"
+
+
+Scalar = bool | int | float | str
+Value = Scalar | list[Scalar] | Ratio | RecordedFile
+
+
+def read(path: Path, shown: str = "") -> dict[str, Value]:
+    """Return the values in a file by `"TEST::NAME"`; none if there is no such file.
+
+    Args:
+        path: of the file.
+        shown: what errors call it; its path by default.
+
+    Raises:
+        BaselineError: the file is damaged, newer than this program, or broken by hand.
+    """
+    shown = shown or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(f"{shown} cannot be read: {error}") from error
+    return parse(text, shown)
+
+
+def parse(text: str, source: str) -> dict[str, Value]:
+    """Return the values in the text of a file; `source` names it in errors."""
+    try:
+        document = json.loads(text, object_pairs_hook=_distinct)
+    except json.JSONDecodeError as error:
+        raise BaselineError(_damage(text, source, error)) from error
+    except _TwiceError as error:
+        raise BaselineError(
+            f"{source} is damaged at {_place(error.args[0])}: recorded twice, as happens when "
+            "branches are merged; keep one of the two lines"
+        ) from error
+    if not isinstance(document, dict):
+        raise BaselineError(
+            f"{source} is damaged at $: expected an object, found {_kind(document)}"
+        )
+    schema = document.pop(SCHEMA_KEY, None)
+    if type(schema) is not int or schema < 1:
+        raise BaselineError(
+            f"{source} is damaged at $.{SCHEMA_KEY}: expected a schema number, "
+            f"found {_kind(schema)}"
+        )
+    if schema > SCHEMA:
+        raise BaselineError(
+            f"{source} has schema {schema} and this pytest-sparsity reads up to {SCHEMA}; "
+            "upgrade it: python -m pip install --upgrade pytest-sparsity"
+        )
+    return {key: _value(key, value, source) for key, value in document.items()}
+
+
+def write(path: Path, values: Mapping[str, Value]) -> None:
+    """Write a file atomically: a kill at any instant leaves the old file or the new one."""
+    replace(path, dump(values).encode())
+
+
+def dump(values: Mapping[str, Value]) -> str:
+    """Return the text of a file, sorted by test and name."""
+    ordered = sorted(values, key=_split)
+    blocks = [
+        "\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {_text(values[key])}," for key in keys)
+        for _, keys in itertools.groupby(ordered, key=lambda key: _split(key)[0])
+    ]
+    return "{\n" + "\n\n".join([*blocks, f'  "{SCHEMA_KEY}": {SCHEMA}']) + "\n}\n"
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path` by writing a file beside it and renaming that.
+
+    The content is flushed before and the folder after, so the order of events survives a power cut
+    too. The file beside it has one name, so what a killed process leaves is used up by the next;
+    whoever writes holds the folder's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    with _opened(path.parent) as folder:
+        os.fsync(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it when the process ends, however that is."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with _opened(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def join(test: str, name: str) -> str:
+    """Return the key of a value in its file.
+
+    Raises:
+        ValueError: the name is empty or contains `::`, which separates it from the test.
+    """
+    if not name or SEPARATOR in name:
+        raise ValueError(f"a baseline's name is not empty and has no {SEPARATOR!r}: {name!r}")
+    return f"{test}{SEPARATOR}{name}"
+
+
+def _split(key: str) -> tuple[str, str]:
+    test, _, name = key.rpartition(SEPARATOR)
+    return test, name
+
+
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """Return a float, or the floats in a list, with as many significant digits as are recorded."""
+    if isinstance(value, list):
+        return [rounded(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if type(value) is float else value
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, Ratio):
+        fields: dict[str, Any] = {
+            key: rounded(float(number), RATIO_DIGITS) for key, number in asdict(value).items()
+        }
+        return json.dumps(fields)
+    plain = asdict(value) if isinstance(value, RecordedFile) else rounded(value)
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def _value(key: str, value: Any, source: str) -> Value:
+    if not all(_split(key)):
+        raise BaselineError(
+            f"{source} is damaged at {_place(key)}: expected a key of the form 'TEST::NAME'"
+        )
+    try:
+        return _decode(value)
+    except _FaultError as fault:
+        place, expected, found = fault.args
+        raise BaselineError(
+            f"{source} is damaged at {_place(key)}{place}: expected {expected}, "
+            f"found {_kind(found)}"
+        ) from None
+
+
+def _decode(value: Any) -> Value:
+    if isinstance(value, dict):
+        return _recorded_file(value) if "model" in value else _ratio(value)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if not isinstance(item, Scalar):
+                raise _FaultError(f"[{index}]", "a number, a name or a truth value", item)
+        return value
+    if isinstance(value, Scalar):
+        return value
+    raise _FaultError("", "a value", value)
+
+
+def _ratio(value: dict[str, Any]) -> Ratio:
+    names = ("value", "low", "high", "confidence")
+    for name in names:
+        number = value.get(name)
+        if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
+            raise _FaultError(f".{name}", "a number above 0", number)
+    for name, found in value.items():
+        if name not in names:
+            raise _FaultError(f".{name}", "nothing of that name", found)
+    ratio = Ratio(**{name: float(value[name]) for name in names})
+    if not ratio.low <= ratio.value <= ratio.high:
+        raise _FaultError(".value", f"a number from {ratio.low} to {ratio.high}", ratio.value)
+    return ratio
+
+
+def _recorded_file(value: dict[str, Any]) -> RecordedFile:
+    model, nbytes = value["model"], value.get("nbytes")
+    if not isinstance(model, str) or Path(model).name != model:
+        raise _FaultError(".model", "the name of a file in models/", model)
+    if type(nbytes) is not int:
+        raise _FaultError(".nbytes", "a number of bytes", nbytes)
+    return RecordedFile(model, nbytes)
+
+
+class _FaultError(Exception):
+    """Place below the key, what was expected there, what was found."""
+
+
+class _TwiceError(Exception):
+    """A key that an object has twice."""
+
+
+def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(key)
+        found[key] = value
+    return found
+
+
+def _damage(text: str, source: str, error: json.JSONDecodeError) -> str:
+    if any(line.startswith("<<<<<<< ") for line in text.splitlines()):
+        return f"{source} has conflict markers: keep the lines of both sides, each key once"
+    return (
+        f"{source} is damaged at line {error.lineno} column {error.colno}: {error.msg}; "
+        f"restore it with: git checkout -- {source}"
+    )
+
+
+def _place(key: str) -> str:
+    return f"${json.dumps([key], ensure_ascii=False)}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}"
+    return json.dumps(value, ensure_ascii=False)
