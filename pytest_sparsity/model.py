@@ -310,6 +310,13 @@ class Model:
         """Whether any tensor is sparse-encoded."""
         return any(t.sparsity is not None for graph in self.graphs for t in graph.tensors)
 
+    @property
+    def data(self) -> mmap.mmap:
+        """The content of the file, mapped: it can be sliced, hashed and copied like bytes."""
+        with _faults(self.path):
+            self._check_unchanged()
+        return self._data
+
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The operators with weights, in order of execution, those of the main graph first."""
@@ -330,9 +337,7 @@ class Model:
         """Of the file's content, in hexadecimal."""
         import hashlib
 
-        with _faults(self.path):
-            self._check_unchanged()
-        return hashlib.sha256(self._data).hexdigest()
+        return hashlib.sha256(self.data).hexdigest()
 
     def weights(self, tensor: int, graph: int = 0) -> Array:
         """The values of a constant tensor, decoded: a new array of the tensor's shape and dtype.
@@ -353,11 +358,15 @@ class Model:
                 return encoding.decode(values, described.shape, described.sparsity)
             return values[: prod(described.shape)].reshape(described.shape).copy()
 
+    def span(self, buffer: int) -> tuple[int, int]:
+        """Where in the file a buffer's bytes start, and how many there are."""
+        return self._spans[buffer]
+
     def stored(self, buffer: int) -> Array:
         """The bytes of a buffer as they are in the file: a read-only view, uint8."""
         import numpy as np
 
-        start, length = self._spans[buffer]
+        start, length = self.span(buffer)
         return np.frombuffer(self._data, np.uint8, length, start)
 
     def _check_unchanged(self) -> None:

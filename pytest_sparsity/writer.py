@@ -46,7 +46,8 @@ _VERSIONS = {
     "DENSIFY": (1, 1),
     "RESIZE_BILINEAR": (3, 3),
 }
-_HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}  # int8 per channel
+# float32 inputs with int8 weights: one scale, one per channel
+_HYBRID = {"CONV_2D": (2, 5), "DEPTHWISE_CONV_2D": (4, 6), "FULLY_CONNECTED": (9, 12)}
 _SPARSE_FULLY_CONNECTED = 8
 _FIXED_SCALES = {  # TFLite's quantization specification: scale and zero point of int8 outputs
     "LOGISTIC": (1 / 256, -128),
@@ -550,10 +551,14 @@ class Network:
         return self.constant(np.rint(bias / scales).astype(np.int32), quantization=quantization)
 
     def _layer_version(self, op: str, x: Value, weights: Value) -> int:
-        version = _HYBRID[op] if _is_hybrid(x, weights) else _VERSIONS[op][x.dtype == "int8"]
-        if op == "FULLY_CONNECTED" and weights.encoding.startswith("block"):
-            version = max(version, _SPARSE_FULLY_CONNECTED)
-        return version
+        scales = weights.quantization.scales if weights.quantization else ()
+        if _is_hybrid(x, weights) and len(scales) > 1:
+            return _HYBRID[op][1]
+        if weights.encoding.startswith("block"):
+            return _SPARSE_FULLY_CONNECTED
+        if _is_hybrid(x, weights):
+            return _HYBRID[op][0]
+        return _VERSIONS[op][x.dtype == "int8"]
 
     def _arithmetic(
         self, op: str, kind: str, a: Value, b: Value | Array, activation: Activation
@@ -696,8 +701,8 @@ class _Serializer:
         buffers = [self.table("Buffer")]  # by convention the first is empty
         places = []
         for tensor in tensors:
-            places.append(len(buffers) if tensor.data else 0)
-            if tensor.data:
+            places.append(len(buffers) if tensor.data is not None else 0)
+            if tensor.data is not None:
                 buffers.append(self.data(tensor.data))
         versions: dict[str, int] = {}
         for operator in operators:  # the converter, too, has one code for all uses of an operator
