@@ -29,6 +29,8 @@ _PATIENCE = 2.0
 _TAIL = 8192
 _LAST_WORDS = 300
 _RUBBISH = 60
+# Bytes of a line that cannot be an answer: outputs take four thirds of their size.
+_LONGEST_LINE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Child:
         self.target = target
         self.timeout = timeout
         self._unread = b""
+        self._said = 0
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by _end)
         try:
             # In a session of its own, so that Ctrl-C in a terminal ends a debugger's command and
@@ -105,6 +108,7 @@ class Child:
         """
         if self.ended:
             raise TargetError(f"{self.target} had ended before {doing}; open it again")
+        self._said = self._stderr.seek(0, os.SEEK_END)
         try:
             line = self._converse(request)
         except TimeoutError:
@@ -119,20 +123,16 @@ class Child:
 
     def fail(self, fault: str) -> NoReturn:
         """End the child and raise the `TargetError`: target, fault and the child's last words."""
-        words = self.words_since(0)
+        words = self.last_words()
         self._end()
-        said = f": {words[-_LAST_WORDS:]}" if words else ""
+        said = f": {words}" if words else ""
         raise TargetError(f"{self.target} {fault}{said}") from None
 
-    def said(self) -> int:
-        """Return how much the child has written to stderr, bytes."""
-        return self._stderr.seek(0, os.SEEK_END)
-
-    def words_since(self, start: int) -> str:
-        """Return the last line that the child wrote to stderr after byte `start`, or ""."""
+    def last_words(self) -> str:
+        """Return the last line that the child wrote to stderr since the last request, or ""."""
         size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(start, size - _TAIL))
-        return last_line(self._stderr.read().decode("utf-8", "replace"))
+        self._stderr.seek(max(self._said, size - _TAIL))
+        return last_line(self._stderr.read().decode("utf-8", "replace"))[-_LAST_WORDS:]
 
     def close(self) -> None:
         """Ask the child to quit, and kill it if it does not. May be called again."""
@@ -141,7 +141,7 @@ class Child:
         try:
             self._send({"id": 0, "do": "quit"}, time.monotonic() + _PATIENCE)
             self._process.wait(_PATIENCE)
-        except (OSError, TimeoutError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.TimeoutExpired):
             pass  # Killed next, which is all that is wanted.
         finally:
             self._end()
@@ -159,13 +159,13 @@ class Child:
             data = data[os.write(self._stdin.fileno(), data) :]
 
     def _read_line(self, deadline: float) -> bytes:
-        parts = [self._unread]
-        while b"\n" not in parts[-1]:
+        parts, length = [self._unread], len(self._unread)
+        while b"\n" not in parts[-1] and length < _LONGEST_LINE:
             _wait(self._stdout.fileno(), select.POLLIN, deadline)
-            part = os.read(self._stdout.fileno(), 1 << 20)
-            if not part:
+            parts.append(os.read(self._stdout.fileno(), 1 << 20))
+            length += len(parts[-1])
+            if not parts[-1]:
                 raise EOFError
-            parts.append(part)
         line, _, self._unread = b"".join(parts).partition(b"\n")
         return line
 
@@ -199,9 +199,9 @@ class Child:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that is not blank, without surrounding space, or ""."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    """Return the last line that is neither blank nor TFLite's mere information, or ""."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("INFO:")), "")
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:

@@ -74,4 +74,7 @@ def launch(runtime: str, threads: int) -> Launch:  # noqa: ARG001  (threads come
     """Return how to start the child."""
     environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    if sys.flags.no_user_site:
+        # The child has to find the packages that this process finds.
+        environment["PYTHONNOUSERSITE"] = "1"
     return Launch((sys.executable, str(WORKER), runtime), environment)

@@ -59,11 +59,18 @@ function elements(vector) {
 
 /** One compiled model with its inputs set to zero. */
 class Loaded {
-  constructor(wasm, environment, request) {
+  constructor(wasm, environment) {
     this.wasm = wasm;
     this.environment = environment;
-    const bytes = fs.readFileSync(request.path);
-    this.memory = request.pad.map(size => wasm._malloc(size));
+    this.memory = [];
+    this.buffers = [];
+  }
+
+  open({path: file, pad}) {
+    const {wasm, environment} = this;
+    const bytes = fs.readFileSync(file);
+    // Sizes that the host draws at random keep fresh models from getting the same addresses.
+    this.memory = pad.map(size => wasm._malloc(size));
     const address = wasm._malloc(bytes.length);
     this.memory.push(address);
     wasm.HEAPU8.set(bytes, address);
@@ -143,8 +150,8 @@ class Loaded {
 
   delete() {
     this.buffers.forEach(buffer => buffer.delete());
-    this.compiled.delete();
-    this.model.delete();
+    this.compiled?.delete();
+    this.model?.delete();
     this.memory.forEach(address => this.wasm._free(address));
   }
 }
@@ -188,13 +195,13 @@ class Worker {
   load({key, kernels, threads, ...request}) {
     if (kernels !== 'default') throw new RequestError('unsupported', `no ${kernels} kernels`);
     if (threads !== 1) throw new RequestError('unsupported', 'one thread only');
-    this.models.get(key)?.delete();
-    this.models.delete(key);
-    let model;
+    const model = new Loaded(this.wasm, this.environment);
     try {
-      model = new Loaded(this.wasm, this.environment, request);
+      model.open(request);
     } catch (error) {
-      throw new RequestError('load', this.reason(error));
+      if (isFatal(error)) throw error;
+      model.delete();
+      throw new RequestError('load', reason(error));
     }
     this.models.set(key, model);
     const spec = ({name, shape, dtype}) => [name, shape, dtype];
@@ -229,11 +236,17 @@ class Worker {
   quit() {
     return {};
   }
+}
 
-  /** Returns the text of whatever was thrown; C++ exceptions come as bare addresses. */
-  reason(error) {
-    return error instanceof Error ? error.message : String(error);
-  }
+/** Returns what an error says on one line, without the branches of LiteRT's trees of errors. */
+function reason(error) {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/[└├│─]/g, '').trim();
+}
+
+/** Tells whether the WebAssembly instance is lost: a trap or an abort leaves its memory as it was. */
+function isFatal(error) {
+  return error instanceof WebAssembly.RuntimeError;
 }
 
 const REQUESTS = new Set(['load', 'inputs', 'run', 'outputs', 'profile', 'unload', 'quit']);
@@ -243,9 +256,17 @@ function answered(worker, {id, do: what, ...request}) {
     if (!REQUESTS.has(what)) throw new RequestError('error', `unknown request ${what}`);
     return {id, ok: true, ...worker[what](request)};
   } catch (error) {
-    return {id, ok: false, kind: error.kind ?? 'error', error: worker.reason(error)};
+    if (isFatal(error)) throw error;
+    return {id, ok: false, kind: error.kind ?? 'error', error: reason(error)};
   }
 }
+
+// Whoever reads the log takes its last line; Node by itself ends with its version.
+process.on('uncaughtException', error => {
+  console.error(error instanceof Error ? error.stack : error);
+  console.error(reason(error));
+  process.exit(1);
+});
 
 const folder = process.argv[2];
 const {version} = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));

@@ -120,7 +120,7 @@ class Worker:
         """Load a model under a name. Its inputs are zero; a dynamic batch is 1.
 
         Args:
-            key: the name in later calls; a model of that name is replaced.
+            key: the name in later calls; a model of that name is unloaded first.
             path: the `.tflite` file.
             threads: threads of the runtime; by default the worker's.
             kernels: `"default"` (with the delegate that the runtime applies by itself, XNNPACK),
@@ -134,10 +134,12 @@ class Worker:
         """
         if kernels not in KERNELS:
             raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, not {kernels!r}")
-        self._names[key] = Path(path).name
+        if key in self._names:
+            self.unload(key)
+        name = Path(path).name
         answer = self._request(
             "load",
-            f"loading {self._names[key]}",
+            f"loading {name}",
             key=key,
             path=str(Path(path).resolve()),
             threads=self.threads if threads is None else threads,
@@ -145,6 +147,7 @@ class Worker:
             pad=list(pad),
         )
         signature = Signature(_specs(answer["inputs"]), _specs(answer["outputs"]))
+        self._names[key] = name
         self._signatures[key] = signature
         return signature
 
@@ -205,8 +208,8 @@ class Worker:
 
     def unload(self, key: str) -> None:
         """Free a model."""
-        self._request("unload", f"unloading {self._names[key]}", key=key)
-        del self._names[key], self._signatures[key]
+        del self._signatures[key]
+        self._request("unload", f"unloading {self._names.pop(key)}", key=key)
 
     def close(self) -> None:
         """End the child; kill it if it does not end by itself. May be called again."""
@@ -215,7 +218,6 @@ class Worker:
     def _request(self, do: str, doing: str, **fields: object) -> dict[str, Any]:
         """Ask and return the answer; raise what a refusal means."""
         self._last_id += 1
-        said = 0 if self._child.ended else self._child.said()
         answer = self._child.exchange(doing, {"id": self._last_id, "do": do, **fields})
         if answer.get("id") != self._last_id:
             wrong = f"answered request {answer.get('id')!r} instead of {self._last_id}"
@@ -226,7 +228,7 @@ class Worker:
         if answer.get("kind") == "unsupported":
             raise Unsupported(f"{self._child.target}: {error}")
         if answer.get("kind") == "load":
-            reason = last_line(error) or self._child.words_since(said) or "no reason given"
+            reason = last_line(error) or self._child.last_words() or "no reason given"
             raise LoadError(f"{self._child.target} failed when {doing}: {reason}")
         raise TargetError(f"{self._child.target} failed when {doing}: {error}")
 
