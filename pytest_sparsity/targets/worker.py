@@ -241,12 +241,12 @@ def time_block(
     if counter:
         counter.mark()
     switches = _involuntary_switches()
-    cpu_start = cpu_ns()
     wall_start = wall_ns()
+    cpu_start = cpu_ns()
     for _ in itertools.repeat(None, invocations):
         invoke()
-    wall_end = wall_ns()
     cpu_end = cpu_ns()
+    wall_end = wall_ns()
     switches = _involuntary_switches() - switches
     if counter:
         counter.mark()
