@@ -1,0 +1,193 @@
+"""Whether a model's answers are right on a target: against its twin and the reference kernels."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.errors import Unsupported, WrongAnswers
+from pytest_sparsity.targets import LoadError, Target, seeded_inputs
+from pytest_sparsity.twin import densified
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.targets import Signature, Worker
+
+    Outputs = Sequence[NDArray[Any]]
+
+SEEDS = (0, 1, 2)
+"""One set of inputs per seed; the reference kernels, which are slow, get the first only."""
+
+TOLERANCE = 1e-4
+"""Largest deviation that is still rounding, as a share of the largest output.
+
+Between XNNPACK's kernels and TFLite's reference kernels 2e-5 of it were seen (MobileNetV1,
+LiteRT 2.3.0); the defects that this is to find begin at 1e-2.
+"""
+
+_FLOAT = {"float32", "float16"}
+_checked: dict[tuple[str, str, str], WrongAnswers | None] = {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a model's outputs are from those they are compared with.
+
+    Attributes:
+        against: what they are compared with, as a noun phrase.
+        deviation: the largest difference over the largest magnitude of the output it is in; inf if
+            one side is not finite where the other is, or the sizes differ.
+        identical: every bit is equal.
+        finite: all the model's outputs are finite.
+        seed: of the inputs with the largest deviation.
+    """
+
+    against: str
+    deviation: float
+    identical: bool
+    finite: bool
+    seed: int
+
+    @property
+    def right(self) -> bool:
+        """The outputs are finite and differ by rounding at most."""
+        return self.finite and self.deviation <= TOLERANCE
+
+    def __str__(self) -> str:
+        if not self.finite:
+            return f"its outputs are not finite (inputs of seed {self.seed})"
+        return (
+            f"its outputs differ from {self.against} by {self.deviation:.2g} of the largest "
+            f"output, more than {TOLERANCE:g} (inputs of seed {self.seed})"
+        )
+
+
+def compare(against: str, ours: Sequence[Outputs], theirs: Sequence[Outputs]) -> Comparison:
+    """Compare outputs, one entry per seed of `SEEDS`."""
+    import numpy as np
+
+    pairs = list(zip(ours, theirs, strict=True))
+    deviations = [max(map(deviation, one, other), default=0.0) for one, other in pairs]
+    finite = [all(np.isfinite(array).all() for array in outputs) for outputs in ours]
+    worst = finite.index(False) if False in finite else int(np.argmax(deviations))
+    return Comparison(
+        against=against,
+        deviation=deviations[worst],
+        identical=all(
+            a.tobytes() == b.tobytes()
+            for one, other in pairs
+            for a, b in zip(one, other, strict=True)
+        ),
+        finite=all(finite),
+        seed=SEEDS[worst],
+    )
+
+
+def deviation(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """Largest difference over the largest magnitude of `theirs`; inf where only one is finite.
+
+    Shapes may differ in ones: XNNPACK announces some outputs with permuted dimensions.
+    """
+    import numpy as np
+
+    if ours.size != theirs.size:
+        return float("inf")
+    one, other = (array.astype(np.float64).ravel() for array in (ours, theirs))
+    finite = np.isfinite(other)
+    if not np.array_equal(finite, np.isfinite(one)):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(other[finite]).max())
+    difference = float(np.abs(one[finite] - other[finite]).max())
+    return difference / scale if scale else (0.0 if difference == 0.0 else float("inf"))
+
+
+def outputs_of(
+    worker: Worker, key: str, signature: Signature, seeds: Sequence[int]
+) -> list[Outputs]:
+    """The outputs for the inputs of each seed."""
+    results: list[Outputs] = []
+    for seed in seeds:
+        worker.set_inputs(key, seeded_inputs(signature, seed))
+        results.append(worker.outputs(key))
+    return results
+
+
+def is_float(model: Model) -> bool:
+    """No tensor is quantized: all kernels compute in float32 and agree but for rounding."""
+    return not any(tensor.quantized for tensor in model.graph.tensors)
+
+
+def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
+    """Compare a model with its densely encoded twin and with the reference kernels.
+
+    Args:
+        worker: of the target.
+        model: the model; a twin is made if it is sparse-encoded.
+        folder: where the twin is written.
+
+    Raises:
+        LoadError: the target refuses the model.
+    """
+    signature = worker.load("model", model.path)
+    ours = outputs_of(worker, "model", signature, SEEDS)
+    worker.unload("model")
+    found, twin = [], model
+    if model.encoded:
+        twin = densified(model, folder / "twin.tflite")
+        theirs = outputs_of(worker, "twin", worker.load("twin", twin.path), SEEDS)
+        worker.unload("twin")
+        found.append(compare("those of the same weights stored densely", ours, theirs))
+    if is_float(model):
+        found += _against_reference(worker, twin, ours)
+    if not found:  # Nothing to compare with, but they must be finite.
+        found.append(compare("themselves", ours, ours))
+    return found
+
+
+def _against_reference(worker: Worker, twin: Model, ours: Sequence[Outputs]) -> list[Comparison]:
+    try:
+        signature = worker.load("reference", twin.path, kernels="reference")
+    except (Unsupported, LoadError):
+        return []  # The target has none, or none for one of the operators.
+    theirs = outputs_of(worker, "reference", signature, SEEDS[:1])
+    worker.unload("reference")
+    return [compare("those of the reference kernels", ours[:1], theirs)]
+
+
+def check_answers(model: Model, target: str | Target) -> None:
+    """Make sure that a model's answers are right before its speed is measured.
+
+    The answer is kept for the process, by the file's content, the target and its version.
+
+    Raises:
+        WrongAnswers: the outputs are not finite, or differ by more than `TOLERANCE` from those of
+            the same weights stored densely or from those of the reference kernels.
+        LoadError: the target refuses the model.
+        Unsupported: the target cannot run here.
+    """
+    target = Target.of(target)
+    key = (model.sha256, target.name, target.version())
+    if key not in _checked:
+        with target.open() as worker, tempfile.TemporaryDirectory() as folder:
+            wrong = [c for c in comparisons(worker, model, Path(folder)) if not c.right]
+        _checked[key] = _verdict(model, target, wrong)
+    error = _checked[key]
+    if error is not None:
+        raise error
+
+
+def _verdict(model: Model, target: Target, wrong: Sequence[Comparison]) -> WrongAnswers | None:
+    if not wrong:
+        return None
+    return WrongAnswers(
+        f"{model.path.name} computes wrong answers on {target.name}, so its speed means nothing: "
+        f"{wrong[0]}; run `pytest-sparsity explain {model.path.name} --target {target.name}`"
+    )

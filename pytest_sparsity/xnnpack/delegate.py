@@ -1,0 +1,421 @@
+"""What the XNNPACK delegate takes from a graph, and the subgraphs it makes of that.
+
+Source: LiteRT tflite/delegates/xnnpack/xnnpack_delegate.cc (`PrepareOpsToDelegate`, `VisitNode`,
+`Subgraph::Create`) at c3390e34c (2026-07-16), and TFLite's graph_info.cc for the partitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.xnnpack.subgraph import Node, Subgraph, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_sparsity.encoding import Array
+    from pytest_sparsity.model import Graph, Operator, Tensor
+    from pytest_sparsity.xnnpack.builds import Build
+
+    Constant = Callable[[int], Array]
+
+UNARY = {
+    "ABS": "abs", "CEIL": "ceil", "COS": "cos", "ELU": "elu", "EXP": "exp", "FLOOR": "floor",
+    "GELU": "gelu", "HARD_SWISH": "hard_swish", "LEAKY_RELU": "leaky_relu", "LOG": "log",
+    "LOGISTIC": "logistic", "NEG": "neg", "RELU": "clamp", "RELU6": "clamp",
+    "RELU_N1_TO_1": "clamp", "ROUND": "round", "RSQRT": "rsqrt", "SIN": "sin", "SQRT": "sqrt",
+    "SQUARE": "square", "TANH": "tanh", "QUANTIZE": "convert", "DEQUANTIZE": "convert",
+}  # fmt: skip
+BINARY = {
+    "ADD": "add", "DIV": "divide", "MAXIMUM": "maximum", "MINIMUM": "minimum", "MUL": "multiply",
+    "PRELU": "prelu", "SQUARED_DIFFERENCE": "squared difference", "SUB": "subtract",
+}  # fmt: skip
+REDUCE = {"MEAN": "mean", "SUM": "sum", "REDUCE_MAX": "maximum", "REDUCE_MIN": "minimum"}
+OTHER = {
+    "AVERAGE_POOL_2D": "average-pooling", "BATCH_MATMUL": "batch matrix multiplication",
+    "CONCATENATION": "concatenation", "CONV_2D": "convolution", "DEPTHWISE_CONV_2D": "depthwise",
+    "DEPTH_TO_SPACE": "depth-to-space", "EXPAND_DIMS": "reshape",
+    "FULLY_CONNECTED": "fully-connected", "MAX_POOL_2D": "max-pooling", "PAD": "pad",
+    "RESHAPE": "reshape", "RESIZE_BILINEAR": "resize-bilinear", "SLICE": "slice",
+    "SOFTMAX": "softmax", "SPACE_TO_DEPTH": "space-to-depth", "SPLIT": "split",
+    "STRIDED_SLICE": "slice", "TRANSPOSE": "transpose", "TRANSPOSE_CONV": "deconvolution",
+}  # fmt: skip
+TAKEN_SINCE_2024 = frozenset(
+    {"COS", "EXP", "GELU", "LOG", "RSQRT", "SIN", "SUM", "REDUCE_MAX", "REDUCE_MIN",
+     "EXPAND_DIMS", "BATCH_MATMUL"}
+)  # fmt: skip
+"""Operators that tflite-runtime 2.14's delegate leaves to TFLite's own kernels."""
+
+ACTIVATIONS = frozenset({"NONE", "RELU", "RELU6", "RELU_N1_TO_1"})
+WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+
+
+@dataclass
+class Delegation:
+    """What the delegate takes.
+
+    Attributes:
+        taken: indices of operators, those that only unpack constants included.
+        refused: why the others are left to TFLite's own kernels, as a clause.
+        unpacked: tensors that DENSIFY or DEQUANTIZE unpack once, when the model is loaded.
+        sparse_weights: those of them that a DENSIFY unpacks, directly or before a DEQUANTIZE.
+        narrow: float32 tensors whose float16 source is used instead.
+        unpackers: indices of the operators that unpack.
+    """
+
+    taken: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+    unpacked: set[int] = field(default_factory=set)
+    sparse_weights: set[int] = field(default_factory=set)
+    narrow: set[int] = field(default_factory=set)
+    unpackers: dict[int, int] = field(default_factory=dict)
+
+
+def delegate(graph: Graph, build: Build, constant: Constant) -> Delegation:
+    """Find the operators that XNNPACK takes, as the delegate does when a model is loaded.
+
+    Args:
+        graph: the file's main graph.
+        build: the delegate's version.
+        constant: reads the values of a constant tensor.
+    """
+    result = Delegation()
+    for operator in graph.operators:
+        if _unpack(graph, operator, build, result):
+            continue
+        reason = _refusal(graph, operator, build, result)
+        if (
+            operator.op == "STRIDED_SLICE"
+            and not reason
+            and (constant(operator.inputs[3]) != 1).any()
+        ):
+            reason = "its stride is not 1"
+        if reason:
+            result.refused[operator.index] = reason
+            for index in operator.inputs:
+                result.taken.discard(result.unpackers.get(index, -1))
+        else:
+            result.taken.add(operator.index)
+    return result
+
+
+def _unpack(graph: Graph, operator: Operator, build: Build, result: Delegation) -> bool:
+    if operator.op not in {"DENSIFY", "DEQUANTIZE"} or len(operator.inputs) != 1:
+        return False
+    source, target = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
+    if operator.op == "DENSIFY":
+        fits = source.sparsity is not None and source.dtype in {"float32", "float16", "int8"}
+        if not (fits and source.constant and source.dtype == target.dtype):
+            return False
+        result.sparse_weights.add(target.index)
+    else:
+        known = source.constant or source.index in result.unpacked
+        narrow = source.dtype == "float16" or (source.dtype == "int8" and source.quantized)
+        if source.sparsity is not None or not (known and narrow and target.dtype == "float32"):
+            return False
+        if source.index in result.sparse_weights:
+            result.sparse_weights.add(target.index)
+        if build.fp16_direct and source.dtype == "float16" and _feeds_weights(graph, target.index):
+            result.narrow.add(target.index)
+    result.unpacked.add(target.index)
+    result.unpackers[target.index] = operator.index
+    result.taken.add(operator.index)
+    return True
+
+
+def _feeds_weights(graph: Graph, index: int) -> bool:
+    readers = [operator for operator in graph.operators if index in operator.inputs]
+    return all(reader.op in WEIGHTED and reader.inputs[0] != index for reader in readers)
+
+
+def _refusal(graph: Graph, operator: Operator, build: Build, result: Delegation) -> str:
+    """Why the delegate leaves an operator to TFLite's kernels; "" if it takes it."""
+    name = operator.op
+    tables = (UNARY, BINARY, REDUCE, OTHER)
+    if not any(name in table for table in tables):
+        return f"XNNPACK's delegate does not take {name}"
+    if not build.modern and name in TAKEN_SINCE_2024:
+        return f"this runtime's XNNPACK delegate does not take {name}"
+    activation = operator.options.get("activation", "NONE")
+    if activation not in ACTIVATIONS:
+        return f"its fused activation is {activation}"
+    tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
+    data = graph.tensors[operator.outputs[0]].dtype
+    if data not in {"float32", "float16"} and not (build.int8 and data in {"int8", "uint8"}):
+        return f"its output is {data}"
+    check = _CHECKS.get(name)
+    return check(operator, tensors, build, result) if check else ""
+
+
+def _check_weighted(
+    operator: Operator, tensors: list[Tensor], build: Build, result: Delegation
+) -> str:
+    if operator.op == "FULLY_CONNECTED" and operator.version == 8:
+        return "its weights are encoded in blocks, which XNNPACK does not take"
+    required = 2 if operator.op == "FULLY_CONNECTED" else 3
+    if len([index for index in operator.inputs if index >= 0]) < required:
+        return "it has no bias"
+    weights = tensors[1]
+    constant = weights.constant or weights.index in result.unpacked
+    if not constant and operator.op != "FULLY_CONNECTED":
+        return "its weights are not constant"
+    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+        one, other = (_stored_type(tensor, result) for tensor in tensors[1:3])
+        if one != other and one in {"float16", "float32"}:
+            return f"its weights are {one} but its bias is {other}"
+    dynamic = tensors[0].dtype == "float32" and weights.dtype == "int8"
+    if dynamic and (operator.op == "DEPTHWISE_CONV_2D" or not build.modern):
+        return "its weights are int8 but its input is float32"
+    return ""
+
+
+def _stored_type(tensor: Tensor, result: Delegation) -> str:
+    return "float16" if tensor.index in result.narrow else tensor.dtype
+
+
+def _check_pooling(operator: Operator, *_: object) -> str:
+    height, width = _pair(operator, "filter_height", "filter_width")
+    rows, columns = _pair(operator, "stride_h", "stride_w")
+    if rows > height or columns > width:
+        return "its stride exceeds its window"
+    return ""
+
+
+def _check_concatenation(operator: Operator, *_: object) -> str:
+    if not 2 <= len(operator.inputs) <= 5:
+        return f"it concatenates {len(operator.inputs)} tensors, not 2 to 5"
+    return ""
+
+
+def _check_constant_operand(_operator: Operator, tensors: list[Tensor], *_: object) -> str:
+    return "" if all(tensor.constant for tensor in tensors[1:-1]) else "an operand is not constant"
+
+
+def _check_softmax(operator: Operator, *_: object) -> str:
+    return "" if operator.options.get("beta", 1.0) == 1.0 else "its beta is not 1"
+
+
+def _check_leaky_relu(operator: Operator, *_: object) -> str:
+    return "" if operator.options.get("alpha", 0.0) else "its slope is 0"
+
+
+_CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Build, Delegation], str]] = {
+    **dict.fromkeys(WEIGHTED, _check_weighted),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _check_pooling),
+    **dict.fromkeys(
+        (*REDUCE, "PAD", "RESIZE_BILINEAR", "SLICE", "STRIDED_SLICE"), _check_constant_operand
+    ),
+    "CONCATENATION": _check_concatenation,
+    "LEAKY_RELU": _check_leaky_relu,
+    "SOFTMAX": _check_softmax,
+}
+
+
+def partitions(graph: Graph, delegation: Delegation) -> list[list[int]]:
+    """The runs of operators that become one subgraph each, greedily as TFLite forms them."""
+    ready = {t.index for t in graph.tensors if t.constant} | set(graph.inputs) | {-1}
+    ready |= {t.index for t in graph.tensors if t.variable}
+    waiting = [operator.index for operator in graph.operators]
+    found: list[list[int]] = []
+    while waiting:
+        chosen: list[int] = []
+        kind: bool | None = None
+        changed = True
+        while changed:
+            changed = False
+            for index in [i for i in waiting if i not in chosen]:
+                operator = graph.operators[index]
+                mine = index in delegation.taken
+                if not set(operator.inputs) <= ready or kind not in {None, mine}:
+                    continue
+                kind, changed = mine, True
+                chosen.append(index)
+                ready |= set(operator.outputs)
+        if not chosen:
+            break
+        waiting = [index for index in waiting if index not in set(chosen)]
+        if kind:
+            found.append(sorted(chosen))
+    return found
+
+
+class Lowering:
+    """Makes the XNNPACK subgraph of one partition."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        delegation: Delegation,
+        partition: list[int],
+        constant: Constant,
+        zeros: Mapping[int, tuple[int, int]],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            graph: the file's main graph.
+            delegation: of the graph.
+            partition: indices of operators.
+            constant: reads the values of a constant tensor.
+            zeros: zeros and parameters of the weights by operator.
+        """
+        self.graph = graph
+        self.delegation = delegation
+        self.partition = partition
+        self.constant = constant
+        self.zeros = zeros
+        self.subgraph = Subgraph([], self._values())
+
+    def lower(self) -> Subgraph:
+        """The subgraph, before XNNPACK's own rewrites."""
+        for index in self.partition:
+            operator = self.graph.operators[index]
+            reads_sparse = any(i in self.delegation.sparse_weights for i in operator.inputs)
+            self.subgraph.sparse_hint |= reads_sparse
+            if index not in self.delegation.unpackers.values():
+                self._visit(operator)
+        return self.subgraph
+
+    def _values(self) -> dict[int, Value]:
+        inside = set(self.partition)
+        made = {o for i in inside for o in self.graph.operators[i].outputs}
+        read_outside = set(self.graph.outputs)
+        for operator in self.graph.operators:
+            if operator.index not in inside:
+                read_outside |= set(operator.inputs)
+        values = {}
+        for tensor in self.graph.tensors:
+            static = tensor.constant or tensor.index in self.delegation.unpacked
+            values[tensor.index] = Value(
+                tensor.shape,
+                fp=tensor.dtype in {"float32", "float16"},
+                static=static,
+                external_input=not static and tensor.index not in made,
+                external_output=not static and tensor.index in made & read_outside,
+            )
+        return values
+
+    def _visit(self, operator: Operator) -> None:
+        name, inputs = operator.op, operator.inputs
+        if name in UNARY:
+            self._add(operator, "unary", (inputs[0],), name=UNARY[name])
+        elif name in BINARY:
+            self._binary(operator)
+        elif name in REDUCE:
+            axes = tuple(int(axis) for axis in self.constant(inputs[1]).ravel())
+            keep = bool(operator.options.get("keep_dims", False))
+            self._add(
+                operator, "reduce", (inputs[0],), name=REDUCE[name], axes=axes, keep_dims=keep
+            )
+        elif name in {"CONV_2D", "DEPTHWISE_CONV_2D"}:
+            self._convolution(operator)
+        elif name == "FULLY_CONNECTED":
+            self._fully_connected(operator)
+        elif name == "PAD":
+            self._pad(operator)
+        else:
+            self._other(operator)
+
+    def _add(
+        self, operator: Operator, kind: str, inputs: tuple[int, ...], **fields: object
+    ) -> None:
+        # Axes, paddings and the like are parameters of a node, not values that it reads.
+        weights = operator.inputs[1:] if operator.op in WEIGHTED else ()
+        operands = [*inputs, *weights, operator.outputs[0]]
+        fp = all(self.subgraph.values[index].fp for index in operands if index >= 0)
+        fields = {"fp": fp, "output": operator.outputs[0]} | fields
+        self.subgraph.nodes.append(
+            Node(kind=kind, operator=operator.index, inputs=inputs, **fields)  # type: ignore[arg-type]
+        )
+
+    def _binary(self, operator: Operator) -> None:
+        inputs, output = operator.inputs[:2], operator.outputs[0]
+        if operator.options.get("activation", "NONE") == "NONE":
+            self._add(operator, "binary", inputs, name=BINARY[operator.op])
+            return
+        value = self.subgraph.values[output]
+        unclamped = self.subgraph.add_value(value.shape, fp=value.fp)
+        self._add(operator, "binary", inputs, name=BINARY[operator.op], output=unclamped)
+        self._add(operator, "unary", (unclamped,), name="clamp")
+
+    def _convolution(self, operator: Operator) -> None:
+        source, weights = (self.graph.tensors[index] for index in operator.inputs[:2])
+        out_channels, height, width, channels = weights.shape
+        stride = _pair(operator, "stride_h", "stride_w")
+        dilation = _pair(operator, "dilation_h", "dilation_w")
+        same = operator.options.get("padding") == "SAME"
+        padding = (0, 0, 0, 0)
+        if same and stride == (1, 1):
+            same, padding = False, _explicit_padding((height, width), dilation)
+        depthwise = operator.op == "DEPTHWISE_CONV_2D"
+        groups = 1 if depthwise else source.shape[3] // channels
+        multiplier = int(str(operator.options.get("depth_multiplier", 1))) if depthwise else 1
+        plain = groups == 1 and (height, width, *stride) == (1, 1, 1, 1) and not depthwise
+        # XNNPACK turns a 1x1 convolution into a fully connected node when it is defined
+        # (8dffc30dc5), which makes no difference to the layout rules but for its padding.
+        kind = "depthwise" if depthwise else "convolution"
+        if plain and channels + out_channels > 2:
+            kind = "fully-connected"
+        self._add(
+            operator,
+            kind,
+            (source.index,),
+            kernel=(height, width),
+            stride=stride,
+            dilation=dilation,
+            padding=padding,
+            same=same,
+            channels=channels,
+            groups=groups,
+            multiplier=multiplier,
+            weights=self.zeros.get(operator.index, (0, 0)),
+        )
+
+    def _fully_connected(self, operator: Operator) -> None:
+        source, weights = (self.graph.tensors[index] for index in operator.inputs[:2])
+        read = source.index
+        if not operator.options.get("keep_num_dims", False):
+            rows = prod(source.shape) // max(weights.shape[-1], 1)
+            read = self.subgraph.add_value((rows, weights.shape[-1]))
+            self._add(operator, "reshape", (source.index,), output=read)
+        zeros = self.zeros.get(operator.index, (0, 0))
+        self._add(operator, "fully-connected", (read,), weights=zeros)
+
+    def _pad(self, operator: Operator) -> None:
+        sizes = [(int(before), int(after)) for before, after in self.constant(operator.inputs[1])]
+        spatial = len(sizes) == 4 and sizes[0] == sizes[3] == (0, 0)
+        padding = (sizes[1][0], sizes[2][1], sizes[1][1], sizes[2][0]) if spatial else (0, 0, 0, 0)
+        name = "spatial" if spatial else ""
+        self._add(operator, "pad", (operator.inputs[0],), name=name, padding=padding)
+
+    def _other(self, operator: Operator) -> None:
+        kind = OTHER[operator.op]
+        inputs: tuple[int, ...] = (operator.inputs[0],)
+        axes: tuple[int, ...] = ()
+        window = _pair(operator, "filter_height", "filter_width")
+        if kind.endswith("-pooling") and window == (1, 1):
+            self._add(operator, "unary", inputs, name="clamp")
+            return
+        if kind == "concatenation":
+            inputs, axes = operator.inputs, (int(str(operator.options.get("axis", 0))),)
+        elif kind == "split":
+            inputs = (operator.inputs[1],)
+        elif kind == "deconvolution":
+            inputs = (operator.inputs[2],)
+        elif kind == "batch matrix multiplication":
+            inputs = operator.inputs
+        for output in operator.outputs:
+            self._add(operator, kind, inputs, output=output, axes=axes)
+
+
+def _pair(operator: Operator, first: str, second: str) -> tuple[int, int]:
+    return int(str(operator.options.get(first, 1))), int(str(operator.options.get(second, 1)))
+
+
+def _explicit_padding(
+    kernel: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    height, width = (dilation[i] * (kernel[i] - 1) for i in (0, 1))
+    return height // 2, width - width // 2, height - height // 2, width // 2

@@ -1,0 +1,164 @@
+"""From the rules to a verdict: what each layer of a model does on a runtime and CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.xnnpack.builds import Build, build_of, gate_closed
+from pytest_sparsity.xnnpack.defects import Defect, defects
+from pytest_sparsity.xnnpack.delegate import Delegation, Lowering, delegate, partitions
+from pytest_sparsity.xnnpack.layout import Execution, execute
+from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
+from pytest_sparsity.xnnpack.subgraph import Subgraph, simplify
+
+if TYPE_CHECKING:
+    from pytest_sparsity.model import Layer, Model
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One subgraph that XNNPACK runs, after its rewrites.
+
+    Attributes:
+        operators: indices of the TFLite operators in it.
+        graph: the nodes.
+        rewrite: the clusters and layouts, None where XNNPACK does not look for them.
+        execution: what happens when it runs, None likewise.
+    """
+
+    operators: tuple[int, ...]
+    graph: Subgraph
+    rewrite: Rewrite | None
+    execution: Execution | None
+
+
+@dataclass
+class Analysis:
+    """All that the rules say about a model on a runtime and CPU.
+
+    Attributes:
+        model: the model.
+        build: whose rules were applied.
+        exact: the rules were verified for exactly the runtime's version.
+        closed: code of the reason why sparse kernels are off on the CPU, or "".
+        delegation: what XNNPACK takes.
+        partitions: what becomes of it.
+        defects: of the converter and the runtime that the file runs into.
+    """
+
+    model: Model
+    build: Build
+    exact: bool
+    closed: str
+    delegation: Delegation
+    partitions: list[Partition]
+    defects: list[Defect] = field(default_factory=list)
+
+    @property
+    def rewritten(self) -> bool:
+        """XNNPACK moves some values to channels-first, so that bits differ from dense kernels'."""
+        return any(p.rewrite is not None and p.rewrite.channels_first for p in self.partitions)
+
+
+def analyse(
+    model: Model, runtime: str, version: str, arch: str, features: frozenset[str]
+) -> Analysis:
+    """Apply the rules.
+
+    Args:
+        model: any model; its main graph is looked at.
+        runtime: "litert", "litert-js", "tensorflow" or "tflite-runtime".
+        version: of the runtime.
+        arch: "x86_64", "aarch64", "wasm32", ...
+        features: of the CPU as Linux spells them, those that the runtime sees.
+
+    Raises:
+        ValueError: no rules are known for the runtime.
+        ModelError: the model's weights are inconsistent.
+    """
+    build, exact = build_of(runtime, version)
+    closed = gate_closed(build, arch, features)
+    constant = lru_cache(maxsize=None)(model.weights)
+    delegation = delegate(model.graph, build, constant)
+    zeros = {
+        layer.operator: (round(layer.sparsity * layer.parameters), layer.parameters)
+        for layer in model.layers
+        if layer.graph == 0
+    }
+    found = []
+    for operators in partitions(model.graph, delegation):
+        graph = Lowering(model.graph, delegation, operators, constant, zeros).lower()
+        simplify(graph, modern=build.modern)
+        found.append(_partition(operators, graph, build, active=not closed and graph.sparse_hint))
+    return Analysis(
+        model, build, exact, closed, delegation, found, defects(model, build, delegation)
+    )
+
+
+def _partition(operators: list[int], graph: Subgraph, build: Build, *, active: bool) -> Partition:
+    if not active:
+        return Partition(tuple(operators), graph, None, None)
+    result = rewrite(graph, modern=build.modern)
+    outcome = execute(graph, result, modern=build.modern, checks_channels=build.checks_channels)
+    return Partition(tuple(operators), graph, result, outcome)
+
+
+def kernels(analysis: Analysis) -> tuple[str, ...]:
+    """The kernel of each layer: "sparse", "block", "dense" or "miscomputes"."""
+    sparse: set[int] = set()
+    wrong: set[int] = {d.operator for d in analysis.defects if d.verdict == "miscomputes"}
+    for partition in analysis.partitions:
+        if partition.execution is not None:
+            nodes = partition.graph.nodes
+            sparse |= {nodes[p].operator for p in partition.execution.sparse}
+            wrong |= _wrong_layers(partition)
+    return tuple(_kernel(layer, analysis, sparse, wrong) for layer in analysis.model.layers)
+
+
+def _kernel(layer: Layer, analysis: Analysis, sparse: set[int], wrong: set[int]) -> str:
+    if layer.graph != 0:
+        return "dense"
+    if layer.operator in wrong:
+        return "miscomputes"
+    if layer.operator in sparse:
+        return "sparse"
+    refused = layer.operator in analysis.delegation.refused
+    if layer.op == "FULLY_CONNECTED" and layer.encoding.startswith("block") and refused:
+        return "block"
+    return "dense"
+
+
+def _wrong_layers(partition: Partition) -> set[int]:
+    """Operators with weights at or right before the nodes that go wrong."""
+    assert partition.execution is not None
+    nodes, writers = partition.graph.nodes, partition.graph.producers()
+    found: set[int] = set()
+    waiting, seen = list(partition.execution.wrong), set(partition.execution.wrong)
+    while waiting:
+        node = nodes[waiting.pop()]
+        if node.kind in {"convolution", "depthwise", "fully-connected"}:
+            found.add(node.operator)
+            continue
+        for index in node.inputs:
+            writer = writers.get(index)
+            if writer is not None and writer not in seen:
+                seen.add(writer)
+                waiting.append(writer)
+    return found
+
+
+def verdict(analysis: Analysis) -> str:
+    """The model as a whole: "fails", "miscomputes", "sparse" or "dense".
+
+    Sparse is what XNNPACK itself calls so: it has switched to sparse inference, if only for layers
+    without weights; or TFLite's kernels for blocks of weights run.
+    """
+    executions = [p.execution for p in analysis.partitions if p.execution is not None]
+    verdicts = {defect.verdict for defect in analysis.defects}
+    if "fails" in verdicts or any(execution.failed is not None for execution in executions):
+        return "fails" if analysis.build.reports_failures else "miscomputes"
+    if "miscomputes" in verdicts or any(execution.wrong for execution in executions):
+        return "miscomputes"
+    return "sparse" if analysis.rewritten or "block" in kernels(analysis) else "dense"

@@ -1,0 +1,233 @@
+"""XNNPACK's view of a delegated partition, and the rewrites that run before sparse inference.
+
+Source: google/XNNPACK src/subgraph.c (`xnn_subgraph_optimize`, `xnn_subgraph_fusion`,
+`xnn_subgraph_optimize_common_subgraphs`) at efa2e754e3 (2026-07-10), which LiteRT.js 2.5.3 has.
+Only what decides the layout of values is modelled; lookup tables, fp16 and packing are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+CLAMPING = frozenset(
+    {
+        "average-pooling",
+        "convolution",
+        "deconvolution",
+        "depthwise",
+        "fully-connected",
+        "max-pooling",
+    }
+)
+"""Node kinds whose operator applies a clamp itself (subgraph.c: has_clamp)."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the subgraph.
+
+    Attributes:
+        shape: as declared in the file, NHWC.
+        fp: its type is float32 or float16.
+        static: it holds constant data.
+        external_input: it is computed outside the partition.
+        external_output: something outside the partition reads it.
+    """
+
+    shape: tuple[int, ...]
+    fp: bool = True
+    static: bool = False
+    external_input: bool = False
+    external_output: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """An XNNPACK node.
+
+    Attributes:
+        kind: "convolution", "fully-connected", "depthwise", "unary", "binary", "reduce", ...
+        operator: index of the TFLite operator it comes from.
+        inputs: the values it reads, without weights and biases.
+        output: the value it writes; an operator with several outputs is several nodes here.
+        fp: all its values, weights included, are float32 or float16.
+        name: which unary, binary or reduction.
+        kernel, stride, dilation: height and width.
+        padding: top, right, bottom, left.
+        same: the padding is left to the kernel (XNN_FLAG_TENSORFLOW_SAME_PADDING).
+        channels: input channels of one group.
+        groups, multiplier: of a convolution, of a depthwise convolution.
+        weights: zeros and parameters of the weights.
+        axes, keep_dims: of a reduction.
+    """
+
+    kind: str
+    operator: int
+    inputs: tuple[int, ...]
+    output: int
+    fp: bool = True
+    name: str = ""
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    same: bool = False
+    channels: int = 0
+    groups: int = 1
+    multiplier: int = 1
+    weights: tuple[int, int] = (0, 0)
+    axes: tuple[int, ...] = ()
+    keep_dims: bool = False
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it counts as a 1x1 convolution: these alone have sparse kernels."""
+        is_1x1 = self.kind == "convolution" and self.kernel == (1, 1)
+        return is_1x1 or self.kind == "fully-connected"
+
+
+@dataclass
+class Subgraph:
+    """One delegated partition: nodes in execution order, values by tensor index.
+
+    Attributes:
+        nodes: in execution order.
+        values: by tensor index; values that XNNPACK adds have indices above the file's.
+        sparse_hint: some node reads a weight that a DENSIFY unpacks.
+    """
+
+    nodes: list[Node]
+    values: dict[int, Value]
+    sparse_hint: bool = False
+
+    def add_value(self, shape: tuple[int, ...], *, fp: bool = True) -> int:
+        """Add an internal value; returns its index."""
+        index = max(self.values, default=-1) + 1
+        self.values[index] = Value(shape, fp)
+        return index
+
+    def consumers(self, *, repeated: bool = False) -> Counter[int]:
+        """How many nodes read each value; an external output counts as one more reader.
+
+        Args:
+            repeated: count a node once per operand (XNNPACK before 2025-06, 0aa15678ff).
+        """
+        counts: Counter[int] = Counter()
+        for node in self.nodes:
+            counts.update(node.inputs if repeated else set(node.inputs))
+        counts.update(index for index, value in self.values.items() if value.external_output)
+        return counts
+
+    def producers(self) -> dict[int, int]:
+        """The position in `nodes` of the node that writes each value."""
+        return {node.output: position for position, node in enumerate(self.nodes)}
+
+
+def simplify(graph: Subgraph, *, modern: bool) -> None:
+    """Run the rewrites that XNNPACK runs before it looks for sparse clusters.
+
+    Args:
+        graph: changed in place.
+        modern: as of 2025-10 (e9bc43cef4, 27c1929b34): minimum and maximum with a scalar become
+            clamps, x*x a square. Before, binary operators applied a clamp themselves.
+    """
+    _drop_unread(graph)
+    _fuse_padding(graph)
+    if modern:
+        graph.nodes = [_as_clamp(graph, _as_square(node)) for node in graph.nodes]
+        _fuse_squares(graph)
+    _merge_clamps(graph, CLAMPING if modern else CLAMPING | {"binary"})
+    _drop_unread(graph)
+
+
+def _drop_unread(graph: Subgraph) -> None:
+    while True:
+        read = graph.consumers()
+        kept = [node for node in graph.nodes if read[node.output]]
+        if len(kept) == len(graph.nodes):
+            return
+        graph.nodes = kept
+
+
+def _fuse_padding(graph: Subgraph) -> None:
+    """A zero PAD of height and width moves into the convolution that alone reads it.
+
+    Values are visited by rising index and once, so of two PADs in a row only the second is fused.
+    """
+    for index in sorted(graph.values):
+        readers = [i for i, node in enumerate(graph.nodes) if index in node.inputs]
+        if len(readers) != 1 or graph.values[index].external_output:
+            continue
+        writer = next((i for i, node in enumerate(graph.nodes) if node.output == index), None)
+        conv = graph.nodes[readers[0]]
+        if writer is None or conv.kind not in {"convolution", "depthwise"} or conv.same:
+            continue
+        pad = graph.nodes[writer]
+        if pad.kind != "pad" or pad.name != "spatial":
+            continue
+        sides = (conv.padding[side] + pad.padding[side] for side in range(4))
+        top, right, bottom, left = sides
+        fused = replace(conv, inputs=pad.inputs, padding=(top, right, bottom, left))
+        graph.nodes[readers[0]] = fused
+        del graph.nodes[writer]
+
+
+def _as_square(node: Node) -> Node:
+    if node.kind == "binary" and node.name == "multiply" and node.inputs[0] == node.inputs[1]:
+        return replace(node, kind="unary", name="square", inputs=node.inputs[:1])
+    return node
+
+
+def _as_clamp(graph: Subgraph, node: Node) -> Node:
+    if node.kind != "binary" or node.name not in {"maximum", "minimum"}:
+        return node
+    first, second = (graph.values[index] for index in node.inputs)
+    if _is_scalar(first) and not _is_scalar(second):
+        operand, bound, kept = second, first, node.inputs[1]
+    elif _is_scalar(second):
+        operand, bound, kept = first, second, node.inputs[0]
+    else:
+        return node
+    if len(bound.shape) > len(operand.shape):
+        return node
+    return replace(node, kind="unary", name="clamp", inputs=(kept,))
+
+
+def _is_scalar(value: Value) -> bool:
+    elements = 1
+    for size in value.shape:
+        elements *= size
+    return value.static and elements == 1
+
+
+def _fuse_squares(graph: Subgraph) -> None:
+    """A mean or sum of squares reads what is squared."""
+    producers = graph.producers()
+    for position, node in enumerate(graph.nodes):
+        if node.kind != "reduce" or node.name not in {"mean", "sum"}:
+            continue
+        source = producers.get(node.inputs[0])
+        if source is None or not node.fp:
+            continue
+        square = graph.nodes[source]
+        if square.kind == "unary" and square.name == "square":
+            graph.nodes[position] = replace(node, inputs=square.inputs, name=f"{node.name}-squared")
+
+
+def _merge_clamps(graph: Subgraph, clamping: frozenset[str]) -> None:
+    """A clamp disappears into the node before it if that node clamps and nothing else reads it."""
+    position = 0
+    while position < len(graph.nodes):
+        node = graph.nodes[position]
+        position += 1
+        if node.kind != "unary" or node.name != "clamp":
+            continue
+        source = graph.producers().get(node.inputs[0])
+        if source is None or graph.consumers()[node.inputs[0]] > 1:
+            continue
+        before = graph.nodes[source]
+        if before.kind in clamping or (before.kind == "unary" and before.name == "clamp"):
+            graph.nodes[source] = replace(before, output=node.output)
+            position -= 1
+            del graph.nodes[position]
