@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
-MAX_BYTES = 2**31
-"""No flatbuffer is larger, so no tensor that could be stored densely decodes to more."""
+PLAUSIBLE_BYTES = 2**26
+PLAUSIBLE_GROWTH = 1000
+"""A tensor that decodes to more bytes than this, and to this many times what is stored, would have
+less than one weight in a thousand: its shape is taken for damaged, and no memory is given to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +117,9 @@ def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
     import numpy as np
 
     check(values.size, shape, sparsity)
-    if prod(shape) * values.itemsize > MAX_BYTES:
-        raise ValueError(f"the shape {tuple(shape)} decodes to more than 2 GiB")
+    nbytes, stored = prod(shape) * values.itemsize, values.nbytes + sparsity.nbytes
+    if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
+        raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
     offsets = np.zeros(1, np.intp)
     sizes, strides = _levels(shape, sparsity)
     for level, (size, stride) in enumerate(zip(sizes, strides, strict=True)):

@@ -50,6 +50,19 @@ WEIGHT_OPERANDS: Mapping[str, tuple[int, ...]] = {
 }
 """Operands that are weights, by operator. Source: the comments in TFLite's kernels (2.21)."""
 
+_OPERANDS: Mapping[str, int] = {
+    **dict.fromkeys(("DENSIFY", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SOFTMAX"), 1),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "DEPTH_TO_SPACE", "LEAKY_RELU"), 1),
+    **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "ELU", "HARD_SWISH", "GELU"), 1),
+    **dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"), 2),
+    **dict.fromkeys(("PAD", "MEAN", "SUM", "RESIZE_BILINEAR", "PRELU", "GATHER"), 2),
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"), 2),
+    "TRANSPOSE_CONV": 3,
+}
+"""How many leading inputs must be there; whoever reads an Operator may rely on them."""
+
+_WEIGHTS_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2}
+
 _CONV = ("padding", "stride_w", "stride_h", "activation", "dilation_w", "dilation_h")
 _POOL = ("padding", "stride_w", "stride_h", "filter_width", "filter_height", "activation")
 _LSTM = ("activation", "cell_clip", "proj_clip", "asymmetric_quantize_inputs")
@@ -569,9 +582,11 @@ class _Reader:
         inputs, outputs = (
             tuple(self.numbers(graph, field).tolist()) for field in ("Inputs", "Outputs")
         )
-        for used in (inputs, outputs, *(o.inputs + o.outputs for o in operators)):
-            if used and not -1 <= min(used) <= max(used) < len(tensors):
-                raise ValueError(f"tensors {used} of {len(tensors)}")
+        for used in (inputs, outputs, *(o.outputs for o in operators)):
+            _check_indices(used, 0, len(tensors))
+        for operator in operators:
+            _check_indices(operator.inputs, -1, len(tensors))
+            _check_operands(operator, tensors)
         return Graph(tensors, operators, inputs, outputs)
 
     def operator(self, index: int, operator: Any, codes: list[tuple[str, int]]) -> Operator:
@@ -660,6 +675,27 @@ class _Reader:
         vector = getattr(self.schema, name)()
         vector.Init(union.Bytes, union.Pos)
         return self.numbers(self.table(vector), "Values")
+
+
+def _check_indices(indices: tuple[int, ...], lowest: int, count: int) -> None:
+    if indices and not lowest <= min(indices) <= max(indices) < count:
+        raise ValueError(f"tensors {indices} of {count}")
+
+
+def _check_operands(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+    needed = _OPERANDS.get(operator.op, 0)
+    given = operator.inputs[:needed]
+    if len(given) < needed or -1 in given or (needed and not operator.outputs):
+        raise ModelError(
+            f"operator {operator.index} ({operator.op}) has the inputs {operator.inputs} and "
+            f"outputs {operator.outputs}, it needs {needed} and one"
+        )
+    rank = _WEIGHTS_RANK.get(operator.op)
+    if rank and len(tensors[given[1]].shape) != rank:
+        raise ModelError(
+            f"operator {operator.index} ({operator.op}) has weights of the shape "
+            f"{tensors[given[1]].shape}, it needs {rank} dimensions"
+        )
 
 
 # --------------------------------------------------------------------------------- the weights
