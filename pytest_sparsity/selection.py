@@ -82,7 +82,7 @@ def select_layers(model: Network, policy: object) -> list[Any]:
         ValueError: the policy rejects the network, a name is unknown, a layer cannot be pruned, or
             nothing is left to prune; the message says which and why.
     """
-    layers = list(_leaves(model))
+    layers = list(leaves(model))
     if policy == "all":
         selected = layers
     elif isinstance(policy, (list, tuple)):
@@ -104,12 +104,13 @@ def select_layers(model: Network, policy: object) -> list[Any]:
     return prunable
 
 
-def _leaves(model: Network) -> Iterator[Any]:
+def leaves(model: Network) -> Iterator[Any]:
+    """Return the layers of a network, and of models inside it, each once."""
     import tf_keras
 
     seen: set[int] = set()
     for layer in model.layers:
-        inner = _leaves(layer) if isinstance(layer, tf_keras.Model) else [layer]
+        inner = leaves(layer) if isinstance(layer, tf_keras.Model) else [layer]
         for leaf in inner:
             if id(leaf) not in seen:
                 seen.add(id(leaf))
