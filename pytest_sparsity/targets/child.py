@@ -140,6 +140,7 @@ class Child:
             return
         try:
             self._send({"id": 0, "do": "quit"}, time.monotonic() + _PATIENCE)
+            self._stdin.close()
             self._process.wait(_PATIENCE)
         except (OSError, subprocess.TimeoutExpired):
             pass  # Killed next, which is all that is wanted.

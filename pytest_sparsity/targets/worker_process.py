@@ -104,8 +104,13 @@ class Worker:
     ) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
     def __repr__(self) -> str:
-        state = "ended" if self._child.ended else f"process {self._child.pid}"
+        state = "ended" if self._child.ended else f"process {self.pid}"
         return f"<Worker {self._child.target}, {state}>"
 
     def load(
@@ -224,13 +229,12 @@ class Worker:
             self._child.fail(f"{wrong} when {doing}")
         if answer.get("ok") is True:
             return answer
-        error = str(answer.get("error") or "no reason given")
-        if answer.get("kind") == "unsupported":
-            raise Unsupported(f"{self._child.target}: {error}")
-        if answer.get("kind") == "load":
-            reason = last_line(error) or self._child.last_words() or "no reason given"
-            raise LoadError(f"{self._child.target} failed when {doing}: {reason}")
-        raise TargetError(f"{self._child.target} failed when {doing}: {error}")
+        target, kind, error = self._child.target, answer.get("kind"), str(answer.get("error", ""))
+        if kind == "unsupported":
+            raise Unsupported(f"{target}: {error}")
+        reason = last_line(error) or self._child.last_words() or "no reason given"
+        failure = LoadError if kind == "load" else TargetError
+        raise failure(f"{target} failed when {doing}: {reason}")
 
 
 def _specs(described: Iterable[tuple[str, Iterable[int], str]]) -> tuple[TensorSpec, ...]:

@@ -1,0 +1,417 @@
+"""Children that crash, hang and talk rubbish: one `TargetError`, one sentence, nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pytest_sparsity.errors import TargetError, Unsupported
+from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child
+from pytest_sparsity.targets.child import last_line
+from pytest_sparsity.targets.python import WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[..., Worker]
+
+# A child that answers properly; what a test adds replaces `answer`.
+FAKE = """
+import json, os, signal, sys, time
+def send(**answer):
+    print(json.dumps(answer), flush=True)
+def answer(id, do, **request):
+    send(id=id, ok=True, inputs=[["x", [1, 2], "float32"]], outputs=[])
+{body}
+send(protocol=1)
+for line in sys.stdin:
+    answer(**json.loads(line))
+"""
+
+
+def open_descriptors() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    """Hold that a test leaves no descriptor open."""
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a child from a body of Python and hold that it is gone, and reaped, in the end."""
+    workers: list[Worker] = []
+
+    def started(body: str, timeout: float = 20.0) -> Worker:
+        worker = Worker("fake", launch(FAKE.format(body=textwrap.dedent(body))), timeout=timeout)
+        workers.append(worker)
+        return worker
+
+    yield started
+    for worker in workers:
+        worker.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker.pid, 0)
+
+
+def launch(script: str) -> Launch:
+    # Without site-packages Python starts in a third of the time.
+    return Launch((sys.executable, "-I", "-S", "-c", script), os.environ)
+
+
+def failure(act: Callable[[], object]) -> str:
+    """Return what the `TargetError` of an act says."""
+    with pytest.raises(TargetError) as caught:
+        act()
+    return str(caught.value)
+
+
+def test_a_proper_child_is_heard(start: Start) -> None:
+    worker = start("")
+    signature = worker.load("a", "net.tflite")
+    assert [(spec.name, spec.shape, spec.dtype) for spec in signature.inputs] == [
+        ("x", (1, 2), "float32")
+    ]
+    assert repr(worker) == f"<Worker fake, process {worker.pid}>"
+    worker.close()
+    worker.close()
+    assert repr(worker) == "<Worker fake, ended>"
+    assert failure(lambda: worker.unload("a")) == (
+        "fake had ended before unloading net.tflite; open it again"
+    )
+
+
+def test_a_program_that_is_not_there() -> None:
+    nowhere = Launch(("/nowhere/program",), os.environ)
+    said = failure(lambda: Worker("fake", nowhere))
+    assert said.startswith("fake does not start: ")
+    assert "/nowhere/program" in said
+
+
+def test_death_at_start_shows_the_last_words(start: Start) -> None:
+    said = failure(lambda: start("sys.exit('No module named runtime')"))
+    assert said == "fake ended with exit status 1 when starting: No module named runtime"
+
+
+def test_a_hang_at_start(start: Start) -> None:
+    said = failure(lambda: start("time.sleep(60)", timeout=0.2))
+    assert said == "fake did not answer within 0.2 s when starting, and was killed"
+
+
+def test_another_protocol(start: Start) -> None:
+    said = failure(lambda: start("send(protocol=99)"))
+    assert said == "fake speaks protocol 99 instead of 1 when starting"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "fake crashed with SIGSEGV when {doing}"),
+        (
+            "sys.stderr.write('terminate called\\n\\n'); os.abort()",
+            "fake crashed with SIGABRT when {doing}: terminate called",
+        ),
+        (
+            f"os.kill(os.getpid(), {int(signal.SIGRTMIN) + 1})",
+            f"fake crashed with signal {int(signal.SIGRTMIN) + 1} when {{doing}}",
+        ),
+        ("os._exit(3)", "fake ended with exit status 3 when {doing}"),
+        (
+            "print('Segmentation fault (core dumped)', flush=True)",
+            "fake answered outside the protocol, 'Segmentation fault (core dumped)', when {doing}",
+        ),
+        (
+            "print('[1, 2]', flush=True)",
+            "fake answered outside the protocol, '[1, 2]', when {doing}",
+        ),
+        (
+            "os.write(1, b'\\xff\\xfe\\n')",
+            "fake answered outside the protocol, '\ufffd\ufffd', when {doing}",
+        ),
+        ("send(id=id + 1, ok=True)", "fake answered request 2 instead of 1 when {doing}"),
+        ("send(ok=True)", "fake answered request None instead of 1 when {doing}"),
+        (
+            "send(id=id, ok=False, kind='error', error='KeyError: 7')",
+            "fake failed when {doing}: KeyError: 7",
+        ),
+        ("send(id=id, ok=False)", "fake failed when {doing}: no reason given"),
+        (
+            "send(id=id, ok=False, kind='load', error='one\\nNode 3 failed to prepare.\\n')",
+            "fake failed when {doing}: Node 3 failed to prepare.",
+        ),
+        (
+            "sys.stderr.write('out of memory\\n'); send(id=id, ok=False, kind='load', error='')",
+            "fake failed when {doing}: out of memory",
+        ),
+    ],
+)
+def test_one_sentence_for_each_failure(start: Start, body: str, said: str) -> None:
+    worker = start(f"def answer(id, **request):\n    {body}")
+    heard = failure(lambda: worker.load("a", "/models/net.tflite"))
+    assert heard == said.format(doing="loading net.tflite")
+
+
+def test_a_hang_is_killed_at_the_deadline(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, **request):
+            send(id=id, ok=True, inputs=[], outputs=[]) if do == "load" else time.sleep(60)
+        """
+    )
+    worker.load("a", "net.tflite")
+    worker._child.timeout = 0.2
+    assert failure(lambda: worker.run([("a", 7), ("a", 5)])) == (
+        "fake did not answer within 0.2 s when running net.tflite (12 timed invocations), "
+        "and was killed"
+    )
+
+
+def test_a_child_that_does_not_read_is_killed_too(start: Start) -> None:
+    """A request that is longer than the pipe blocks the writer of a deaf child."""
+    worker = start(
+        """
+        def answer(id, do, **request):
+            send(id=id, ok=True, inputs=[["x", [500000], "float32"]], outputs=[])
+            time.sleep(60)
+        """
+    )
+    worker.load("a", "net.tflite")
+    worker._child.timeout = 0.2
+    array = np.zeros(500000, np.float32)
+    assert failure(lambda: worker.set_inputs("a", [array])) == (
+        "fake did not answer within 0.2 s when setting the inputs of net.tflite, and was killed"
+    )
+
+
+def test_a_child_that_closes_its_side_but_lives(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_PATIENCE", 0.1)
+    worker = start("def answer(**request):\n    os.close(1)\n    time.sleep(60)")
+    said = failure(lambda: worker.load("a", "net.tflite"))
+    assert said == "fake closed its output when loading net.tflite"
+
+
+def test_rubbish_without_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_LONGEST_LINE", 1 << 20)
+    worker = start("def answer(**request):\n    while True: os.write(1, b'lorem ' * 999)")
+    said = failure(lambda: worker.load("a", "net.tflite"))
+    assert said.startswith("fake answered outside the protocol, 'lorem lorem ")
+
+
+def test_a_line_too_many_is_noticed_at_the_next_answer(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, **request):
+            send(id=id, ok=True, inputs=[], outputs=[])
+            print("by the way", flush=True)
+        """
+    )
+    worker.load("a", "net.tflite")
+    assert failure(lambda: worker.unload("a")) == (
+        "fake answered outside the protocol, 'by the way', when unloading net.tflite"
+    )
+
+
+def test_a_refusal_leaves_the_child_usable(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, key=None, **request):
+            if key == "a":
+                send(id=id, ok=False, kind="load", error="bad model")
+            elif key == "b":
+                send(id=id, ok=False, kind="unsupported", error="no reference kernels")
+            else:
+                send(id=id, ok=True, inputs=[], outputs=[])
+        """
+    )
+    with pytest.raises(LoadError, match=r"^fake failed when loading net\.tflite: bad model$"):
+        worker.load("a", "net.tflite")
+    with pytest.raises(Unsupported, match=r"^fake: no reference kernels$"):
+        worker.load("b", "net.tflite")
+    assert worker.load("c", "net.tflite").outputs == ()
+
+
+def test_last_words_are_those_of_the_failed_request(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, key, **request):
+            if key == "b":
+                os._exit(9)
+            sys.stderr.write("about a\\n")
+            sys.stderr.flush()
+            send(id=id, ok=True, inputs=[], outputs=[])
+        """
+    )
+    worker.load("a", "net.tflite")
+    said = failure(lambda: worker.load("b", "net.tflite"))
+    assert said == "fake ended with exit status 9 when loading net.tflite"
+
+
+def test_long_last_words_are_cut(start: Start) -> None:
+    worker = start(
+        "def answer(**request):\n    sys.stderr.write('x' * 100000 + 'end'); sys.exit(4)"
+    )
+    said = failure(lambda: worker.load("a", "net.tflite"))
+    assert said.endswith("xend")
+    assert len(said) < 400
+
+
+def test_requests_and_answers_longer_than_a_pipe(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, arrays=(), **request):
+            if do == "inputs":
+                global kept
+                kept = arrays[0]
+            send(
+                id=id, ok=True, inputs=[["x", [500000], "float32"]], outputs=[],
+                arrays=[[kept, [500000], "float32"]] if do == "outputs" else [],
+            )
+        """
+    )
+    worker.load("a", "net.tflite")
+    array = np.random.default_rng(0).random(500000, np.float32)
+    worker.set_inputs("a", [array])
+    assert np.array_equal(worker.outputs("a")[0], array)
+
+
+def test_an_interrupt_ends_the_child(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = start("")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(child, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.load("a", "net.tflite")
+    assert repr(worker) == "<Worker fake, ended>"
+
+
+def test_a_child_that_does_not_quit_is_killed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_PATIENCE", 0.1)
+    worker = start("def answer(**request):\n    time.sleep(60)")
+    worker.close()
+    assert repr(worker) == "<Worker fake, ended>"
+
+
+def test_leaving_the_block_ends_the_child(start: Start) -> None:
+    with pytest.raises(ZeroDivisionError), start("") as worker:
+        raise ZeroDivisionError
+    assert repr(worker) == "<Worker fake, ended>"
+
+
+def test_last_line_skips_blanks_and_mere_information() -> None:
+    text = "ERROR: no\n  why \nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n\n"
+    assert last_line(text) == "why"
+    assert last_line("\n") == ""
+
+
+# ------------------------------------------------------------ the real child, a fake runtime
+
+RUNTIME = """
+import os, sys
+import numpy as np
+os.write(1, b"native noise on descriptor 1\\n")
+print("noise from Python")
+assert sys.stdin.read() == "", "the requests are not the runtime's to read"
+class Interpreter:
+    def __init__(self, model_path, num_threads):
+        os.write(1, b"more noise\\n")
+        self._interpreter = self
+        self.x = np.zeros((1, 3), np.float32)
+    def resize_tensor_input(self, index, shape):
+        self.x = np.zeros(shape, np.float32)
+    def allocate_tensors(self):
+        {allocate}
+    def get_input_details(self):
+        signature = np.array([-1, 3])
+        return [dict(name="x", index=0, shape=np.array(self.x.shape), shape_signature=signature,
+                     dtype=np.float32)]
+    get_output_details = get_input_details
+    def set_tensor(self, index, array):
+        self.x = array
+    def get_tensor(self, index):
+        return self.x * 2
+    def Invoke(self):
+        os.write(1, b"noise in every invocation\\n")
+"""
+
+
+@pytest.fixture
+def fake_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Worker]:
+    """Open the target litert with a runtime whose `allocate_tensors` has the given body."""
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def opened(allocate: str) -> Worker:
+        (package / "interpreter.py").write_text(RUNTIME.replace("{allocate}", allocate))
+        return Target.of("litert").open(timeout=20)
+
+    return opened
+
+
+def test_noise_of_native_code_stays_out_of_the_protocol(
+    fake_litert: Callable[[str], Worker],
+) -> None:
+    with fake_litert("pass") as worker:
+        assert worker.load("a", "net.tflite").inputs[0].shape == (1, 3)
+        worker.set_inputs("a", [np.array([[1, 2, 3]], np.float32)])
+        assert worker.outputs("a")[0].tolist() == [[2, 4, 6]]
+        assert len(worker.run([("a", 5), ("a", 6)]).wall_ns) == 2
+
+
+def test_a_runtime_that_refuses_to_allocate(fake_litert: Callable[[str], Worker]) -> None:
+    refusal = "raise RuntimeError('CONV_2D\\n Node number 3 failed to prepare.')"
+    with fake_litert(refusal) as worker, pytest.raises(LoadError) as caught:
+        worker.load("a", "net.tflite")
+    assert str(caught.value) == (
+        "litert failed when loading net.tflite: Node number 3 failed to prepare."
+    )
+
+
+def test_a_runtime_that_crashes_when_it_allocates(fake_litert: Callable[[str], Worker]) -> None:
+    with fake_litert("os.abort()") as worker:
+        said = failure(lambda: worker.load("a", "net.tflite"))
+    assert said == "litert crashed with SIGABRT when loading net.tflite: more noise"
+
+
+def test_a_runtime_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").write_text("import nothing_of_that_name")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = failure(lambda: Target.of("litert").open())
+    assert said == (
+        "litert ended with exit status 1 when starting: "
+        "ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    )
+
+
+def test_a_request_that_the_child_does_not_know(fake_litert: Callable[[str], Worker]) -> None:
+    with fake_litert("pass") as worker:
+        said = failure(lambda: worker._request("dance", "dancing"))
+        assert said == "litert failed when dancing: unknown request 'dance'"
+        assert worker.load("a", "net.tflite").inputs
+
+
+def test_the_child_has_the_grammar_of_python_3_9() -> None:
+    import ast
+
+    for name in ("worker.py", "litert_profile.py"):
+        source = WORKER.with_name(name).read_text(encoding="utf-8")
+        ast.parse(source, feature_version=(3, 9))
