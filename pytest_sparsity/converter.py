@@ -153,7 +153,7 @@ def sparsify(source: Path) -> bytes:
     from tensorflow.lite.tools import flatbuffer_utils
 
     dense = source.read_bytes()
-    metadata = util.get_conversion_metadata(dense)
+    metadata: Any = util.get_conversion_metadata(dense)
     model = flatbuffer_utils.convert_bytearray_to_object(dense)
     _drop_metadata(model, util.CONVERSION_METADATA_FIELD_NAME.encode())
     bare = bytes(flatbuffer_utils.convert_object_to_bytearray(model))

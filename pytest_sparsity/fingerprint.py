@@ -161,7 +161,7 @@ class _Describer:
             return [self._installed(it.__module__), it.__module__, it.__qualname__]
         if isinstance(it, CACHED):
             return self.describe(it.__wrapped__)
-        if type(it).__module__ == "numpy":
+        if type(it).__module__.partition(".")[0] == "numpy":
             return _numpy(it)
         state = getattr(it, "__dict__", None)
         if state is None or not self._is_transparent(type(it)):
@@ -225,7 +225,9 @@ class _Describer:
             return installed
         inner = [f"{name}.{member}" for member in members or ()]
         modules = [self._imported(each, ()) for each in inner if _find(each) is not None]
-        return [self._source(name), modules]
+        package = name.rpartition(".")[0]
+        around = self._imported(package, ()) if package else None
+        return [around, self._source(name), modules]
 
     def _source(self, name: str) -> Description:
         """Describe a module of the user's by its source and what that imports."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.selection import prunable_weights, quiet
+from pytest_sparsity.selection import import_tfmot, prunable_weights, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,13 +72,12 @@ def resolve_schedule(schedule: Schedule | None, sparsity: float) -> tuple[Schedu
     """
     import inspect
 
-    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity, PruningSchedule
-
+    keras = import_tfmot().sparsity.keras
     if inspect.isroutine(schedule):
         schedule = schedule()
     if schedule is None:
-        return ConstantSparsity(sparsity, begin_step=0, frequency=1), sparsity
-    if not isinstance(schedule, PruningSchedule):
+        return keras.ConstantSparsity(sparsity, begin_step=0, frequency=1), sparsity
+    if not isinstance(schedule, keras.PruningSchedule):
         raise TypeError(
             "schedule must be a TFMOT PruningSchedule such as ConstantSparsity or PolynomialDecay,"
             f" or a function that returns one; it is {schedule!r}"
@@ -139,7 +138,7 @@ def apply_masks(layers: Sequence[Any], schedule: Schedule) -> None:
     with quiet():
         for layer in layers:
             triples = [
-                (weight, tf.Variable(tf.ones_like(weight)), tf.Variable(0, dtype=weight.dtype))
+                (weight, tf.Variable(tf.ones_like(weight)), tf.Variable(tf.zeros([], weight.dtype)))
                 for weight in prunable_weights(layer)
             ]
             pruning = pruning_impl.Pruning(
@@ -186,8 +185,8 @@ def train(
         ValueError: the training left out the callbacks.
     """
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
-    from tensorflow_model_optimization.sparsity import keras as sparsity
 
+    sparsity = import_tfmot().sparsity.keras
     with quiet():
         wrapped = sparsity.prune_low_magnitude(
             model, pruning_schedule=schedule, pruning_policy=_Selected(layers)

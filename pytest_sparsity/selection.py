@@ -134,14 +134,10 @@ def _named(layers: Sequence[Any], names: Sequence[str]) -> list[Any]:
 
 
 def _policy(policy: object) -> Any:
-    from tensorflow_model_optimization.sparsity.keras import (
-        PruneForLatencyOnXNNPack,
-        PruningPolicy,
-    )
-
+    keras = import_tfmot().sparsity.keras
     if policy == "xnnpack":
-        return PruneForLatencyOnXNNPack()
-    if isinstance(policy, PruningPolicy):
+        return keras.PruneForLatencyOnXNNPack()
+    if isinstance(policy, keras.PruningPolicy):
         return policy
     raise ValueError(
         f"policy={policy!r} is unknown: use 'xnnpack', 'all', a TFMOT PruningPolicy or a list of"

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytest_sparsity.location import Replacements
     from pytest_sparsity.pruning import Schedule
     from pytest_sparsity.selection import Network
-
-    from pytest_sparsity.location import Replacements
 
     Weights = list[NDArray[np.float32]]
 

@@ -151,7 +151,8 @@ def mobilenet_v1(
 
     image = keras.Input((size, size, 3), batch_size=1)
     if not xnnpack:
-        model = keras.applications.MobileNet(
+        applications: Any = keras.applications
+        model = applications.MobileNet(
             input_tensor=image,
             alpha=alpha,
             weights=None,
@@ -193,7 +194,8 @@ def mobilenet_v2(
 
     image = keras.Input((size, size, 3), batch_size=1)
     if not xnnpack:
-        model = keras.applications.MobileNetV2(
+        applications: Any = keras.applications
+        model = applications.MobileNetV2(
             input_tensor=image,
             alpha=alpha,
             weights=None,
