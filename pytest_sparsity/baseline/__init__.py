@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from pytest_sparsity.estimate import Claim
     from pytest_sparsity.race import Race
 
 __all__ = ["Baseline", "BaselineError", "Comparison", "NoBaseline", "Recorded", "Store", "Suite"]
@@ -143,12 +144,13 @@ class Baseline:
         timed = isinstance(value, Estimate) and value.latest().low != value.latest().high
         race = self._origin(value) if isinstance(value, Estimate) else None
         place = self._place(race) if timed else Place.of(self._module)
+        before = len(race.claims) if race else 0
         if self._suite.update:
             today = sharpened(value) if isinstance(value, Estimate) else value
-            return self._record(recorded.name, sign, as_value(today), place)
+            claims = race.claims[before:] if race else ()
+            return self._record(recorded.name, sign, as_value(today), place, claims)
         found = self._found(recorded.name, place)
         within = (DRIFT if timed else 0.0) if recorded.within is None else recorded.within
-        before = len(race.claims) if race else 0
 
         def log(word: str) -> Comparison:
             claims = race.claims[before:] if race else ()
@@ -169,7 +171,9 @@ class Baseline:
             raise
         return log("holds" if holds else "refuted")
 
-    def _record(self, name: str, sign: str, today: Value, place: Place) -> Comparison:
+    def _record(
+        self, name: str, sign: str, today: Value, place: Place, claims: tuple[Claim, ...] = ()
+    ) -> Comparison:
         """Keep today's value until the test has passed."""
         entry = join(self._test, name)
         if entry in self._pending and not isinstance(today, Ratio):
@@ -182,7 +186,7 @@ class Baseline:
         self._pending[entry] = place, today
         before = self._suite.store.values(place.file).get(entry)
         shown = self._suite.store.shown(place.file)
-        made = Comparison(name, sign, today, before, 0.0, "recorded", shown)
+        made = Comparison(name, sign, today, before, 0.0, "recorded", shown, claims)
         self.comparisons = [old for old in self.comparisons if old.name != name] + [made]
         return made
 
@@ -190,7 +194,7 @@ class Baseline:
         found = self._suite.store.values(place.file).get(join(self._test, name))
         if found is not None:
             return found
-        command = f"record it with: pytest --sparsity-update {shlex.quote(self._nodeid)}"
+        command = f"record it with: {self.command}"
         if not place.machine:
             raise NoBaseline(f"no baseline for {name!r}; {command}")
         if self._suite.store.knows(place.machine):
@@ -200,8 +204,9 @@ class Baseline:
         raise Unsupported(f"no baseline for this machine ({place.machine})", command)
 
     @property
-    def _nodeid(self) -> str:
-        return f"{self._module}::{self._test}"
+    def command(self) -> str:
+        """What records the values of this test."""
+        return f"pytest --sparsity-update {shlex.quote(f'{self._module}::{self._test}')}"
 
     def _check_size(self, model: Model) -> None:
         limit = self._suite.model_limit

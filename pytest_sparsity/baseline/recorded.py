@@ -64,6 +64,12 @@ class Comparison:
     claims: tuple[Claim, ...] = field(default=(), compare=False)
 
     @property
+    def threshold(self) -> float | None:
+        """The number that today's value was compared with, the tolerance included."""
+        recorded = _number(self.recorded)
+        return None if recorded is None else float(_shifted(self.operator, recorded, self.within))
+
+    @property
     def change(self) -> float | None:
         """Today's value relative to the recorded one, minus 1; None unless both are numbers."""
         today, recorded = _number(self.today), _number(self.recorded)

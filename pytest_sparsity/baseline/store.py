@@ -50,7 +50,7 @@ class Place:
 
     file: PurePosixPath
     machine: str = ""
-    facts: Mapping[str, str | int] = field(default_factory=dict)
+    facts: Mapping[str, str | int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(

@@ -1,0 +1,210 @@
+"""The pytest plugin: everything that measures, compares or formats is below; here it meets pytest.
+
+`options` and the marker (`state`) say what is asked, `fixtures` do it, `outcomes` turn exceptions
+into pytest's outcomes, `evidence` is what a test left behind, and `ledger` prints all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity import hooks
+from pytest_sparsity.baseline import Recorded
+from pytest_sparsity.baseline.store import Collected
+from pytest_sparsity.estimate import Estimate
+from pytest_sparsity.plugin import options as _options
+from pytest_sparsity.plugin.evidence import Evidence
+from pytest_sparsity.plugin.fixtures import (
+    _sparsity_settings,
+    baseline,
+    diagnose,
+    race,
+    variants,
+)
+from pytest_sparsity.plugin.ledger import Ledger
+from pytest_sparsity.plugin.options import Options
+from pytest_sparsity.plugin.outcomes import outcomes
+from pytest_sparsity.plugin.state import CLOCK, COLLECTED, CONTROLS, EVIDENCE, OPTIONS, marked
+from pytest_sparsity.report import failure, terminal
+from pytest_sparsity.report.replay import ReplayClock
+from pytest_sparsity.variants import Variants
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["_sparsity_settings", "baseline", "diagnose", "race", "variants"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flags and the ini values."""
+    _options.add(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks that others may implement."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options and describe the marker."""
+    config.addinivalue_line(
+        "markers",
+        "race(*, target=None, threads=1, budget=None): where, how wide and how long the races of a "
+        "test run; every test that uses the fixture `race` has it.",
+    )
+    config.stash[OPTIONS] = Options.of(config)
+    config.stash[CONTROLS] = {}
+    config.stash[COLLECTED] = {}
+    config.stash[EVIDENCE] = Evidence()
+    config.pluginmanager.register(Ledger(config), "sparsity-ledger")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what races would run with, if that was chosen or is asked for."""
+    options = config.stash[OPTIONS]
+    if config.get_verbosity() <= 0 and not options.chosen:
+        return None
+    return terminal.header(vars(options))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests once per target if several are named, or any by a flag."""
+    options = metafunc.config.stash[OPTIONS]
+    if not options.parametrized or "_sparsity_settings" not in metafunc.fixturenames:
+        return
+    markers = metafunc.definition.iter_markers("race")
+    if all(marker.kwargs.get("target") is None for marker in markers):
+        metafunc.parametrize(
+            "_sparsity_settings", options.targets, indirect=True, ids=options.targets
+        )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note that the test exists, mark it if it races, and check its markers."""
+    module, _, test = item.nodeid.partition("::")
+    found = item.config.stash[COLLECTED].setdefault(module.rpartition(".")[0], Collected())
+    found.module = getattr(item.getparent(pytest.Module), "obj", None)
+    found.tests.add(test)
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "race" in fixtures:
+        if item.get_closest_marker("race") is None:
+            item.add_marker("race")
+        _prepare_replay(item, fixtures)
+    marked(item)
+
+
+def _prepare_replay(item: pytest.Item, fixtures: list[str]) -> None:
+    """Give pytest-benchmark the timer that replays the race, unless the test uses it itself."""
+    config = item.config
+    off = ("benchmark_disable", "benchmark_skip")
+    if (
+        not config.pluginmanager.hasplugin("benchmark")
+        or "benchmark" in fixtures
+        or hasattr(config, "workerinput")
+        or any(config.getoption(flag, False) for flag in off)
+    ):
+        return
+    clock = item.stash[CLOCK] = ReplayClock()
+    own = item.get_closest_marker("benchmark")
+    given = own.kwargs if own else {}
+    item.add_marker(pytest.mark.benchmark(**{**given, "timer": clock}), append=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Start the test's evidence."""
+    item.config.stash[EVIDENCE] = Evidence()
+    with _outcomes(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Record the baselines of a test that passes."""
+    evidence = item.config.stash[EVIDENCE]
+    try:
+        with _outcomes(item):
+            yield
+            if evidence.baseline is not None:
+                evidence.baseline.commit()
+    finally:
+        # Not earlier: a comparison may have measured further.
+        if evidence.benchmark is not None:
+            evidence.replay(item.stash[CLOCK])
+        item.user_properties.extend(evidence.properties())
+
+
+def _outcomes(item: pytest.Item) -> Any:
+    options = item.config.stash[OPTIONS]
+    return outcomes(
+        item.config.stash[EVIDENCE],
+        skip_inconclusive=options.inconclusive == "skip",
+        full_trace=item.config.getoption("fulltrace"),
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what the test did into its report."""
+    report = yield
+    evidence = item.config.stash[EVIDENCE]
+    if call.when == "teardown" or (call.when == "setup" and report.passed):
+        return report
+    if call.excinfo is not None and report.failed and call.excinfo.errisinstance(AssertionError):
+        values = getattr(item, "funcargs", {}).values()
+        evidence.variants += [value for value in values if isinstance(value, Variants)]
+        report.sections += evidence.sections()
+    if evidence.gathered:
+        vars(report)["sparsity"] = evidence.record()
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show a machine that cannot measure as an error of the test, not as its failure."""
+    record = vars(report).get("sparsity")
+    if record and record["cannot_measure"] and report.failed:
+        return "error", "E", "ERROR"
+    return None
+
+
+def pytest_assertrepr_compare(
+    config: pytest.Config, op: str, left: object, right: object
+) -> list[str] | None:
+    """Explain a comparison with an `Estimate` or a recorded value."""
+    evidence = config.stash[EVIDENCE]
+    kept = left if isinstance(left, Recorded) else right
+    if isinstance(kept, Recorded):
+        return _explain_baseline(evidence, kept)
+    if isinstance(left, Estimate):
+        return _explain(evidence, left, f"{op} {right}")
+    if isinstance(right, Estimate):
+        return _explain(evidence, right, f"{_MIRRORED.get(op, op)} {left}")
+    return None
+
+
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def _explain(evidence: Evidence, estimate: Estimate, claim: str) -> list[str]:
+    entry = evidence.entry_of(estimate)
+    if entry is None:
+        return failure.refuted(f"ratio {claim}", estimate, None)
+    name = "speedup" if entry.race.unit == "seconds" else "instruction_ratio"
+    lines = failure.refuted(f"{name} {claim}", estimate, entry.race)
+    return failure.explanation(lines, entry.diagnosis())
+
+
+def _explain_baseline(evidence: Evidence, recorded: Recorded) -> list[str] | None:
+    comparison, kept = recorded.comparison, evidence.baseline
+    if comparison is None or kept is None:
+        return None
+    claims = {id(claim) for claim in comparison.claims}
+    entry = next(
+        (e for e in evidence.entries if any(id(claim) in claims for claim in e.race.claims)), None
+    )
+    lines = failure.baseline(comparison, entry.race if entry else None, kept.command)
+    return failure.explanation(lines, entry.diagnosis()) if entry else lines

@@ -1,0 +1,101 @@
+"""What all tests of a run left behind, gathered where the reports arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.baseline import BaselineError
+from pytest_sparsity.baseline.store import Collected, unused
+from pytest_sparsity.plugin.fixtures import suite
+from pytest_sparsity.plugin.state import COLLECTED, OPTIONS
+from pytest_sparsity.report import document, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_sparsity.report.records import Record
+
+UNUSED = "sparsity_unused"
+
+
+class Ledger:
+    """The tests' records; with xdist it lives in the controller, where all reports arrive."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._tests: list[Record] = []
+        self._unused: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what the fixtures left behind."""
+        record = vars(report).get("sparsity")
+        if record is not None:
+            self._tests.append({"nodeid": report.nodeid, "outcome": report.outcome, **record})
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Find the baselines of tests that do not exist; a worker tells the controller."""
+        if session.config.option.collectonly:
+            return
+        self._unused = unused_baselines(session.config)
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[UNUSED] = self._unused
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what an xdist worker found; all of them collect the same tests."""
+        self._unused = getattr(node, "workeroutput", {}).get(UNUSED, self._unused)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the claims, and write the report."""
+        self._write_report(terminalreporter)
+        lines = list(self._lines(verbosity=terminalreporter.verbosity))
+        counts = terminal.counts(self._tests, self._unused)
+        if not lines and not counts:
+            return
+        terminalreporter.section("sparsity")
+        for about, line in lines:
+            terminalreporter.write_line(line, **terminal.COLOURS.get(about, {}))
+        if counts:
+            terminalreporter.write_line(counts)
+
+    def _lines(self, verbosity: int) -> Iterable[terminal.Line]:
+        claims = list(terminal.claims(self._tests))
+        if verbosity < 0:
+            claims = [line for line in claims if line[0] in ("refuted", "undecided")]
+        yield from claims
+        if verbosity > 0 or any(about == "undecided" for about, _ in claims):
+            yield from terminal.resolutions(self._tests)
+        if verbosity >= 0:
+            yield from terminal.moved(self._tests, everything=verbosity > 0)
+        yield from terminal.recorded(self._tests)
+        yield from terminal.unused(self._unused)
+
+    def _write_report(self, terminalreporter: pytest.TerminalReporter) -> None:
+        path = self._config.stash[OPTIONS].report
+        if path is None:
+            return
+        document.write(path, document.compose(self._tests, self._unused, []))
+        terminalreporter.write_line(f"sparsity report: {path}")
+
+
+def unused_baselines(config: pytest.Config) -> list[str]:
+    """Return the tests that have baselines and do not exist."""
+    store = suite(config).store
+    if not store.folder.is_dir():
+        return []
+    options = config.stash[OPTIONS]
+    chosen = any("::" in argument for argument in config.args) or config.getoption("lf", False)
+    found = config.stash[COLLECTED]
+    collected = dict(found)
+    for known in collected.values():
+        known.complete = not (chosen or options.parametrized)
+    try:
+        for _, module, _ in store.entries():
+            there = config.rootpath / module
+            if module not in collected and not any(there.parent.glob(f"{there.name}.*")):
+                collected[module] = Collected()
+        return unused(store, collected)
+    except BaselineError as error:
+        return [str(error)]

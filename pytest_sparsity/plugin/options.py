@@ -1,0 +1,166 @@
+"""The flags and the ini values, checked once and then frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_sparsity.targets import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+FLAGS = (
+    "sparsity_target",
+    "sparsity_budget",
+    "sparsity_update",
+    "sparsity_rebuild",
+    "sparsity_report",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags and ini values of a run, checked.
+
+    Attributes:
+        targets: where race tests run.
+        parametrized: whether race tests run once per target, with its name in their id.
+        budget: seconds that a race may take.
+        confidence: of every interval.
+        baselines: the folder of baselines.
+        inconclusive: `"fail"` or `"skip"`.
+        model_limit: megabytes that a recorded model may have.
+        update: whether baselines are recorded.
+        rebuild: whether cached variants are ignored.
+        report: where the report is written, None for nowhere.
+        chosen: whether any flag was given.
+    """
+
+    targets: tuple[str, ...]
+    parametrized: bool
+    budget: float
+    confidence: float
+    baselines: str
+    inconclusive: str
+    model_limit: float
+    update: bool
+    rebuild: bool
+    report: Path | None
+    chosen: bool
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Options:
+        """Read and check all options: a flag if it is given, else the ini value.
+
+        Raises:
+            pytest.UsageError: a value is none of the valid ones, which the message lists.
+        """
+        flagged = config.getoption("sparsity_target")
+        targets = tuple(flagged or _ini(config, "sparsity_targets"))
+        budget = config.getoption("sparsity_budget")
+        report = config.getoption("sparsity_report")
+        options = cls(
+            targets=targets,
+            parametrized=bool(flagged) or len(targets) > 1,
+            budget=_ini(config, "sparsity_budget") if budget is None else budget,
+            confidence=_ini(config, "sparsity_confidence"),
+            baselines=_ini(config, "sparsity_baselines"),
+            inconclusive=_ini(config, "sparsity_inconclusive"),
+            model_limit=_ini(config, "sparsity_baseline_model_limit"),
+            update=bool(config.getoption("sparsity_update")),
+            rebuild=bool(config.getoption("sparsity_rebuild")),
+            report=None if report is None else config.invocation_params.dir / report,
+            chosen=any(config.getoption(flag) is not None for flag in FLAGS),
+        )
+        options._check(config)
+        return options
+
+    def _check(self, config: pytest.Config) -> None:
+        for name in self.targets:
+            target_named(name)
+        demand(bool(self.targets), "sparsity_targets", self.targets, "at least one target")
+        demand(self.budget > 0, "sparsity_budget", self.budget, "seconds, more than 0")
+        demand(0 < self.confidence < 1, "sparsity_confidence", self.confidence, "between 0 and 1")
+        demand(
+            self.inconclusive in ("fail", "skip"),
+            "sparsity_inconclusive",
+            self.inconclusive,
+            "'fail' or 'skip'",
+        )
+        demand(
+            self.report is None or self.report.suffix in (".html", ".json"),
+            "--sparsity-report",
+            str(config.getoption("sparsity_report")),
+            "a path that ends with .json or .html",
+        )
+        if self.update and config.getoption("dist", "no") != "no":
+            raise pytest.UsageError(
+                "--sparsity-update writes baselines from one process; run it without -n"
+            )
+
+
+def _ini(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{name}: {error}") from error
+
+
+def demand(satisfied: bool, name: str, value: object, valid: str) -> None:
+    """Raise `pytest.UsageError` with what is valid unless a value is."""
+    if not satisfied:
+        raise pytest.UsageError(f"{name} is {value!r}; valid: {valid}")
+
+
+def target_named(name: str | Target) -> Target:
+    """Return a target; an unknown name is a `pytest.UsageError` that lists them."""
+    try:
+        return Target.of(name)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add the flags and the ini values."""
+    group = parser.getgroup("sparsity", "performance claims about pruned TFLite models")
+    group.addoption(
+        "--sparsity-target",
+        action="append",
+        metavar="NAME",
+        help="run race tests on this target; several times for several targets",
+    )
+    group.addoption(
+        "--sparsity-budget", type=float, metavar="SECONDS", help="most time that a race may take"
+    )
+    group.addoption(
+        "--sparsity-update",
+        action="store_true",
+        default=None,
+        help="record the baselines of the tests that run and pass",
+    )
+    group.addoption(
+        "--sparsity-rebuild",
+        action="store_true",
+        default=None,
+        help="build all variants again instead of taking them from the cache",
+    )
+    group.addoption(
+        "--sparsity-report", metavar="PATH", help="write a report, .json or .html, to this path"
+    )
+    parser.addini("sparsity_targets", "where race tests run", type="args", default=["litert"])
+    parser.addini("sparsity_budget", "most seconds that a race may take", type="float", default=10)
+    parser.addini("sparsity_confidence", "of every interval", type="float", default=0.95)
+    parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")
+    parser.addini(
+        "sparsity_inconclusive", "what an undecided claim does: fail or skip", default="fail"
+    )
+    parser.addini(
+        "sparsity_baseline_model_limit",
+        "megabytes that a model recorded as a baseline may have",
+        type="float",
+        default=20,
+    )

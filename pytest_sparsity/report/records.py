@@ -1,0 +1,122 @@
+"""What a test leaves behind, in JSON's own types."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.baseline.recorded import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_sparsity.baseline import Comparison
+    from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.estimate import Claim, Estimate
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.race import Race
+
+Record = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """Return a value in JSON's types; what is not finite becomes None, what is unknown its text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names if not name.startswith("_")}
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def of_model(model: Model) -> Record:
+    """Return what a report says of a model's file."""
+    return {"name": model.path.name, "nbytes": model.nbytes, "sha256": model.sha256}
+
+
+def of_race(
+    race: Race, dense: Model, sparse: Model, comparisons: Sequence[Comparison], resolution: str
+) -> Record:
+    """Return what a report says of a race.
+
+    Args:
+        race: the race.
+        dense: the model that was compared with.
+        sparse: the model that was claimed to be better.
+        comparisons: the test's comparisons with baselines; those that asked this race are its
+            claims, instead of the comparisons with numbers that they took.
+        resolution: which effect the budget resolves, as the control says.
+    """
+    asked = {id(claim) for claim in race.claims}
+    baselines = [c for c in comparisons if any(id(claim) in asked for claim in c.claims)]
+    probes = {id(claim) for comparison in baselines for claim in comparison.claims}
+    claims = [_of_claim(claim) for claim in race.claims if id(claim) not in probes]
+    claims += [_of_baseline_claim(comparison) for comparison in baselines]
+    record = {
+        **race.as_json(),
+        "quantity": "speedup" if race.unit == "seconds" else "instruction ratio",
+        "dense_model": of_model(dense),
+        "sparse_model": of_model(sparse),
+        "claims": claims,
+        "evidence": race.evidence,
+        "resolution": resolution,
+    }
+    return dict(plain(record))
+
+
+def of_comparison(comparison: Comparison) -> Record:
+    """Return what a report says of a comparison with a baseline."""
+    record: Record = plain(
+        {
+            field.name: getattr(comparison, field.name)
+            for field in dataclasses.fields(comparison)
+            if field.name != "claims"
+        }
+    )
+    return {**record, "change": plain(comparison.change), "moved": comparison.moved}
+
+
+def of_diagnosis(diagnosis: Diagnosis) -> Record:
+    """Return what a report says of a diagnosis."""
+    return dict(plain({**diagnosis.as_json(), "headline": diagnosis.headline}))
+
+
+def _of_claim(claim: Claim) -> Record:
+    return {
+        "text": f"{claim.operator} {claim.threshold:g}",
+        "threshold": claim.threshold,
+        "verdict": claim.verdict,
+        "reason": claim.reason,
+        **_bounds(claim.estimate),
+    }
+
+
+def _of_baseline_claim(comparison: Comparison) -> Record:
+    estimate = comparison.claims[-1].estimate
+    return {
+        "text": _baseline_claim(comparison),
+        "threshold": comparison.threshold,
+        "verdict": comparison.verdict,
+        "reason": "",
+        "baseline": comparison.name,
+        **_bounds(estimate),
+    }
+
+
+def _baseline_claim(comparison: Comparison) -> str:
+    if comparison.verdict == "recorded":
+        return f"recorded as {comparison.name!r}"
+    tolerance = f" within {100 * comparison.within:g} %" if comparison.within else ""
+    return f"{comparison.operator} {comparison.name!r} {text(comparison.recorded)}{tolerance}"
+
+
+def _bounds(estimate: Estimate) -> Record:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -1,0 +1,176 @@
+"""The lines that a run ends with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.baseline.recorded import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pytest_sparsity.report.records import Record
+
+# What a line is about, with the markup of pytest's terminal writer.
+COLOURS = {
+    "holds": {"green": True},
+    "recorded": {"cyan": True},
+    "refuted": {"red": True},
+    "undecided": {"yellow": True},
+    "unused": {"yellow": True},
+}
+WORDS = {"inconclusive": "undecided"}
+# Lines about values that moved within their tolerance; `-v` shows all.
+MOVED_SHOWN = 10
+
+Line = tuple[str, str]  # (what it is about, text)
+
+
+def claims(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield one line per claim: value, claim, verdict, target, test; races without one too."""
+    rows = [
+        (race, claim, test["nodeid"])
+        for test in tests
+        for race in test["races"]
+        for claim in race["claims"] or [_NO_CLAIM]
+    ]
+    cells = [
+        (
+            ratio(claim if claim is not _NO_CLAIM else race["ratio"], race["unit"]),
+            claim["text"],
+            WORDS.get(claim["verdict"], claim["verdict"]),
+            race["target"],
+            nodeid,
+        )
+        for race, claim, nodeid in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield row[2], "  ".join(padded).rstrip()
+
+
+_NO_CLAIM: Record = {"text": "", "verdict": "not claimed"}
+
+
+def ratio(bounds: Record, unit: str) -> str:
+    """Return a ratio with its interval: `1.83x [1.79, 1.88]`."""
+    value, low, high = (bounds[name] for name in ("value", "low", "high"))
+    word = " instructions" if unit == "instructions" else ""
+    if value is None or low is None or high is None:
+        return f"unknown{word}"
+    if low == high:
+        return f"{_digits(value, 4)}x{word}"
+    return f"{_digits(value)}x [{_digits(low)}, {_digits(high)}]{word}"
+
+
+def _digits(value: float, number: int = 3) -> str:
+    return f"{value:#.{number}g}".removesuffix(".")
+
+
+def recorded(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield one line per value that was recorded."""
+    for test in tests:
+        for entry in test["baselines"]:
+            if entry["verdict"] == "recorded":
+                yield "recorded", _recorded(entry, test)
+
+
+def _recorded(entry: Record, test: Record) -> str:
+    today, before = shown(entry["today"]), shown(entry["recorded"])
+    where = f"{entry['file']}  {_test_of(test)}::{entry['name']}"
+    if test["outcome"] == "failed":
+        return f"not recorded, the test failed: {where} = {today}"
+    if entry["recorded"] is None:
+        return f"recorded: {where} = {today}"
+    if entry["moved"]:
+        return f"recorded: {where} = {today} {_aside(f'was {before}', _percent(entry))}"
+    return f"unchanged: {where} = {before}"
+
+
+def moved(tests: Iterable[Record], *, everything: bool) -> Iterator[Line]:
+    """Yield one line per value that holds and is not what it was."""
+    lines = [
+        f"moved: {test['nodeid']}  {entry['name']} {shown(entry['recorded'])} -> "
+        f"{shown(entry['today'])} {_aside(_percent(entry), _tolerance(entry))}".rstrip()
+        for test in tests
+        for entry in test["baselines"]
+        if entry["moved"] and entry["verdict"] == "holds"
+    ]
+    kept = lines if everything else lines[:MOVED_SHOWN]
+    yield from (("moved", line) for line in kept)
+    if len(lines) > len(kept):
+        yield "moved", f"moved: {len(lines) - len(kept)} more (-v shows them)"
+
+
+def unused(lines: Iterable[str]) -> Iterator[Line]:
+    """Yield one line per test that has baselines and does not exist."""
+    for line in lines:
+        yield "unused", f"unused baseline: {line} (no such test; delete its lines)"
+
+
+def resolutions(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield, per target, which effect the budget resolves."""
+    found = (race["resolution"] for test in tests for race in test["races"])
+    yield from (("resolution", line) for line in dict.fromkeys(found) if line)
+
+
+def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
+    """Return the last line: `3 claims hold, 1 is undecided; ...`; empty if there is nothing."""
+    verdicts = [
+        WORDS.get(claim["verdict"], claim["verdict"])
+        for test in tests
+        for race in test["races"]
+        for claim in race["claims"]
+    ]
+    kept = [entry["verdict"] for test in tests for entry in test["baselines"]]
+    parts = [
+        _count(verdicts.count("holds"), "race claim holds", "race claims hold"),
+        _count(verdicts.count("refuted"), "refuted", "refuted"),
+        _count(verdicts.count("undecided"), "undecided", "undecided"),
+        _count(kept.count("holds"), "baseline holds", "baselines hold"),
+        _count(kept.count("refuted"), "baseline does not", "baselines do not"),
+        _count(kept.count("recorded"), "baseline recorded", "baselines recorded"),
+        _count(len(unused_tests), "test with unused baselines", "tests with unused baselines"),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def header(options: Record) -> str:
+    """Return the line about the options."""
+    update = ", recording baselines" if options["update"] else ""
+    targets = ", ".join(options["targets"])
+    return (
+        f"sparsity: {targets}, budget {options['budget']:g} s, "
+        f"confidence {100 * options['confidence']:g} %, {options['baselines']}/{update}"
+    )
+
+
+def shown(value: object) -> str:
+    """Return a value of a record for people."""
+    if isinstance(value, dict):
+        if "model" in value:
+            return f"{value['model']} ({value['nbytes']:,} bytes)"
+        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+    return text(value)  # type: ignore[arg-type]  # a record holds what a file holds
+
+
+def _percent(entry: Record) -> str:
+    return "" if entry["change"] is None else f"{100 * entry['change']:+.2g} %"
+
+
+def _tolerance(entry: Record) -> str:
+    return f"within {100 * entry['within']:g} %" if entry["within"] else ""
+
+
+def _aside(*parts: str) -> str:
+    said = ", ".join(filter(None, parts))
+    return f"({said})" if said else ""
+
+
+def _test_of(test: Record) -> str:
+    return str(test["nodeid"].partition("::")[2])
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}" if number else ""

@@ -1,0 +1,57 @@
+"""A project under test: two models, scripted targets, and whatever test files are written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np  # noqa: F401  (a run inside this process must not be the first to import it)
+import pytest
+
+TESTS = Path(__file__).parent.parent
+FASTER = {"dense.tflite": [2e-3], "sparse.tflite": [1e-3, 1.01e-3, 0.99e-3]}
+
+RACE = """
+    def test_sparse_beats_dense(race):
+        assert race("dense.tflite", "sparse.tflite").speedup >= 1.5
+"""
+
+
+class Project:
+    """A folder with a script for its targets."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        self.script: dict[str, Any] = {"seconds": FASTER}
+        pytester.makeconftest((TESTS / "scripted.py").read_text())
+        for kind in ("dense", "sparse"):
+            shutil.copy(TESTS / "data" / f"cnn_{kind}.tflite", self.path / f"{kind}.tflite")
+
+    def test_file(self, text: str = RACE, name: str = "test_claims") -> None:
+        self.pytester.makepyfile(**{name: text})
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        self._write()
+        return self.pytester.runpytest("-ra", "-p", "no:cacheprovider", *arguments)
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """Run in a process of its own."""
+        self._write()
+        return self.pytester.runpytest_subprocess("-ra", *arguments)
+
+    def _write(self) -> None:
+        (self.path / "script.json").write_text(json.dumps(self.script))
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    # pytest shortens explanations unless it thinks that it runs in CI.
+    for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(pytester)

@@ -1,0 +1,139 @@
+"""A `conftest.py` for projects under test: targets whose workers answer what a script says.
+
+`script.json` beside it says how long one inference of a file takes in each process, which targets
+lack something, and what a diagnosis finds. Everything above the workers is the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pytest_sparsity.diagnosis
+import pytest_sparsity.targets
+from pytest_sparsity.errors import CannotMeasure, TargetError, Unsupported, WrongAnswers
+from pytest_sparsity.findings import Finding
+from pytest_sparsity.model import Model
+from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec
+
+patches = pytest.MonkeyPatch()
+started = 0
+
+
+class ScriptedWorker:
+    """Answers from the script instead of a child process."""
+
+    def __init__(self, target: Target, script: dict[str, Any]) -> None:
+        global started
+        self.hello = {
+            "protocol": 1,
+            "runtime": target.runtime,
+            "version": script.get("version", "2.3.0"),
+            "engine": script.get("engine", "CPython 3.11"),
+            "cpu": "scripted",
+        }
+        self._script = script
+        self._unit = target.unit
+        self._process = started
+        self._names: dict[str, str] = {}
+        started += 1
+
+    def __enter__(self) -> ScriptedWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        pass
+
+    def load(self, key: str, path: str | Path, **_: object) -> Signature:
+        self._names[key] = Path(path).name
+        if self._names[key] in self._script.get("crashes", ()):
+            raise TargetError(f"litert crashed when loading {self._names[key]}: SIGSEGV")
+        spec = (TensorSpec("x", (2,), "float32"),)
+        return Signature(spec, spec)
+
+    def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
+        pass
+
+    def outputs(self, key: str) -> tuple[Any, ...]:
+        return (np.array([1.0, 2.0], np.float32),)
+
+    def unload(self, key: str) -> None:
+        del self._names[key]
+
+    def run(self, blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
+        times = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
+        counts = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
+        exact = counts if self._unit == "instructions" else None
+        return Blocks(times, times, (0,) * len(times), exact)
+
+    def _cost(self, key: str) -> float:
+        costs: list[float] = self._script["seconds"][self._names[key]]
+        # A model that is raced against itself is in the same file under both names.
+        control = len({self._names[name] for name in self._names}) == 1
+        drift = self._script.get("control", 1.0) if control and key.startswith("dense") else 1.0
+        return costs[self._process % len(costs)] * drift
+
+
+class ScriptedDiagnosis:
+    """What the script says of a model."""
+
+    def __init__(self, model: Model, target: Target, script: dict[str, Any]) -> None:
+        said = script.get("diagnosis", {})
+        self.model, self.target = model, target
+        self.verdict = said.get("verdict", "sparse")
+        self.evidence = "observed"
+        self.headline = said.get("headline", "all layers run sparse kernels")
+        self.findings = tuple(Finding(**finding) for finding in said.get("findings", ()))
+        self.kernels = (said.get("kernel", "sparse"),) * len(model.layers)
+        self.outputs_match = True
+        self.deviation = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": str(self.model.path),
+            "nbytes": self.model.nbytes,
+            "sparsity": self.model.sparsity,
+            "target": self.target.name,
+            "verdict": self.verdict,
+            "evidence": self.evidence,
+            "layers": [],
+            "findings": [vars(finding) for finding in self.findings],
+        }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global started
+    started = 0
+    path = config.rootpath / "script.json"
+    patches.setattr(Target, "open", lambda self, **_: ScriptedWorker(self, json.loads(path.read_text())))
+    patches.setattr(Target, "missing", lambda self: missing(json.loads(path.read_text()), self))
+    patches.setattr(Target, "version", lambda self: "2.3.0")
+
+    def diagnose(model: Any, target: Any = "litert", **_: object) -> ScriptedDiagnosis:
+        return ScriptedDiagnosis(Model.of(model), Target.of(target), json.loads(path.read_text()))
+
+    patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose, raising=False)
+
+    def check_answers(model: Model, target: Target) -> None:
+        if model.path.name in json.loads(path.read_text()).get("wrong", ()):
+            raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
+
+    patches.setattr(pytest_sparsity.diagnosis, "check_answers", check_answers)
+
+
+def missing(script: dict[str, Any], target: Target) -> Unsupported | None:
+    said = script.get("missing", {}).get(target.name)
+    return Unsupported(*said) if said else None
+
+
+def pytest_unconfigure() -> None:
+    patches.undo()
