@@ -164,7 +164,9 @@ def seeded_inputs(signature: Signature, seed: int) -> tuple[NDArray[Any], ...]:
     def drawn(spec: TensorSpec) -> NDArray[Any]:
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "f":
-            return rng.random(spec.shape).astype(dtype)
+            values: NDArray[Any] = rng.random(spec.shape).astype(dtype)
+            # Rounding to fewer digits makes a one of what lies just below it.
+            return np.minimum(values, np.nextafter(dtype.type(1), dtype.type(0)))
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
             return rng.integers(info.min, info.max, spec.shape, dtype, endpoint=True)

@@ -48,7 +48,7 @@ def missing(runtime: str) -> Unsupported | None:
     """Say what the runtime lacks here, or None; installs and starts nothing."""
     if find_node() is None:
         return Unsupported(f"{runtime} needs Node, which is not installed", _REMEDY)
-    return _failures.get(cache_folder())
+    return None if _package_folder().is_dir() else _failures.get(cache_folder())
 
 
 def version(runtime: str) -> str:  # noqa: ARG001  (every kind of target answers per runtime)
@@ -116,8 +116,7 @@ def installed(node: str) -> Path:
     Raises:
         Unsupported: npm is missing or fails, or the cache cannot be written.
     """
-    folder = cache_folder()
-    package = folder / "node_modules" / _PACKAGE
+    folder, package = cache_folder(), _package_folder()
     if package.is_dir():
         return package
     if folder in _failures:
@@ -145,6 +144,10 @@ def cache_folder() -> Path:
 
     digest = hashlib.sha256((_HERE / _LOCK).read_bytes()).hexdigest()[:16]
     return platformdirs.user_cache_path("pytest-sparsity") / "npm" / digest
+
+
+def _package_folder() -> Path:
+    return cache_folder() / "node_modules" / _PACKAGE
 
 
 def _install(folder: Path, node: str) -> None:

@@ -12,6 +12,7 @@
 
 import fs from 'node:fs';
 import {createRequire} from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
 import vm from 'node:vm';
@@ -181,8 +182,8 @@ class Worker {
   hello() {
     const {node, v8} = process.versions;
     return {
-      protocol: PROTOCOL, runtime: 'litert-js', version: this.version, cpu: 'wasm32',
-      clock: 'cpu', engine: `Node ${node} (V8 ${v8})`,
+      protocol: PROTOCOL, runtime: 'litert-js', version: this.version, clock: 'cpu',
+      cpu: os.cpus()[0]?.model ?? process.arch, engine: `Node ${node} (V8 ${v8})`,
     };
   }
 
