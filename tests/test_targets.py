@@ -336,12 +336,16 @@ def test_what_litert_js_cannot(litert_js: Worker, convolution: Path) -> None:
 
 
 def test_names_of_targets() -> None:
-    assert TARGETS[:4] == HERE
+    emulated = "litert@cortex-a53 litert@cortex-a76 tflite-runtime@cortex-a76 litert@nehalem"
+    assert (*HERE, *emulated.split()) == TARGETS
     assert [Target.of(name).name for name in TARGETS] == list(TARGETS)
     litert = Target.of("litert")
     assert Target.of(litert) is litert
     assert litert == Target("litert", "litert")
     assert (litert.host, litert.unit, str(litert)) == (None, "seconds", "litert")
+    arm = Target.of("litert@cortex-a53")
+    assert (arm.runtime, arm.host) == ("litert", "cortex-a53")
+    assert (arm.unit, arm.arch) == ("instructions", "aarch64")
     with pytest.raises(ValueError, match=r"no target is called 'onnx'; there are litert, tflite-"):
         Target.of("onnx")
 

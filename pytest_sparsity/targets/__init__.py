@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_sparsity.targets import node, python
+from pytest_sparsity.targets import emulated, node, python
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.worker_process import (
     Blocks,
@@ -68,6 +68,15 @@ _KINDS: dict[str, Kind] = {
     "tflite-runtime": python,
     "tensorflow": python,
     "litert-js": node,
+    **{
+        name: emulated.KINDS[name]
+        for name in (
+            "litert@cortex-a53",
+            "litert@cortex-a76",
+            "tflite-runtime@cortex-a76",
+            "litert@nehalem",
+        )
+    },
 }
 TARGETS = tuple(_KINDS)
 
