@@ -5,7 +5,7 @@
 Times blocks of the worker's own loop (`time_block` in pytest_sparsity/targets/worker.py) over the
 network of the XNNPACK tutorial, once with the runtime's invoke and once with a builtin that does
 nothing in its place: what the loop costs is the second. A block of no invocations shows what its
-clocks cost, which is spread over the at least 0.2 ms of a block. The loop that people write by hand
+clocks cost, which is spread over the shortest block of a race. The loop that people write by hand
 stands beside it, to compare. Rounds are interleaved; figures are medians over rounds, of CPU time.
 """
 
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_sparsity.race.trials import BLOCK_NS
 from pytest_sparsity.targets.python import WORKER
 from pytest_sparsity.writer import Network
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INVOCATIONS = 2000
-# The shortest block that a race times.
-BLOCK_NS = 200_000
 BOUND = 0.02
 
 

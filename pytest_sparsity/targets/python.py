@@ -27,6 +27,7 @@ _RUNTIMES = {
 # Variables that would change what is measured in the child: coverage and the debugging allocators
 # slow every invocation down, and an interactive interpreter never ends.
 _UNWANTED = (
+    "COV_CORE_SOURCE",
     "COVERAGE_PROCESS_CONFIG",
     "COVERAGE_PROCESS_START",
     "PYTHONDEVMODE",
