@@ -9,9 +9,15 @@ Every input is numpy's PCG64 of seed 0, uniform in [0, 1). The archive holds the
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+
+MODULES = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
 
 
 def outputs(interpreter: Any) -> list[Any]:
@@ -25,18 +31,15 @@ def outputs(interpreter: Any) -> list[Any]:
 
 
 def main(runtime: str, archive: str, models: list[str]) -> None:
-    if runtime == "litert":
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    else:
-        from tflite_runtime.interpreter import Interpreter, OpResolverType
+    module: Any = import_module(MODULES[runtime])
     kernels = {
-        "default": OpResolverType.AUTO,
-        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "default": module.OpResolverType.AUTO,
+        "builtin": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     }
     arrays = {}
     for m, path in enumerate(models):
         for name, resolver in kernels.items():
-            interpreter = Interpreter(path, experimental_op_resolver_type=resolver)
+            interpreter = module.Interpreter(path, experimental_op_resolver_type=resolver)
             for o, values in enumerate(outputs(interpreter)):
                 arrays[f"{m}/{name}/{o}"] = values
     np.savez(archive, **arrays)
