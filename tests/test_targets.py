@@ -98,11 +98,12 @@ def convolved(x: NDArray[Any]) -> NDArray[Any]:
 
 def test_hello_says_what_runs(worker: Worker) -> None:
     target = Target.of(worker.hello["runtime"])
+    assert worker.hello["cpu"]
     assert worker.hello == {
         "protocol": 1,
         "runtime": target.name,
         "version": target.version(),
-        "cpu": this_machine().brand,
+        "cpu": worker.hello["cpu"],
         "clock": "cpu",
         "engine": worker.hello["engine"],
     }
@@ -571,6 +572,13 @@ def test_the_command_of_the_remedy_installs_what_is_needed(
     subprocess.run(caught.value.remedy, shell=True, check=True)
     assert node.installed("node").is_dir()
     assert Target.of("litert-js").missing() is None
+
+
+def test_leftovers_of_an_interrupted_installation(fake_node: Callable[..., Path]) -> None:
+    fake_node()
+    (node.cache_folder() / "node_modules" / ".half").mkdir(parents=True)
+    assert node.installed("node").is_dir()
+    assert not (node.cache_folder() / "node_modules" / ".half").exists()
 
 
 def test_without_npm(fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

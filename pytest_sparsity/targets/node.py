@@ -6,7 +6,6 @@ installed from the lock file beside this module into the user's cache on first u
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -116,6 +115,8 @@ def installed(node: str) -> Path:
     Raises:
         Unsupported: npm is missing or fails, or the cache cannot be written.
     """
+    import fcntl
+
     folder, package = cache_folder(), _package_folder()
     if package.is_dir():
         return package
@@ -163,6 +164,8 @@ def _install(folder: Path, node: str) -> None:
         reason = _npm_ci(node, scratch)
         if reason:
             raise Unsupported(f"{release} cannot be installed, npm says {reason!r}", remedy)
+        # What an interrupted npm may have left there.
+        shutil.rmtree(folder / "node_modules", ignore_errors=True)
         Path(scratch, "node_modules").replace(folder / "node_modules")
 
 

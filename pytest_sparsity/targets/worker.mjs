@@ -77,26 +77,33 @@ class Loaded {
     wasm.HEAPU8.set(bytes, address);
     this.model = wasm.loadModel(environment, address, bytes.length);
     this.compiled = wasm.compileModel(environment, this.model, {
-      environment, accelerator: 'wasm', cpuOptions: {numThreads: 1}, gpuOptions: {}, webNNOptions: {},
+      environment,
+      accelerator: 'wasm',
+      cpuOptions: {numThreads: 1},
+      gpuOptions: {},
+      webNNOptions: {},
     });
     // The first signature; LiteRT sorts its tensors into the order of the file and makes one up if
     // the file has none.
     const signature = this.model.getSignature(0);
-    this.inputs = elements(signature.inputNames()).map((name, i) => this.described(name, 'Input', i));
-    this.outputs = elements(signature.outputNames()).map((name, i) => this.described(name, 'Output', i));
+    this.inputs = this.described('Input', signature.inputNames());
+    this.outputs = this.described('Output', signature.outputNames());
     signature.delete();
     this.buffers = this.inputs.map(input => this.zeros(input));
   }
 
-  described(name, kind, index) {
-    const type = this.model[`get${kind}TensorType`](0, index);
-    const layout = type.layout();
-    const shape = elements(layout.dimensions()).map(size => size < 1 ? 1 : size);
-    const element = type.elementType();
-    layout.delete();
-    type.delete();
-    const dtype = DTYPES.get(element.value) ?? `element type ${element.value}`;
-    return {name, shape, element, dtype};
+  /** Returns name, shape and element type of every input or output; a dynamic size is 1. */
+  described(kind, names) {
+    return elements(names).map((name, index) => {
+      const type = this.model[`get${kind}TensorType`](0, index);
+      const layout = type.layout();
+      const shape = elements(layout.dimensions()).map(size => size < 1 ? 1 : size);
+      const element = type.elementType();
+      layout.delete();
+      type.delete();
+      const dtype = DTYPES.get(element.value) ?? `element type ${element.value}`;
+      return {name, shape, element, dtype};
+    });
   }
 
   zeros({shape, element}) {
@@ -106,8 +113,9 @@ class Loaded {
     const layout = wasm.LiteRtLayout.create(dimensions);
     const type = wasm.LiteRtRankedTensorType.create(element, layout);
     const host = wasm.LiteRtTensorBufferType.HOST_MEMORY;
-    const buffer = wasm.LiteRtTensorBuffer.createManaged(this.environment, host, type, type.bytes());
-    this.copyIn(buffer, Buffer.alloc(type.bytes()));
+    const size = type.bytes();
+    const buffer = wasm.LiteRtTensorBuffer.createManaged(this.environment, host, type, size);
+    this.copyIn(buffer, Buffer.alloc(size));
     [type, layout, dimensions].forEach(item => item.delete());
     return buffer;
   }
@@ -245,7 +253,7 @@ function reason(error) {
   return text.replace(/[└├│─]/g, '').trim();
 }
 
-/** Tells whether the WebAssembly instance is lost: a trap or an abort leaves its memory as it was. */
+/** Tells whether the WebAssembly instance is lost: after a trap its memory cannot be trusted. */
 function isFatal(error) {
   return error instanceof WebAssembly.RuntimeError;
 }
