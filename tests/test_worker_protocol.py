@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child
+from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child, node
 from pytest_sparsity.targets.child import last_line
 from pytest_sparsity.targets.python import WORKER
 
@@ -407,6 +407,67 @@ def test_a_request_that_the_child_does_not_know(fake_litert: Callable[[str], Wor
         said = failure(lambda: worker._request("dance", "dancing"))
         assert said == "litert failed when dancing: unknown request 'dance'"
         assert worker.load("a", "net.tflite").inputs
+
+
+GLUE = """
+module.exports = async ({print}) => {
+  console.log('noise');
+  process.stdout.write('noise');
+  print('noise of native code');
+  return {
+    setupLogging() {}, HEAPU8: new Uint8Array(1000), _malloc: () => 8, _free() {},
+    LiteRtEnvironment: {create: () => ({})},
+    loadModel() { {act} },
+  };
+};
+"""
+
+
+@pytest.fixture
+def fake_litert_js(tmp_path: Path) -> Callable[[str], Worker]:
+    """Start worker.mjs over a package whose `loadModel` has the given body."""
+    program = node.find_node()
+    if program is None:
+        pytest.skip("Node is not installed")
+    (tmp_path / "wasm").mkdir()
+    (tmp_path / "package.json").write_text('{"version": "1.2.3"}')
+    (tmp_path / "net.tflite").write_bytes(b"model")
+    script = str(WORKER.with_name("worker.mjs"))
+
+    def opened(act: str) -> Worker:
+        glue = tmp_path / "wasm" / "litert_wasm_compat_internal.js"
+        glue.write_text(GLUE.replace("{act}", act))
+        return Worker("litert-js", Launch((program, script, str(tmp_path)), os.environ))
+
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        ("throw new Error('not compiled\\n└ node 3 failed')", "node 3 failed"),
+        ("throw 5242880", "5242880"),
+    ],
+)
+def test_what_litert_js_throws_is_a_refusal(
+    fake_litert_js: Callable[[str], Worker], tmp_path: Path, act: str, said: str
+) -> None:
+    with fake_litert_js(act) as worker:
+        assert worker.hello["version"] == "1.2.3"
+        for _ in range(2):
+            with pytest.raises(LoadError) as caught:
+                worker.load("a", tmp_path / "net.tflite")
+            assert str(caught.value) == f"litert-js failed when loading net.tflite: {said}"
+        said = failure(lambda: worker._request("dance", "dancing"))
+        assert said == "litert-js failed when dancing: unknown request dance"
+
+
+def test_a_trap_in_webassembly_ends_the_child(
+    fake_litert_js: Callable[[str], Worker], tmp_path: Path
+) -> None:
+    with fake_litert_js("throw new WebAssembly.RuntimeError('unreachable')") as worker:
+        said = failure(lambda: worker.load("a", tmp_path / "net.tflite"))
+    assert said == "litert-js ended with exit status 1 when loading net.tflite: unreachable"
 
 
 def test_the_child_has_the_grammar_of_python_3_9() -> None:

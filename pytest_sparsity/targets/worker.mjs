@@ -2,7 +2,7 @@
 //
 //     node worker.mjs FOLDER
 //
-// FOLDER is that of the package @litertjs/core. Needs Node 20.11 or later and that package alone.
+// FOLDER is that of the package @litertjs/core. Needs Node 20 or later and that package alone.
 // The protocol is that of worker.py. What is used is the package's WebAssembly module itself, as
 // its own dist/index.js does (version 2.5.3): the public run() is asynchronous, refuses models with
 // a dynamic batch, and knows only three element types.
