@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_sparsity.xnnpack.builds import BUILDS, Build, build_of
 from pytest_sparsity.xnnpack.prediction import Analysis, analyse, kernels, verdict
+from pytest_sparsity.xnnpack.reasons import findings
 
-__all__ = ["Analysis", "analyse", "kernels", "verdict"]
+__all__ = ["BUILDS", "Analysis", "Build", "analyse", "build_of", "findings", "kernels", "verdict"]

@@ -213,32 +213,37 @@ _CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Build, Delegation], str]
 }
 
 
-def partitions(graph: Graph, delegation: Delegation) -> list[list[int]]:
-    """The runs of operators that become one subgraph each, greedily as TFLite forms them."""
-    ready = {t.index for t in graph.tensors if t.constant} | set(graph.inputs) | {-1}
-    ready |= {t.index for t in graph.tensors if t.variable}
+def epochs(graph: Graph, delegation: Delegation) -> list[tuple[bool, list[int]]]:
+    """The order of execution: runs of operators, each XNNPACK's or not, greedily as TFLite does."""
+    ready = {t.index for t in graph.tensors if t.constant or t.variable} | set(graph.inputs) | {-1}
     waiting = [operator.index for operator in graph.operators]
-    found: list[list[int]] = []
+    found: list[tuple[bool, list[int]]] = []
     while waiting:
-        chosen: list[int] = []
-        kind: bool | None = None
-        changed = True
-        while changed:
-            changed = False
-            for index in [i for i in waiting if i not in chosen]:
-                operator = graph.operators[index]
-                mine = index in delegation.taken
-                if not set(operator.inputs) <= ready or kind not in {None, mine}:
-                    continue
-                kind, changed = mine, True
-                chosen.append(index)
-                ready |= set(operator.outputs)
+        kind, chosen = _epoch(graph, delegation, waiting, ready)
         if not chosen:
             break
-        waiting = [index for index in waiting if index not in set(chosen)]
-        if kind:
-            found.append(sorted(chosen))
+        waiting = [index for index in waiting if index not in chosen]
+        found.append((kind, sorted(chosen)))
     return found
+
+
+def _epoch(
+    graph: Graph, delegation: Delegation, waiting: list[int], ready: set[int]
+) -> tuple[bool, set[int]]:
+    """All waiting operators of one kind that can run next; their outputs become ready."""
+    kind: bool | None = None
+    chosen: set[int] = set()
+    changed = True
+    while changed:
+        changed = False
+        for index in waiting:
+            operator, mine = graph.operators[index], index in delegation.taken
+            if index in chosen or kind not in {None, mine} or not set(operator.inputs) <= ready:
+                continue
+            kind, changed = mine, True
+            chosen.add(index)
+            ready |= set(operator.outputs)
+    return bool(kind), chosen
 
 
 class Lowering:

@@ -37,12 +37,14 @@ class Execution:
         sparse: positions of the nodes that run sparse kernels.
         wrong: positions of the nodes that read bytes or shapes that mean something else.
         wrong_values: values whose content is wrong, because of their node or of one before.
+        reshaped: values for others than XNNPACK whose announced shape is not the declared one.
         failed: position of the node that cannot be set up, if there is one.
     """
 
     sparse: set[int] = field(default_factory=set)
     wrong: set[int] = field(default_factory=set)
     wrong_values: set[int] = field(default_factory=set)
+    reshaped: dict[int, Shape] = field(default_factory=dict)
     failed: int | None = None
 
 
@@ -87,6 +89,8 @@ class _Simulation:
         else:
             shape, right = self._channels_last(node)
         self.shapes[node.output] = shape
+        if self.graph.values[node.output].external_output and not self._as_declared([node.output]):
+            self.outcome.reshaped[node.output] = shape
         inputs_wrong = any(i in self.outcome.wrong_values for i in node.inputs)
         if not right:
             self.outcome.wrong.add(position)
@@ -166,10 +170,8 @@ class _Simulation:
         declared = self._declared(node.output)
         if prod(shape) != prod(declared):
             return shape, False
-        return shape, shape == declared or self._alike(node)
-
-    def _alike(self, node: Node) -> bool:
-        return len({self.shapes[i] for i in node.inputs}) == 1
+        operands = {self.shapes[index] for index in node.inputs if prod(self.shapes[index]) > 1}
+        return shape, shape == declared or len(operands) == 1
 
     def _concatenation(self, node: Node) -> None:
         axis = node.axes[0] % len(self._declared(node.output))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.xnnpack.builds import Build, build_of, gate_closed
 from pytest_sparsity.xnnpack.defects import Defect, defects
-from pytest_sparsity.xnnpack.delegate import Delegation, Lowering, delegate, partitions
+from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, Lowering, delegate, epochs
 from pytest_sparsity.xnnpack.layout import Execution, execute
 from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
 from pytest_sparsity.xnnpack.subgraph import Subgraph, simplify
 
 if TYPE_CHECKING:
-    from pytest_sparsity.model import Layer, Model
+    from pytest_sparsity.model import Graph, Layer, Model
+
+SHAPELESS = frozenset({*UNARY, "RESHAPE", "FULLY_CONNECTED"})
+"""Operators that compute the same whatever shape their input has by mistake."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Analysis:
         closed: code of the reason why sparse kernels are off on the CPU, or "".
         delegation: what XNNPACK takes.
         partitions: what becomes of it.
+        order: the TFLite operator behind each operator that is executed, in order.
         defects: of the converter and the runtime that the file runs into.
     """
 
@@ -54,7 +58,8 @@ class Analysis:
     closed: str
     delegation: Delegation
     partitions: list[Partition]
-    defects: list[Defect] = field(default_factory=list)
+    order: list[int]
+    defects: list[Defect]
 
     @property
     def rewritten(self) -> bool:
@@ -88,20 +93,33 @@ def analyse(
         if layer.graph == 0
     }
     found = []
-    for operators in partitions(model.graph, delegation):
+    order: list[int] = []
+    for mine, operators in epochs(model.graph, delegation):
+        if not mine:
+            order += operators
+            continue
         graph = Lowering(model.graph, delegation, operators, constant, zeros).lower()
         simplify(graph, modern=build.modern)
-        found.append(_partition(operators, graph, build, active=not closed and graph.sparse_hint))
-    return Analysis(
-        model, build, exact, closed, delegation, found, defects(model, build, delegation)
-    )
+        active = not closed and graph.sparse_hint
+        found.append(_partition(model.graph, operators, graph, build, active=active))
+        order += [node.operator for node in graph.nodes]
+    faults = defects(model, build, delegation)
+    return Analysis(model, build, exact, closed, delegation, found, order, faults)
 
 
-def _partition(operators: list[int], graph: Subgraph, build: Build, *, active: bool) -> Partition:
+def _partition(
+    file: Graph, operators: list[int], graph: Subgraph, build: Build, *, active: bool
+) -> Partition:
     if not active:
         return Partition(tuple(operators), graph, None, None)
     result = rewrite(graph, modern=build.modern)
     outcome = execute(graph, result, modern=build.modern, checks_channels=build.checks_channels)
+    writers = graph.producers()
+    for operator in file.operators:
+        misled = outcome.reshaped.keys() & set(operator.inputs)
+        if operator.index in operators or operator.op in SHAPELESS or not misled:
+            continue
+        outcome.wrong |= {writers[index] for index in misled}
     return Partition(tuple(operators), graph, result, outcome)
 
 

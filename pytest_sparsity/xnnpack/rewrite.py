@@ -304,5 +304,5 @@ def _text(pair: tuple[int, int]) -> str:
 
 def _padding(node: Node) -> str:
     if node.same:
-        return "padding 'same' with a stride"
+        return "padding 'same' with a stride, which is left to the kernel"
     return "top {}, right {}, bottom {}, left {}".format(*node.padding)
