@@ -445,9 +445,7 @@ def _reading() -> Iterator[None]:
     except ModelError:
         raise
     except (struct.error, IndexError, OverflowError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"cut off or damaged: something lies where it cannot be ({error})"
-        ) from error
+        raise ModelError(f"the file is cut off or damaged ({error})") from error
 
 
 @contextmanager
@@ -815,7 +813,7 @@ def _check_and_count(model: Model, tensor: Tensor) -> _Counts:
 
 def _layer(index: int, graph: int, operator: Operator, weights: Tensor, counts: _Counts) -> Layer:
     parameters = prod(weights.shape)
-    nonzero = counts.values - counts.zeros
+    zeros = parameters - (counts.values - counts.zeros)
     metadata = weights.sparsity.nbytes if weights.sparsity is not None else 0
     return Layer(
         index=index,
@@ -826,7 +824,7 @@ def _layer(index: int, graph: int, operator: Operator, weights: Tensor, counts: 
         name=weights.name,
         shape=weights.shape,
         dtype=weights.dtype,
-        sparsity=1 - nonzero / parameters if parameters else 0.0,
+        sparsity=zeros / parameters if parameters else 0.0,
         encoding=encoding.label(weights.sparsity),
         prunable=False,
         parameters=parameters,
