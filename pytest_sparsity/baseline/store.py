@@ -165,44 +165,5 @@ def is_values(file: PurePosixPath) -> bool:
     )
 
 
-def unused(store: Store, collected: Mapping[str, Collected]) -> list[str]:
-    """Return a line for every test that has values and does not exist any more.
-
-    Args:
-        store: the folder.
-        collected: by test module (path from the root without suffix) what is known to exist; a
-            module that is not there was not looked at, and nothing is said about it.
-    """
-    return [
-        f"{store.shown(file)}  {test}"
-        for file, module, test in store.entries()
-        if module in collected and not collected[module].has(test)
-    ]
-
-
-@dataclass
-class Collected:
-    """What is known of a test module.
-
-    Attributes:
-        module: the module itself, None if its file does not exist any more.
-        tests: the tests that were collected, with parameters.
-        complete: whether no test of the module was left out by the way the run was started.
-    """
-
-    module: object = None
-    tests: set[str] = field(default_factory=set)
-    complete: bool = True
-
-    def has(self, test: str) -> bool:
-        """Return whether a test exists, or may exist as far as is known."""
-        if self.complete or test in self.tests:
-            return test in self.tests
-        found = self.module
-        for name in test.partition("[")[0].split(SEPARATOR):
-            found = getattr(found, name, None)
-        return found is not None
-
-
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:HASH_DIGITS]

@@ -6,16 +6,12 @@ into pytest's outcomes, `evidence` is what a test left behind, and `ledger` prin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_sparsity import hooks
-from pytest_sparsity.baseline import Recorded
-from pytest_sparsity.baseline.store import Collected
-from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.plugin import options as _options
-from pytest_sparsity.plugin.evidence import Evidence
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
     baseline,
@@ -25,11 +21,16 @@ from pytest_sparsity.plugin.fixtures import (
 )
 from pytest_sparsity.plugin.ledger import Ledger
 from pytest_sparsity.plugin.options import Options
-from pytest_sparsity.plugin.outcomes import outcomes
-from pytest_sparsity.plugin.state import CLOCK, COLLECTED, CONTROLS, EVIDENCE, OPTIONS, marked
-from pytest_sparsity.report import failure, terminal
-from pytest_sparsity.report.replay import ReplayClock
-from pytest_sparsity.variants import Variants
+from pytest_sparsity.plugin.outcomes import OWN, outcomes
+from pytest_sparsity.plugin.state import (
+    CLOCK,
+    COLLECTED,
+    EVIDENCE,
+    OPTIONS,
+    Collected,
+    evidence_of,
+    marked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,9 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "test run; every test that uses the fixture `race` has it.",
     )
     config.stash[OPTIONS] = Options.of(config)
-    config.stash[CONTROLS] = {}
     config.stash[COLLECTED] = {}
-    config.stash[EVIDENCE] = Evidence()
     config.pluginmanager.register(Ledger(config), "sparsity-ledger")
 
 
@@ -66,7 +65,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     options = config.stash[OPTIONS]
     if config.get_verbosity() <= 0 and not options.chosen:
         return None
-    return terminal.header(vars(options))
+    return options.header()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -106,6 +105,8 @@ def _prepare_replay(item: pytest.Item, fixtures: list[str]) -> None:
         or any(config.getoption(flag, False) for flag in off)
     ):
         return
+    from pytest_sparsity.report.replay import ReplayClock
+
     clock = item.stash[CLOCK] = ReplayClock()
     own = item.get_closest_marker("benchmark")
     given = own.kwargs if own else {}
@@ -114,35 +115,27 @@ def _prepare_replay(item: pytest.Item, fixtures: list[str]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Start the test's evidence."""
-    item.config.stash[EVIDENCE] = Evidence()
-    with _outcomes(item):
+    """Forget what the test before did."""
+    if EVIDENCE in item.config.stash:
+        del item.config.stash[EVIDENCE]
+    with outcomes(item.config):
         yield
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Record the baselines of a test that passes."""
-    evidence = item.config.stash[EVIDENCE]
+    """Record the baselines of a test that passes, and hand its race to others."""
     try:
-        with _outcomes(item):
+        with outcomes(item.config):
             yield
-            if evidence.baseline is not None:
+            evidence = item.config.stash.get(EVIDENCE, None)
+            if evidence is not None and evidence.baseline is not None:
                 evidence.baseline.commit()
     finally:
-        # Not earlier: a comparison may have measured further.
-        if evidence.benchmark is not None:
-            evidence.replay(item.stash[CLOCK])
-        item.user_properties.extend(evidence.properties())
-
-
-def _outcomes(item: pytest.Item) -> Any:
-    options = item.config.stash[OPTIONS]
-    return outcomes(
-        item.config.stash[EVIDENCE],
-        skip_inconclusive=options.inconclusive == "skip",
-        full_trace=item.config.getoption("fulltrace"),
-    )
+        evidence = item.config.stash.get(EVIDENCE, None)
+        if evidence is not None:
+            # Not earlier: a comparison may have measured further.
+            evidence.hand_over(item.user_properties, item.stash.get(CLOCK, None))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -151,14 +144,15 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what the test did into its report."""
     report = yield
-    evidence = item.config.stash[EVIDENCE]
     if call.when == "teardown" or (call.when == "setup" and report.passed):
         return report
-    if call.excinfo is not None and report.failed and call.excinfo.errisinstance(AssertionError):
-        values = getattr(item, "funcargs", {}).values()
-        evidence.variants += [value for value in values if isinstance(value, Variants)]
-        report.sections += evidence.sections()
-    if evidence.gathered:
+    claimed = call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
+    if report.failed and claimed and "variants" in getattr(item, "fixturenames", ()):
+        evidence_of(item.config).take_variants(getattr(item, "funcargs", {}).values())
+    evidence = item.config.stash.get(EVIDENCE, None)
+    if evidence is not None:
+        if report.failed and claimed:
+            report.sections += evidence.sections()
         vars(report)["sparsity"] = evidence.record()
     return report
 
@@ -175,36 +169,6 @@ def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> list[str] | None:
     """Explain a comparison with an `Estimate` or a recorded value."""
-    evidence = config.stash[EVIDENCE]
-    kept = left if isinstance(left, Recorded) else right
-    if isinstance(kept, Recorded):
-        return _explain_baseline(evidence, kept)
-    if isinstance(left, Estimate):
-        return _explain(evidence, left, f"{op} {right}")
-    if isinstance(right, Estimate):
-        return _explain(evidence, right, f"{_MIRRORED.get(op, op)} {left}")
-    return None
-
-
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-def _explain(evidence: Evidence, estimate: Estimate, claim: str) -> list[str]:
-    entry = evidence.entry_of(estimate)
-    if entry is None:
-        return failure.refuted(f"ratio {claim}", estimate, None)
-    name = "speedup" if entry.race.unit == "seconds" else "instruction_ratio"
-    lines = failure.refuted(f"{name} {claim}", estimate, entry.race)
-    return failure.explanation(lines, entry.diagnosis())
-
-
-def _explain_baseline(evidence: Evidence, recorded: Recorded) -> list[str] | None:
-    comparison, kept = recorded.comparison, evidence.baseline
-    if comparison is None or kept is None:
+    if not any(type(side).__module__.startswith(OWN) for side in (left, right)):
         return None
-    claims = {id(claim) for claim in comparison.claims}
-    entry = next(
-        (e for e in evidence.entries if any(id(claim) in claims for claim in e.race.claims)), None
-    )
-    lines = failure.baseline(comparison, entry.race if entry else None, kept.command)
-    return failure.explanation(lines, entry.diagnosis()) if entry else lines
+    return evidence_of(config).explain(op, left, right)

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.baseline import Baseline, Comparison, Recorded
+from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.report import failure, records, terminal
 from pytest_sparsity.report.replay import replay
+from pytest_sparsity.variants import Variants
 
 if TYPE_CHECKING:
-    from pytest_sparsity.baseline import Baseline, Comparison
+    from collections.abc import Iterable
+
     from pytest_sparsity.diagnosis import Diagnosis
-    from pytest_sparsity.estimate import Estimate
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
-    from pytest_sparsity.variants import Variants
+
+
+MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 @dataclass
@@ -72,11 +77,6 @@ class Evidence:
         models = entry.dense, entry.sparse
         return records.of_race(entry.race, *models, self._comparisons, entry.resolution)
 
-    @property
-    def gathered(self) -> bool:
-        """Whether there is anything to report."""
-        return bool(self.entries or self.diagnoses or self.baseline or self.cannot_measure)
-
     def entry_of(self, estimate: Estimate) -> Entry | None:
         """Return the race that an estimate comes from, with its models."""
         latest = estimate.latest()
@@ -97,27 +97,60 @@ class Evidence:
             "cannot_measure": self.cannot_measure,
         }
 
-    def replay(self, clock: ReplayClock) -> None:
-        """Let pytest-benchmark have the first race's samples of the sparse model, one per pair.
+    def take_variants(self, values: Iterable[object]) -> None:
+        """Keep the variants among the values of a test's fixtures."""
+        found = [value for value in values if isinstance(value, Variants)]
+        self.variants += [value for value in found if value not in self.variants]
+
+    def hand_over(self, properties: list[tuple[str, object]], clock: ReplayClock | None) -> None:
+        """Let junit have a text per race, and pytest-benchmark the samples of the first race.
 
         Its fixture can be used once, so further races of one test are not in its table.
         """
+        names: list[str] = []
+        for entry in self.entries:
+            name = f"sparsity.{quantity(entry.race)}"
+            number = names.count(name)
+            names.append(name)
+            bounds = {end: getattr(entry.race.ratio, end) for end in ("value", "low", "high")}
+            value = terminal.ratio(records.plain(bounds), entry.race.unit)
+            properties.append((f"{name}.{number + 1}" if number else name, value))
+        if self.benchmark is None or clock is None:
+            return
         first = next(entry for entry in self.entries if entry.race.unit == "seconds")
         samples = first.race.samples[1]
         if samples:
             replay(self.benchmark, clock, samples, {"sparsity": self._record_of(first)})
 
-    def properties(self) -> list[tuple[str, object]]:
-        """Return what goes to junit: a name and a text per race, numbered from the second on."""
-        found: dict[str, object] = {}
-        for entry in self.entries:
-            race = entry.race
-            name = "speedup" if race.unit == "seconds" else "instruction_ratio"
-            number = sum(key.startswith(f"sparsity.{name}") for key in found)
-            suffix = f".{number + 1}" if number else ""
-            bounds = {end: getattr(race.ratio, end) for end in ("value", "low", "high")}
-            found[f"sparsity.{name}{suffix}"] = terminal.ratio(records.plain(bounds), race.unit)
-        return list(found.items())
+    def explain(self, op: str, left: object, right: object) -> list[str] | None:
+        """Return the explanation of a comparison that is False, None if it is not ours."""
+        kept = left if isinstance(left, Recorded) else right
+        if isinstance(kept, Recorded):
+            return self._explain_recorded(kept)
+        if isinstance(left, Estimate):
+            return self._explain_estimate(left, f"{op} {right}")
+        if isinstance(right, Estimate):
+            return self._explain_estimate(right, f"{MIRRORED.get(op, op)} {left}")
+        return None
+
+    def _explain_estimate(self, estimate: Estimate, claim: str) -> list[str]:
+        entry = self.entry_of(estimate)
+        if entry is None:
+            return failure.refuted(f"ratio {claim}", estimate, None)
+        lines = failure.refuted(f"{quantity(entry.race)} {claim}", estimate, entry.race)
+        return failure.explanation(lines, entry.diagnosis())
+
+    def _explain_recorded(self, recorded: Recorded) -> list[str] | None:
+        comparison = recorded.comparison
+        if comparison is None or self.baseline is None:
+            return None
+        asked = {id(claim) for claim in comparison.claims}
+        entry = next(
+            (e for e in self.entries if any(id(claim) in asked for claim in e.race.claims)), None
+        )
+        race = entry.race if entry else None
+        lines = failure.baseline(comparison, race, self.baseline.command)
+        return failure.explanation(lines, entry.diagnosis()) if entry else lines
 
     def sections(self) -> list[tuple[str, str]]:
         """Return what is shown below the test's failure, as title and text."""
@@ -130,6 +163,11 @@ class Evidence:
             reasons = diagnosed(variants.sparse, "litert", variants.dense, observe=False)
             shown.append(("sparsity: variants", failure.sizes(variants, reasons)))
         return shown
+
+
+def quantity(race: Race) -> str:
+    """Return what a race's ratio is called."""
+    return "speedup" if race.unit == "seconds" else "instruction_ratio"
 
 
 def diagnosed(

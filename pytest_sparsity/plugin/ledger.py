@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.baseline import BaselineError
-from pytest_sparsity.baseline.store import Collected, unused
 from pytest_sparsity.plugin.fixtures import suite
 from pytest_sparsity.plugin.state import COLLECTED, OPTIONS
-from pytest_sparsity.report import document, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_sparsity.report.records import Record
+    from pytest_sparsity.report.terminal import Line
 
 UNUSED = "sparsity_unused"
 
@@ -50,6 +48,10 @@ class Ledger:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the claims, and write the report."""
         self._write_report(terminalreporter)
+        if not self._tests and not self._unused:
+            return
+        from pytest_sparsity.report import terminal
+
         lines = list(self._lines(verbosity=terminalreporter.verbosity))
         counts = terminal.counts(self._tests, self._unused)
         if not lines and not counts:
@@ -60,7 +62,9 @@ class Ledger:
         if counts:
             terminalreporter.write_line(counts)
 
-    def _lines(self, verbosity: int) -> Iterable[terminal.Line]:
+    def _lines(self, verbosity: int) -> Iterable[Line]:
+        from pytest_sparsity.report import terminal
+
         claims = list(terminal.claims(self._tests))
         if verbosity < 0:
             claims = [line for line in claims if line[0] in ("refuted", "undecided")]
@@ -76,26 +80,27 @@ class Ledger:
         path = self._config.stash[OPTIONS].report
         if path is None:
             return
+        from pytest_sparsity.report import document
+
         document.write(path, document.compose(self._tests, self._unused, []))
         terminalreporter.write_line(f"sparsity report: {path}")
 
 
 def unused_baselines(config: pytest.Config) -> list[str]:
     """Return the tests that have baselines and do not exist."""
-    store = suite(config).store
-    if not store.folder.is_dir():
-        return []
     options = config.stash[OPTIONS]
+    if not (config.rootpath / options.baselines).is_dir():
+        return []
+    from pytest_sparsity.baseline import BaselineError
+    from pytest_sparsity.baseline.unused import Known, unused
+
     chosen = any("::" in argument for argument in config.args) or config.getoption("lf", False)
-    found = config.stash[COLLECTED]
-    collected = dict(found)
-    for known in collected.values():
-        known.complete = not (chosen or options.parametrized)
+    complete = not (chosen or options.parametrized)
+    collected = {
+        module: Known(found.module, found.tests, complete)
+        for module, found in config.stash[COLLECTED].items()
+    }
     try:
-        for _, module, _ in store.entries():
-            there = config.rootpath / module
-            if module not in collected and not any(there.parent.glob(f"{there.name}.*")):
-                collected[module] = Collected()
-        return unused(store, collected)
+        return unused(suite(config).store, config.rootpath, collected)
     except BaselineError as error:
         return [str(error)]

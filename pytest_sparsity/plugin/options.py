@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.targets import Target
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_sparsity.targets import Target
 
+
+DEFAULT_TARGET = "litert"
 FLAGS = (
     "sparsity_target",
     "sparsity_budget",
@@ -79,9 +80,18 @@ class Options:
         options._check(config)
         return options
 
+    def header(self) -> str:
+        """Return the line that a run starts with."""
+        update = ", recording baselines" if self.update else ""
+        return (
+            f"sparsity: {', '.join(self.targets)}, budget {self.budget:g} s, "
+            f"confidence {100 * self.confidence:g} %, {self.baselines}/{update}"
+        )
+
     def _check(self, config: pytest.Config) -> None:
         for name in self.targets:
-            target_named(name)
+            if name != DEFAULT_TARGET:  # the registry is imported only if it is needed
+                target_named(name)
         demand(bool(self.targets), "sparsity_targets", self.targets, "at least one target")
         demand(self.budget > 0, "sparsity_budget", self.budget, "seconds, more than 0")
         demand(0 < self.confidence < 1, "sparsity_confidence", self.confidence, "between 0 and 1")
@@ -118,6 +128,8 @@ def demand(satisfied: bool, name: str, value: object, valid: str) -> None:
 
 def target_named(name: str | Target) -> Target:
     """Return a target; an unknown name is a `pytest.UsageError` that lists them."""
+    from pytest_sparsity.targets import Target
+
     try:
         return Target.of(name)
     except ValueError as error:
@@ -151,7 +163,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--sparsity-report", metavar="PATH", help="write a report, .json or .html, to this path"
     )
-    parser.addini("sparsity_targets", "where race tests run", type="args", default=["litert"])
+    parser.addini("sparsity_targets", "where race tests run", type="args", default=[DEFAULT_TARGET])
     parser.addini("sparsity_budget", "most seconds that a race may take", type="float", default=10)
     parser.addini("sparsity_confidence", "of every interval", type="float", default=0.95)
     parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")

@@ -7,55 +7,37 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_sparsity.baseline import BaselineError
-from pytest_sparsity.errors import (
-    CannotMeasure,
-    Inconclusive,
-    ModelError,
-    TargetError,
-    Unsupported,
-)
+from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported
+from pytest_sparsity.plugin.state import OPTIONS, evidence_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from pytest_sparsity.plugin.evidence import Evidence
-
-# Their message says it all: the traceback is shown down to the user's own line.
-EXPLAINED = (
-    AssertionError,
-    BaselineError,
-    CannotMeasure,
-    ModelError,
-    TargetError,
-    Unsupported,
-)
 OWN = "pytest_sparsity"
 MACHINERY = ("_pytest", "pluggy", "pytest")
 
 
 @contextmanager
-def outcomes(evidence: Evidence, *, skip_inconclusive: bool, full_trace: bool) -> Iterator[None]:
-    """Turn what the environment lacks into a skip, and shorten tracebacks.
+def outcomes(config: pytest.Config) -> Iterator[None]:
+    """Turn what the environment lacks into a skip, and show tracebacks down to the user's line.
 
-    Args:
-        evidence: of the test, told if the machine cannot measure.
-        skip_inconclusive: whether an undecided claim skips.
-        full_trace: whether tracebacks are left alone.
+    What our own exceptions have to say is in their message; `--full-trace` shows all of it.
     """
     try:
         yield
-    except EXPLAINED as error:
-        if not full_trace:
+    except Exception as error:
+        ours = isinstance(error, AssertionError) or type(error).__module__.startswith(OWN)
+        if ours and not config.getoption("fulltrace"):
             shorten(error.__traceback__)
-        skips = (Unsupported, Inconclusive) if skip_inconclusive else (Unsupported,)
-        if isinstance(error, skips):
+        skips = config.stash[OPTIONS].inconclusive == "skip"
+        if isinstance(error, (Unsupported, Inconclusive) if skips else Unsupported):
             # pytest reports the place that the traceback ends at.
             raise pytest.skip.Exception(_reason(error)).with_traceback(
                 error.__traceback__
             ) from None
-        evidence.cannot_measure = isinstance(error, CannotMeasure)
+        if isinstance(error, CannotMeasure):
+            evidence_of(config).cannot_measure = True
         raise
 
 

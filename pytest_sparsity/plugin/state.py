@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.baseline import Suite
-from pytest_sparsity.baseline.store import Collected
-from pytest_sparsity.plugin.evidence import Evidence
 from pytest_sparsity.plugin.options import Options, demand, target_named
-from pytest_sparsity.race import Controls
-from pytest_sparsity.report.replay import ReplayClock
 
 if TYPE_CHECKING:
+    from pytest_sparsity.baseline import Suite
+    from pytest_sparsity.plugin.evidence import Evidence
+    from pytest_sparsity.race import Controls
+    from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
 
-OPTIONS = pytest.StashKey[Options]()
-CONTROLS = pytest.StashKey[Controls]()
-SUITE = pytest.StashKey[Suite]()
+
+@dataclass
+class Collected:
+    """What is known of a test module.
+
+    Attributes:
+        module: the module itself.
+        tests: the tests that were collected, with parameters.
+    """
+
+    module: object = None
+    tests: set[str] = field(default_factory=set)
+
+
+OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
+CONTROLS: pytest.StashKey[Controls] = pytest.StashKey()
+SUITE: pytest.StashKey[Suite] = pytest.StashKey()
 # By test module, its path from the root without the suffix.
-COLLECTED = pytest.StashKey[dict[str, Collected]]()
-# Of the test that is running.
-EVIDENCE = pytest.StashKey[Evidence]()
+COLLECTED: pytest.StashKey[dict[str, Collected]] = pytest.StashKey()
+# Of the test that is running, once it has used one of the fixtures.
+EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 # Of an item whose races pytest-benchmark is to have.
-CLOCK = pytest.StashKey[ReplayClock]()
+CLOCK: pytest.StashKey[ReplayClock] = pytest.StashKey()
 
 ARGUMENTS = ("target", "threads", "budget")
+
+
+def evidence_of(config: pytest.Config) -> Evidence:
+    """Return what the running test did, to be added to."""
+    from pytest_sparsity.plugin.evidence import Evidence
+
+    return config.stash.setdefault(EVIDENCE, Evidence())
 
 
 @dataclass(frozen=True)
@@ -40,47 +60,40 @@ class Settings:
         budget: seconds per race.
     """
 
-    target: Target
+    target: str | Target
     threads: int
     budget: float
 
     @classmethod
-    def of(cls, item: pytest.Item) -> Settings:
-        """Return the settings of a test; of several markers the closest one counts.
+    def of(cls, item: pytest.Item, target: str | None = None) -> Settings:
+        """Return the settings of a test that runs on `target`, or where its marker says.
 
         Raises:
             pytest.UsageError: an argument of the marker is none of the valid ones.
         """
-        options = item.config.stash[OPTIONS]
-        given = marked(item)
-        target, budget = given.get("target"), given.get("budget")
+        options, given = item.config.stash[OPTIONS], marked(item)
+        marked_target, budget = given.get("target"), given.get("budget")
         return cls(
-            target=target_named(options.targets[0] if target is None else target),
+            target=target or marked_target or options.targets[0],
             threads=given.get("threads", 1),
             budget=options.budget if budget is None else budget,
         )
 
-    def at(self, target: Target) -> Settings:
-        """Return the same on another target."""
-        return replace(self, target=target)
 
-
-def marked(node: pytest.Item) -> dict[str, Any]:
-    """Return the checked arguments of a test's `race` markers, the closest ones first.
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """Return the checked arguments of a test's `race` markers; of several the closest counts.
 
     Raises:
         pytest.UsageError: one of them is none of the valid ones.
     """
     given: dict[str, Any] = {}
-    for marker in node.iter_markers("race"):
-        place = f"{node.nodeid}: marker race"
-        if marker.args:
-            raise pytest.UsageError(f"{place} takes keyword arguments only: {', '.join(ARGUMENTS)}")
+    place = f"of the marker race of {item.nodeid}"
+    for marker in item.iter_markers("race"):
+        demand(not marker.args, f"an argument {place}", marker.args, "keywords only")
         for name, value in marker.kwargs.items():
-            demand(name in ARGUMENTS, f"argument of {place}", name, ", ".join(ARGUMENTS))
+            demand(name in ARGUMENTS, f"an argument {place}", name, ", ".join(ARGUMENTS))
             given.setdefault(name, value)
     threads, budget = given.get("threads", 1), given.get("budget")
-    place = f"of {node.nodeid}'s marker race"
     demand(type(threads) is int and threads > 0, f"threads {place}", threads, "1 or more")
     positive = budget is None or (isinstance(budget, int | float) and budget > 0)
     demand(positive, f"budget {place}", budget, "seconds, more than 0")

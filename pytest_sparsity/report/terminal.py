@@ -136,16 +136,6 @@ def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def header(options: Record) -> str:
-    """Return the line about the options."""
-    update = ", recording baselines" if options["update"] else ""
-    targets = ", ".join(options["targets"])
-    return (
-        f"sparsity: {targets}, budget {options['budget']:g} s, "
-        f"confidence {100 * options['confidence']:g} %, {options['baselines']}/{update}"
-    )
-
-
 def shown(value: object) -> str:
     """Return a value of a record for people."""
     if isinstance(value, dict):

@@ -1,0 +1,16 @@
+"""What all tests of this repository share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run where the plugin under test is not installed, or its entry point is stale."""
+    points = importlib.metadata.entry_points(group="pytest11", name="sparsity")
+    if not points:
+        raise pytest.UsageError(
+            "pytest-sparsity is not installed; install it with: python -m pip install -e ."
+        )

@@ -1,0 +1,56 @@
+"""The types of the fixtures, for annotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.race import Race
+    from pytest_sparsity.targets import Target
+    from pytest_sparsity.variants import Variants
+
+    AnyModel = str | os.PathLike[str] | Model
+
+
+class RaceFixture(Protocol):
+    """What the fixture `race` is."""
+
+    def __call__(
+        self,
+        dense: AnyModel,
+        sparse: AnyModel,
+        *,
+        target: str | Target | None = None,
+        threads: int | None = None,
+        budget: float | None = None,
+    ) -> Race:
+        """Race two models; what is not given comes from the marker, the flags and the ini file."""
+        ...
+
+
+class DiagnoseFixture(Protocol):
+    """What the fixture `diagnose` is."""
+
+    def __call__(
+        self,
+        model: AnyModel,
+        *,
+        target: str | Target | None = None,
+        observe: bool = True,
+        dense: AnyModel | None = None,
+    ) -> Diagnosis:
+        """Diagnose a model; without a target on the one of the test."""
+        ...
+
+
+class VariantsFixture(Protocol):
+    """What the fixture `variants` is."""
+
+    def __call__(self, build: Callable[[], Any], **options: Any) -> Variants:
+        """Return `build_variants(build, **options)`, from the project's cache if it is there."""
+        ...
