@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import guests, python
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.python import WORKER
@@ -39,6 +39,10 @@ _PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 # What brings the emulator and a compiler for the plugin. Recommended packages would also register
 # the emulator with the kernel, which nothing here needs.
 SYSTEM_PACKAGES = "sudo apt-get install -y --no-install-recommends qemu-user gcc libc6-dev"
+
+
+# Seconds for the first start of a worker, which compiles all Python modules under emulation.
+_TRIAL = 300.0
 
 
 @dataclass(frozen=True)
@@ -120,30 +124,24 @@ class Emulated:
 
     def missing(self, runtime: str, /) -> Unsupported | None:
         """Say what is missing and the command that installs it; starts nothing."""
-        remedy = f"pytest-sparsity targets --install {runtime}@{self.core.name}"
-        lacking = self.lacking_here(runtime)
-        if lacking is not None:
-            # The command says itself what it cannot do.
-            return Unsupported(lacking.reason, remedy if self._no_emulator() else lacking.remedy)
+        unsuited = self.unsuited(runtime)
+        if unsuited is not None:
+            return unsuited
+        remedy = self._install(runtime)
+        if shutil.which(self.emulator) is None:
+            return Unsupported(f"the emulator {self.emulator} is not installed", remedy)
         if not self.native and guests.find(runtime, self.core.arch) is None:
             return Unsupported(f"no {self.core.arch} guest with {runtime} is set up", remedy)
         return None
 
-    def lacking_here(self, runtime: str, /) -> Unsupported | None:
-        """Say what is missing that setting the target up cannot bring."""
+    def unsuited(self, runtime: str, /) -> Unsupported | None:
+        """Say what is missing that `install` can neither bring nor name the command for."""
         if platform.system() != "Linux" or python.arch(runtime) != "x86_64":
             return Unsupported(
                 "emulated CPUs need Linux on x86-64",
                 "run the claim there, or natively on the CPU it is about",
             )
-        if self.native and (lacking := python.missing(runtime)):
-            return lacking
-        return self._no_emulator()
-
-    def _no_emulator(self) -> Unsupported | None:
-        if shutil.which(self.emulator) is not None:
-            return None
-        return Unsupported(f"the emulator {self.emulator} is not installed", SYSTEM_PACKAGES)
+        return python.missing(runtime) if self.native else None
 
     def version(self, runtime: str, /) -> str:
         """Return the runtime's version: this environment's, or that of the pinned guest."""
@@ -194,7 +192,16 @@ class Emulated:
         guest = guests.find(runtime, self.core.arch)
         if guest is None:
             raise self.missing(runtime) or Unsupported("no guest is set up")
+        other = guests.foreign(guest, self.core.arch)
+        if other is not None:
+            raise TargetError(
+                f"{runtime}@{self.core.name}: {other.name} of the guest is not for"
+                f" {self.core.arch}; {self._install(runtime)} sets it up anew"
+            )
         return guest
+
+    def _install(self, runtime: str) -> str:
+        return f"pytest-sparsity targets --install {runtime}@{self.core.name}"
 
     def cannot_count(self) -> Unsupported | None:
         """Say why instructions cannot be counted although the target runs, or None."""
@@ -228,7 +235,10 @@ class Emulated:
             (package, *_) = [Path(path) for path in spec.submodule_search_locations or ()]
         else:
             package = self._guest(runtime).site / _PACKAGES[runtime]
-        return max(package.glob("*pywrap*.so*"), key=lambda path: path.stat().st_size).resolve()
+        libraries = sorted(package.glob("*pywrap*.so*"), key=lambda path: path.stat().st_size)
+        if not libraries:
+            raise TargetError(f"{runtime}@{self.core.name}: {package} holds no library")
+        return libraries[-1].resolve()
 
     @property
     def native(self) -> bool:
@@ -260,20 +270,37 @@ def install(target: str, progress: Progress) -> None:
     """
     kind = KINDS[target]
     runtime = target.partition("@")[0]
-    lacking = kind.lacking_here(runtime)
-    if lacking is not None:
-        raise lacking
+    unsuited = kind.unsuited(runtime)
+    if unsuited is not None:
+        raise unsuited
+    if shutil.which(kind.emulator) is None:
+        raise Unsupported(f"the emulator {kind.emulator} is not installed", SYSTEM_PACKAGES)
     if not kind.native:
         guests.set_up(runtime, kind.core.arch, progress)
     cannot_count = kind.cannot_count()
     if cannot_count is None:
         progress("the counting plugin: building")
         _build_plugin()
-    progress(f"{target}: trying it")
-    with Worker(target, kind.launch(runtime, 1), timeout=120) as worker:
-        progress(f"{target}: {runtime} {worker.hello['version']} runs on {worker.hello['cpu']}")
+    try:
+        _try(target, progress)
+    except TargetError as error:
+        if kind.native:
+            raise
+        progress(f"{error}; setting it up anew")
+        guests.discard(runtime, kind.core.arch)
+        guests.set_up(runtime, kind.core.arch, progress)
+        _try(target, progress)
     if cannot_count is not None:
         progress(f"{target}: {cannot_count}")
+
+
+def _try(target: str, progress: Progress) -> None:
+    """Start the worker once; the guest's Python also compiles its modules for later by that."""
+    progress(f"{target}: trying it")
+    runtime = target.partition("@")[0]
+    launch = KINDS[target].launch(runtime, 1)
+    with Worker(target, launch, timeout=_TRIAL) as worker:
+        progress(f"{target}: {runtime} {worker.hello['version']} runs on {worker.hello['cpu']}")
 
 
 @cache

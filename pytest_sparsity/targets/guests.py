@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.targets import symbols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +125,25 @@ def set_up(runtime: str, arch: str, progress: Progress) -> Guest:
     site = _site(runtime, arch, python)
     publish(site, lambda aside: _unpack_site(runtime, arch, python, aside, progress))
     return Guest(system, python, site)
+
+
+def discard(runtime: str, arch: str) -> None:
+    """Remove the guest of a runtime, so that setting it up begins anew."""
+    guest = find(runtime, arch)
+    for part in (guest.system, guest.site) if guest else ():
+        shutil.rmtree(part)
+
+
+def foreign(guest: Guest, arch: str) -> Path | None:
+    """Return a compiled file of the site that is for another architecture, or None.
+
+    The guest's own words about such a file are that it does not exist.
+    """
+    for path in sorted(guest.site.rglob("*.so")):
+        with path.open("rb") as file:
+            if symbols.architecture(file.read(20)) != arch:
+                return path
+    return None
 
 
 def publish(final: Path, build: Callable[[Path], None]) -> None:
