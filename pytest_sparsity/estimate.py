@@ -54,13 +54,11 @@ class Stop(Exception):  # noqa: N818  (the end of a series, not an error)
 
     Attributes:
         reason: `"budget"` or `"noisy clock"`.
-        seconds: what one whole process would cost, where that is known.
     """
 
-    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -262,6 +260,8 @@ class Series:
         clock: monotonic seconds.
         started: when the budget began; now by default.
         exact: whether one process gives the ratio itself, without any spread.
+        forecast: what a process will cost, seconds, once that is known; else 0. The first process
+            does not tell, since it plans for the others.
     """
 
     def __init__(
@@ -274,14 +274,17 @@ class Series:
         clock: Callable[[], float],
         started: float | None = None,
         exact: bool = False,
+        forecast: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._draw = draw
         self._looks_at = (1,) if exact else LOOKS
         self._clock = clock
+        self._forecast = forecast
         self._started = clock() if started is None else started
         self._costs: list[float] = []
         self._estimates: list[Estimate] = []
         self._stopped = ""
+        self._unknown = Estimate(math.nan, 0.0, math.inf, confidence, self)
         self.name = name
         self.budget = budget
         self.confidence = confidence
@@ -302,9 +305,7 @@ class Series:
 
     def latest(self) -> Estimate:
         """Return the estimate at the latest look, or one without bounds before the first."""
-        if self._estimates:
-            return self._estimates[-1]
-        return Estimate(math.nan, 0.0, math.inf, self.confidence, self)
+        return self._estimates[-1] if self._estimates else self._unknown
 
     def look(self) -> bool:
         """Take the next look; return False if there is none or the budget has no room for it."""
@@ -349,23 +350,19 @@ class Series:
 
     def _draw_one(self, wanted: int) -> None:
         begun = self._clock()
-        forecast = self._process_seconds() * (wanted - len(self.centres))
-        if begun - self._started + forecast > self.budget:
+        needed = self._process_seconds() * (wanted - len(self.centres))
+        if begun - self._started + needed > self.budget:
             raise Stop("budget")
-        known = 0.0
         try:
             self.centres.append(self._draw())
-        except Stop as stop:
-            known = stop.seconds
-            raise
         finally:
             now = self._clock()
-            self._costs.append(max(known, now - begun))
+            self._costs.append(now - begun)
             self.spent = now - self._started
 
     def _process_seconds(self) -> float:
-        """Forecast one process: the dearest so far; the first counts only alone, for its pilot."""
-        return max(self._costs[1:] or self._costs, default=0.0)
+        """Forecast one process: the dearest so far, or what the first one foretold."""
+        return max(self._costs[1:], default=0) or self._forecast() or sum(self._costs)
 
     def _estimate(self, look: int) -> Estimate:
         if len(self.centres) == 1:

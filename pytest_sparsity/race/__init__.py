@@ -85,8 +85,8 @@ class Race:
 
     @property
     def clock(self) -> str:
-        """`"cpu"`, `"wall"` or `"instructions"`; empty before the pilot has chosen one."""
-        return self._trials.plan.clock if self._trials.plan else ""
+        """`"cpu"`, `"wall"` or `"instructions"`; empty before a process has shown which."""
+        return self._trials.clock
 
     @property
     def ratio(self) -> Estimate:
@@ -137,7 +137,8 @@ class Race:
         plan = self._trials.plan
         if plan is None:
             return (), ()
-        values = [pair.per_inference(plan) for pair in self._trials.pairs()]
+        pairs = self._trials.pairs()
+        values = [pair.per_inference(self.clock, plan.invocations) for pair in pairs]
         return tuple(dense for dense, _ in values), tuple(sparse for _, sparse in values)
 
     @property
@@ -194,8 +195,8 @@ class Race:
                 "rounds": plan.rounds,
                 "invocations": plan.invocations,
                 "warm_up": plan.warm_up,
-                "clock": plan.clock,
-                "clock_reason": plan.reason,
+                "clock": self.clock,
+                "clock_reason": self._trials.clock_reason,
                 "preempted_share": self._trials.preempted_share(),
                 "wall_over_cpu": self._trials.wall_over_cpu(),
                 "process_spread": self._trials.spread(),
@@ -207,7 +208,7 @@ class Race:
         spread, plan = self._trials.spread(), self._trials.plan
         if plan is None or math.isnan(spread):
             return f"{self.target}: the control did not fit into the budget"
-        confidence, cost = self._series.confidence, plan.process_seconds
+        confidence, cost = self._series.confidence, self._trials.process_seconds
         effect = math.expm1(resolvable(spread, cost, budget, confidence))
         tell = seconds_to_resolve(math.log(1.10 / 1.05), spread, cost, confidence)
         telling = (
@@ -287,7 +288,11 @@ def race(
     missing = where.missing()
     if missing is not None:
         raise missing
-    paths = Model.of(dense).path, Model.of(sparse).path
+    from pytest_sparsity.diagnosis import check_answers
+
+    pruned = Model.of(sparse)
+    paths = Model.of(dense).path, pruned.path
+    check_answers(pruned, where)
     if where.unit == "seconds":
         check_control(paths[0], where, threads, budget, _CONTROLS if controls is None else controls)
     return start(*paths, where, threads, budget, confidence, seed)
@@ -301,20 +306,21 @@ def start(
     budget: float,
     confidence: float = 0.95,
     seed: int = 0,
-    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two files without checking anything, and take the first look."""
-    begun = clock()
-    trials = Trials(dense, sparse, target, threads, seed, begun + budget, clock)
+    begun = now()
+    trials = Trials(dense, sparse, target, threads, seed, begun + budget, now)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
         name="speedup" if seconds else "instruction_ratio",
         budget=budget,
         confidence=confidence,
-        clock=clock,
+        clock=now,
         started=begun,
         exact=not seconds,
+        forecast=lambda: trials.process_seconds,
     )
     series.look()
     return Race(target, threads, trials, series)

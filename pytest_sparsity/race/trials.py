@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 # than 0.5 us, and a tick more or less is then 0.1 %.
 BLOCK_NS = 200_000
 BLOCK_TICKS = 1000
-# Rounds per pair for blocks shorter and longer than 1 ms. More than that only repeats what a
-# fresh pair would tell better; fewer leave the median to a preempted block.
-ROUNDS_SHORT, ROUNDS_LONG = 10, 5
+# Rounds per pair for blocks shorter than so many ns. More than that only repeats what a fresh pair
+# would tell better; fewer leave the median to a preempted block.
+ROUNDS = ((2e6, 10), (2e7, 5), (math.inf, 3))
 # Kalibera and Jones: pairs per process = sqrt(cost of a process / cost of a pair) times the ratio
 # of the standard deviations of pairs and of processes: 1.8 % and 0.5 % for a 5 us model, 0.7 %
 # and 0.2 % for a 7 ms one (measured with tflite-runtime 2.14 and LiteRT 2.3 on a Zen 5).
@@ -40,10 +40,13 @@ PAIRS_MIN, PAIRS_MAX = 3, 24
 FIRST_LOOK = 0.6
 # What is about to be started may take this many times what it took in the pilot.
 SLACK = 1.5
-# A fresh process is warm once two consecutive batches agree this well for both models. A batch is
-# long enough to see a JIT compiler at work, and a process that never settles is used after a while.
-SETTLED = 0.03
-BATCH_NS = 10_000_000
+# The pilot warms up in batches of blocks, each twice as long as the one before. It is warm once the
+# last, of some length, no longer changes either model by more than this while no other thread (a
+# JIT compiler's) uses more CPU time than this beside them. A process that does not settle in the
+# limit is used as it is: its noise is in the interval.
+SETTLED = 0.05
+WARM_UP_BLOCK_NS = 2_000_000
+WARM_UP_BATCH_NS = 30_000_000
 WARM_UP_LIMIT_NS = 2_000_000_000
 # CPU time covers the work if it equals wall time this well in blocks that nobody interrupted.
 COVERED = 0.01
@@ -62,9 +65,7 @@ class Plan:
         invocations: per block, the same for both models.
         rounds: per pair; a round is a block of each model in random order.
         pairs: per process.
-        warm_up: untimed invocations of each model in a fresh process.
-        clock: `"cpu"` or `"wall"`.
-        reason: why this clock.
+        warm_up: untimed invocations of each model at the start of a process.
         pair_seconds: what a pair cost in the pilot.
         start_seconds: what starting and warming up a process costs.
     """
@@ -73,15 +74,8 @@ class Plan:
     rounds: int
     pairs: int
     warm_up: int
-    clock: str
-    reason: str
     pair_seconds: float
     start_seconds: float
-
-    @property
-    def process_seconds(self) -> float:
-        """What one process costs."""
-        return self.start_seconds + self.pairs * self.pair_seconds
 
 
 @dataclass(frozen=True)
@@ -101,10 +95,10 @@ class Pair:
         """Return the median over rounds of ln(dense / sparse)."""
         return median(math.log(dense / sparse) for dense, sparse in self.blocks[clock])
 
-    def per_inference(self, plan: Plan) -> tuple[float, float]:
+    def per_inference(self, clock: str, invocations: int) -> tuple[float, float]:
         """Return the median of both models per inference, in seconds or instructions."""
-        dense, sparse = zip(*self.blocks[plan.clock], strict=True)
-        unit = (1.0 if plan.clock == "instructions" else 1e-9) / plan.invocations
+        dense, sparse = zip(*self.blocks[clock], strict=True)
+        unit = (1.0 if clock == "instructions" else 1e-9) / invocations
         return median(dense) * unit, median(sparse) * unit
 
     def wall_over_cpu(self, *, undisturbed: bool) -> list[float]:
@@ -123,7 +117,12 @@ class Trials:
     """The processes of one race, started on demand.
 
     Attributes:
+        deadline: when the budget ends, on the clock `now`.
+        now: monotonic seconds.
         plan: how they measure; None before the pilot.
+        clock: `"cpu"`, `"wall"` or `"instructions"`; chosen after the first process.
+        clock_reason: why this clock.
+        process_seconds: what a process will probably cost; 0 before that is known.
         processes: the pairs of every complete process.
         hello: what the first worker said of itself.
     """
@@ -134,8 +133,11 @@ class Trials:
     threads: int
     seed: int
     deadline: float
-    clock: Callable[[], float]
+    now: Callable[[], float]
     plan: Plan | None = None
+    clock: str = ""
+    clock_reason: str = ""
+    process_seconds: float = 0.0
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
 
@@ -147,24 +149,25 @@ class Trials:
         """
         if self._noisy():
             raise Stop("noisy clock")
-        begun = self.clock()
+        begun = self.now()
         if self.plan:
-            self._leave_unless_room(self.plan.start_seconds, self.plan)
+            self._leave_unless_room(self.plan.start_seconds)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
         with self.target.open(threads=self.threads) as worker:
             self.hello = self.hello or worker.hello
             lanes = Lanes(worker, self.dense, self.sparse, rng)
-            pairs = []
             if self.plan is None:
-                self.plan, pair = self._pilot(lanes, begun)
-                pairs.append(pair)
+                self.plan, pairs = self._pilot(lanes, begun)
             else:
                 lanes.warm_up(self.plan.warm_up)
+                pairs = []
             while len(pairs) < self.plan.pairs:
-                self._leave_unless_room(self.plan.pair_seconds, self.plan)
+                self._leave_unless_room(self.plan.pair_seconds)
                 pairs.append(lanes.pair(self.plan.invocations, self.plan.rounds))
         self.processes.append(pairs)
-        return float(hodges_lehmann([pair.log_ratio(self.plan.clock) for pair in pairs]))
+        if not self.clock:
+            self.clock, self.clock_reason = choose_clock(pairs, self.threads)
+        return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
     def count(self) -> float:
         """Count the instructions of one invocation of each model; return the log ratio.
@@ -182,35 +185,37 @@ class Trials:
                 f"{self.target} counted {counts[0]} and then {counts[1]} instructions of dense and "
                 "sparse: instruction counts must repeat; run with threads=1"
             )
-        self.plan = Plan(1, len(counts), 1, 1, "instructions", "counted by the emulator", 0, 0)
+        self.plan = Plan(1, len(counts), pairs=1, warm_up=1, pair_seconds=0, start_seconds=0)
+        self.clock, self.clock_reason = "instructions", "the emulator counts them"
         self.processes.append([pair])
         return pair.log_ratio("instructions")
 
-    def _pilot(self, lanes: Lanes, begun: float) -> tuple[Plan, Pair]:
-        """Warm up, and choose the plan from what one invocation, one pair and the start cost."""
-        warm_up, batch = lanes.settle(self.threads, self.clock, self.deadline)
+    def _pilot(self, lanes: Lanes, begun: float) -> tuple[Plan, list[Pair]]:
+        """Warm up, and plan by what an invocation, a pair and the start cost."""
+        opened = self.now()
+        batches = lanes.settle(self.threads, lambda: self.now() < self.deadline)
+        warm, batch = self.now(), batches[-1]
+        warm_up = warm_up_needed(batches)
+        share = warm_up / sum(batch.invocations for batch in batches)
+        start = opened - begun + share * (warm - opened)
         invocations = invocations_per_block(batch)
-        warm = self.clock()
-        fastest = min(batch.per_invocation) * invocations
-        rounds = ROUNDS_SHORT if fastest < 1e6 else ROUNDS_LONG
-        expected = 2 * (rounds + 1) * (invocations + 1) * max(batch.per_invocation) / 1e9
-        if warm + SLACK * expected > self.deadline:
-            raise Stop("budget", warm - begun + PAIRS_MIN * expected)
+        block = min(batch.per_invocation) * invocations
+        rounds = next(number for longest, number in ROUNDS if block < longest)
+        expected = rounds * (invocations + 1) * sum(batch.per_invocation) / 1e9
+        self.process_seconds = start + expected
+        self._leave_unless_room(expected)
         pair = lanes.pair(invocations, rounds)
-        pair_seconds = self.clock() - warm
-        clock, reason = choose_clock(pair, self.threads)
-        start = warm - begun
-        room = self.deadline - begun
-        pairs = pairs_per_process(start, pair_seconds, room)
-        plan = Plan(invocations, rounds, pairs, warm_up, clock, reason, pair_seconds, start)
-        return plan, pair
+        pair_seconds = self.now() - warm
+        pairs = pairs_per_process(start, pair_seconds, self.deadline - warm)
+        self.process_seconds = start + pairs * pair_seconds
+        return Plan(invocations, rounds, pairs, warm_up, pair_seconds, start), [pair]
 
-    def _leave_unless_room(self, seconds: float, plan: Plan) -> None:
-        if self.clock() + SLACK * seconds > self.deadline:
-            raise Stop("budget", plan.process_seconds)
+    def _leave_unless_room(self, seconds: float) -> None:
+        if self.now() + SLACK * seconds > self.deadline:
+            raise Stop("budget")
 
     def _noisy(self) -> bool:
-        if self.plan is None or self.plan.clock == "cpu" or len(self.processes) < LOOKS[0]:
+        if self.clock != "wall" or len(self.processes) < LOOKS[0]:
             return False
         long = median(min(block) for pair in self.pairs() for block in pair.blocks["wall"])
         return long > NOISY_BLOCK_NS and self.preempted_share() > NOISY_SHARE
@@ -240,8 +245,9 @@ class Trials:
 
         if self.plan is None or len(self.processes) < 2:
             return math.nan
-        clock = self.plan.clock
-        values = [np.array([pair.log_ratio(clock) for pair in pairs]) for pairs in self.processes]
+        values = [
+            np.array([pair.log_ratio(self.clock) for pair in pairs]) for pairs in self.processes
+        ]
         between = float(np.std([hodges_lehmann(value) for value in values], ddof=1))
         residuals = np.concatenate([value - np.median(value) for value in values])
         # 1.4826 times the median absolute deviation is a normal's standard deviation.
@@ -251,10 +257,56 @@ class Trials:
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of invocations of both models: ns per invocation, and the clock's tick in ns."""
+    """One batch of equal blocks that alternate between the models.
 
+    Attributes:
+        invocations: of each model.
+        per_invocation: lower quartile of ns of both models; neighbours only ever slow a block down.
+        wall_ns: wall time of all blocks.
+        tick_ns: the clock's tick.
+        calm: whether no other thread of the process was at work; taken for granted with several.
+    """
+
+    invocations: int
     per_invocation: tuple[float, float]
+    wall_ns: int
     tick_ns: int
+    calm: bool
+
+    @classmethod
+    def of(cls, blocks: Blocks, invocations: int, threads: int) -> Batch:
+        """Return the batch; one thread is judged by CPU time, several by wall time."""
+        times = blocks.cpu_ns if threads == 1 else blocks.wall_ns
+        wall = sum(blocks.wall_ns)
+        dense, sparse = (sorted(part)[len(part) // 4] for part in (times[::2], times[1::2]))
+        return cls(
+            invocations * len(times) // 2,
+            (dense / invocations, sparse / invocations),
+            wall,
+            math.gcd(*times),
+            threads > 1 or sum(times) <= (1 + SETTLED) * wall,
+        )
+
+    def agrees(self, other: Batch) -> bool:
+        """Return whether both models took the same in both batches, nearly."""
+        both = zip(self.per_invocation, other.per_invocation, strict=True)
+        return all(abs(ours - theirs) <= SETTLED * theirs for ours, theirs in both)
+
+
+def settled(batches: Sequence[Batch]) -> bool:
+    """Return whether the last batch was long and calm and changed nothing, or time is up."""
+    if sum(batch.wall_ns for batch in batches) + 2 * batches[-1].wall_ns > WARM_UP_LIMIT_NS:
+        return True
+    last = batches[-1]
+    long = last.wall_ns >= 2 * WARM_UP_BATCH_NS
+    return long and last.calm and len(batches) > 1 and last.agrees(batches[-2])
+
+
+def warm_up_needed(batches: Sequence[Batch]) -> int:
+    """Return the invocations through the first batch from which all agree with the last."""
+    unsettled = [k for k, batch in enumerate(batches) if not batch.agrees(batches[-1])]
+    first = min(max(unsettled, default=-1) + 2, len(batches))
+    return sum(batch.invocations for batch in batches[:first])
 
 
 class Lanes:
@@ -274,41 +326,39 @@ class Lanes:
         self._loaded: tuple[str, ...] = ()
         self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
 
-    def settle(
-        self, threads: int, clock: Callable[[], float], deadline: float
-    ) -> tuple[int, Batch]:
-        """Invoke both models until two consecutive batches agree; return how often, and the last.
+    def settle(self, threads: int, room: Callable[[], bool]) -> list[Batch]:
+        """Invoke both models in batches that double until they settle; return the batches.
+
+        A JIT compiler replaces functions one by one, so equal neighbours prove little; that the
+        second half of all invocations took what the quarter before took does.
+
+        Args:
+            threads: threads of the runtime.
+            room: whether there is time for another batch.
 
         Raises:
-            Stop: the deadline has passed.
+            Stop: there was no room.
         """
         keys = self._fresh()
-        invocations, total, spent = 1, 0, 0
-        last: tuple[float, float] | None = None
-        while True:
-            blocks = self._worker.run([(key, invocations) for key in keys], warm=0)
-            times = blocks.cpu_ns if threads == 1 else blocks.wall_ns
-            now = (times[0] / invocations, times[1] / invocations)
-            total += invocations
-            spent += sum(blocks.wall_ns)
-            settled = last and all(
-                abs(a - b) <= SETTLED * b for a, b in zip(now, last, strict=True)
-            )
-            if settled or spent > WARM_UP_LIMIT_NS:
-                return total, Batch(now, math.gcd(*times))
-            if clock() > deadline:
-                raise Stop("budget", spent / 1e9)
-            invocations = max(1, math.ceil(BATCH_NS / max(min(now), 1)))
-            last = now
+        batches: list[Batch] = []
+        while room():
+            fastest = min(batches[-1].per_invocation) if batches else WARM_UP_BLOCK_NS
+            invocations = math.ceil(WARM_UP_BLOCK_NS / max(fastest, 1))
+            blocks = 2 ** max(len(batches) - 1, 0)
+            timed = self._worker.run([(key, invocations) for key in keys] * blocks, warm=0)
+            batches.append(Batch.of(timed, invocations, threads))
+            if settled(batches):
+                return batches
+        raise Stop("budget")
 
     def warm_up(self, invocations: int) -> None:
         """Invoke both models in a fresh process as often as the pilot needed."""
         self._worker.run([(key, invocations) for key in self._fresh()], warm=0)
 
     def pair(self, invocations: int, rounds: int) -> Pair:
-        """Create two fresh interpreters and time their rounds; the first round is thrown away."""
+        """Create two fresh interpreters and time their rounds."""
         dense, sparse = self._fresh()
-        orders = [self._rng.random() < 0.5 for _ in range(rounds + 1)]
+        orders = [self._rng.random() < 0.5 for _ in range(rounds)]
         blocks = self._worker.run(
             [
                 (key, invocations)
@@ -343,12 +393,12 @@ class Lanes:
             self._worker.unload(key)
 
 
-def _as_pair(blocks: Blocks, orders: Sequence[bool], dropped: int = 1) -> Pair:
-    """Sort blocks into rounds of (dense, sparse), without the first `dropped` rounds."""
+def _as_pair(blocks: Blocks, orders: Sequence[bool]) -> Pair:
+    """Sort blocks into rounds of (dense, sparse)."""
 
     def rounds(values: Sequence[int]) -> tuple[Couple, ...]:
         couples = zip(values[::2], values[1::2], orders, strict=True)
-        return tuple((a, b) if first else (b, a) for a, b, first in couples)[dropped:]
+        return tuple((a, b) if first else (b, a) for a, b, first in couples)
 
     times = {"wall": rounds(blocks.wall_ns), "cpu": rounds(blocks.cpu_ns)}
     if blocks.instructions:
@@ -375,17 +425,20 @@ def pairs_per_process(start_seconds: float, pair_seconds: float, room: float) ->
     return max(1, min(max(wanted, PAIRS_MIN), PAIRS_MAX, affordable))
 
 
-def choose_clock(pair: Pair, threads: int) -> tuple[str, str]:
+def choose_clock(pairs: Sequence[Pair], threads: int) -> tuple[str, str]:
     """Return `"cpu"` or `"wall"`, and why.
 
     CPU time does not see the neighbours, but it is latency only if the work runs in one thread and
-    on the CPU. In blocks that nobody interrupted it must then equal wall time; if every block was
-    interrupted, the least disturbed one is asked.
+    on the CPU. In blocks that nobody interrupted it must then equal wall time. Where there is no
+    such block, the machine is busy, and a thread that waits for work done elsewhere is not what
+    gets interrupted.
     """
     if threads > 1:
         return "wall", "several threads work at once"
-    quiet = pair.wall_over_cpu(undisturbed=True)
-    ratio = median(quiet) if quiet else min(pair.wall_over_cpu(undisturbed=False))
+    quiet = [ratio for pair in pairs for ratio in pair.wall_over_cpu(undisturbed=True)]
+    if not quiet:
+        return "cpu", "one thread, interrupted in every block"
+    ratio = median(quiet)
     if abs(ratio - 1) <= COVERED:
         return "cpu", "one thread, and CPU time covers the work"
     return "wall", f"CPU time does not cover the work: wall time is {ratio:.3g} times as long"
