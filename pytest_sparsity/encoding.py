@@ -76,39 +76,45 @@ def label(sparsity: Sparsity | None) -> str:
     return "block " + "x".join(map(str, sizes[min(first, len(sizes) - 2) :]))
 
 
+def whole_blocks(shape: Sequence[int], sparsity: Sparsity) -> bool:
+    """Whether the blocks tile the shape; where they do not, the converter has lost weights.
+
+    It rounds the number of blocks down, so the columns behind the last whole block are not stored.
+    If there is no whole one, as with a width of 8 and a block of 16, it stores one that is part of
+    the first row and part of the next (seen in int8 files of TensorFlow 2.21).
+    """
+    pairs = zip(sparsity.block_map, sparsity.blocks, strict=True)
+    return all(shape[dimension] % block == 0 for dimension, block in pairs)
+
+
 def check(count: int, shape: Sequence[int], sparsity: Sparsity) -> None:
     """Raise ValueError with the fault unless `count` values of this encoding fill `shape`.
 
     Costs time in proportion to the stored indices and allocates next to nothing, so it is safe to
-    call on what a damaged file claims.
+    call on what a damaged file claims. A block may reach over the edge, see `whole_blocks`.
     """
     _check_levels(shape, sparsity)
-    sizes, _ = _levels(shape, sparsity)
     positions = 1
-    for level, size in enumerate(sizes):
-        if sparsity.formats[level] == "dense":
-            if sparsity.dense_sizes[level] != size:
-                raise ValueError(
-                    f"level {level} has {sparsity.dense_sizes[level]} positions, "
-                    f"the shape {tuple(shape)} needs {size}"
-                )
-            positions *= size
-        else:
+    for level, size in enumerate(_sizes(_padded(shape, sparsity), sparsity)):
+        dense_size = sparsity.dense_sizes[level]
+        if sparsity.formats[level] != "dense":
             positions = _check_csr(level, positions, size, sparsity)
+        elif dense_size not in (size, _sizes(shape, sparsity)[level]):
+            raise ValueError(
+                f"level {level} has {dense_size} positions, the shape {tuple(shape)} needs {size}"
+            )
+        else:
+            positions *= dense_size
     if positions != count:
         raise ValueError(f"{count} values are stored, the encoding needs {positions}")
 
 
 def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
-    """The dense tensor that `values` stand for.
-
-    Positions that are not stored are 0, and so are the trailing columns of a width that is no
-    multiple of the block, which the encoding cannot hold (the converter drops them, see
-    `encode`).
+    """The dense tensor that `values` stand for; positions that are not stored are 0.
 
     Args:
         values: the stored values, any dtype, in order.
-        shape: of the dense tensor.
+        shape: of the dense tensor. What a block stores beyond its edge is left out.
         sparsity: their encoding.
 
     Raises:
@@ -121,17 +127,18 @@ def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
     if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
         raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
     offsets = np.zeros(1, np.intp)
-    sizes, strides = _levels(shape, sparsity)
-    for level, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+    padded = _padded(shape, sparsity)
+    for level, stride in enumerate(_strides(padded, sparsity)):
         segments, indices = sparsity.segments[level], sparsity.indices[level]
-        if segments is None or indices is None:
-            offsets = (offsets[:, None] + np.arange(size) * stride).reshape(-1)
+        if sparsity.formats[level] == "dense" or segments is None or indices is None:
+            places = np.arange(sparsity.dense_sizes[level]) * stride
+            offsets = (offsets[:, None] + places).reshape(-1)
         else:
             lengths = np.diff(segments.astype(np.intp))
             offsets = np.repeat(offsets, lengths) + indices.astype(np.intp) * stride
-    dense = np.zeros(tuple(shape), values.dtype)
+    dense = np.zeros(padded, values.dtype)
     dense.reshape(-1)[offsets] = values.reshape(-1)
-    return dense
+    return np.ascontiguousarray(dense[tuple(slice(size) for size in shape)])
 
 
 def encode(dense: Array, block: int = 1) -> tuple[Array, Sparsity]:
@@ -148,7 +155,7 @@ def encode(dense: Array, block: int = 1) -> tuple[Array, Sparsity]:
 
     Raises:
         ValueError: the rank is neither 2 nor 4, or the last dimension is not a multiple of the
-            block. The converter accepts the latter and silently drops the trailing columns.
+            block. The converter accepts the latter and silently loses weights, see `whole_blocks`.
     """
     import numpy as np
 
@@ -185,18 +192,29 @@ def _narrow(numbers: NDArray[np.intp]) -> Array:
     return numbers.astype(np.int32)
 
 
-def _levels(shape: Sequence[int], sparsity: Sparsity) -> tuple[list[int], list[int]]:
-    """Positions per parent, and elements of the dense tensor from one to the next, per level."""
-    rank = len(shape)
-    sizes = list(shape)
-    strides = [prod(shape[d + 1 :]) for d in range(rank)]
+def _padded(shape: Sequence[int], sparsity: Sparsity) -> tuple[int, ...]:
+    """The shape, made large enough for whole blocks."""
+    padded = list(shape)
     for dimension, block in zip(sparsity.block_map, sparsity.blocks, strict=True):
-        sizes.append(block)
-        strides.append(strides[dimension])
+        padded[dimension] = -(-padded[dimension] // block) * block
+    return tuple(padded)
+
+
+def _sizes(shape: Sequence[int], sparsity: Sparsity) -> list[int]:
+    """Positions per parent, per level; the number of blocks is rounded down."""
+    sizes = [*shape, *sparsity.blocks]
+    for dimension, block in zip(sparsity.block_map, sparsity.blocks, strict=True):
         sizes[dimension] //= block
+    return [sizes[d] for d in sparsity.traversal_order]
+
+
+def _strides(shape: Sequence[int], sparsity: Sparsity) -> list[int]:
+    """Elements of the dense tensor from one position to the next, per level."""
+    strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
+    strides += [strides[d] for d in sparsity.block_map]
+    for dimension, block in zip(sparsity.block_map, sparsity.blocks, strict=True):
         strides[dimension] *= block
-    order = sparsity.traversal_order
-    return [sizes[d] for d in order], [strides[d] for d in order]
+    return [strides[d] for d in sparsity.traversal_order]
 
 
 def _check_levels(shape: Sequence[int], sparsity: Sparsity) -> None:

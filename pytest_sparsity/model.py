@@ -784,7 +784,8 @@ def _layers(model: Model) -> tuple[Layer, ...]:
                 key = (g, weights.index)
                 if key not in counts:
                     counts[key] = _check_and_count(model, weights)
-                found.append(_layer(len(found), g, operator, weights, counts[key]))
+                stored = model.span(weights.buffer)[1]
+                found.append(_layer(len(found), g, operator, weights, counts[key], stored))
     return tuple(_mark_prunable(found))
 
 
@@ -804,14 +805,21 @@ def _stored_weights(
 
 
 def _check_and_count(model: Model, tensor: Tensor) -> _Counts:
+    sparsity = tensor.sparsity
     with _faults_of(tensor):
-        counts = _count(model.stored(tensor.buffer), tensor)
-        if tensor.sparsity is not None:
-            encoding.check(counts.values, tensor.shape, tensor.sparsity)
+        stored = model.stored(tensor.buffer)
+        counts = _count(stored, tensor)
+        if sparsity is not None:
+            encoding.check(counts.values, tensor.shape, sparsity)
+            if not encoding.whole_blocks(tensor.shape, sparsity):
+                decoded = encoding.decode(_values(stored, tensor), tensor.shape, sparsity)
+                counts = _count_piece(decoded, tensor)
     return counts
 
 
-def _layer(index: int, graph: int, operator: Operator, weights: Tensor, counts: _Counts) -> Layer:
+def _layer(
+    index: int, graph: int, operator: Operator, weights: Tensor, counts: _Counts, stored: int
+) -> Layer:
     parameters = prod(weights.shape)
     zeros = parameters - (counts.values - counts.zeros)
     metadata = weights.sparsity.nbytes if weights.sparsity is not None else 0
@@ -830,7 +838,7 @@ def _layer(index: int, graph: int, operator: Operator, weights: Tensor, counts: 
         parameters=parameters,
         subnormals=counts.subnormals,
         negative_zeros=counts.negative_zeros,
-        nbytes=_nbytes(counts.values, weights.dtype) + metadata,
+        nbytes=stored + metadata,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pytest_sparsity.encoding import Sparsity, check, decode, encode, label
+from pytest_sparsity.encoding import Sparsity, check, decode, encode, label, whole_blocks
 from pytest_sparsity.model import Model
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ DOUBLY = Sparsity((0, 1), (), **levels(([0, 2], [0, 2]), ([0, 1, 3], [2, 0, 3]))
 TILES = Sparsity((0, 1, 2, 3), (0, 1), **levels(2, ([0, 1, 2], [1, 0]), 2, 2))
 TILES_TRANSPOSED = Sparsity((0, 1, 3, 2), (0, 1), **levels(2, ([0, 1, 2], [1, 0]), 2, 2))
 DENSE = Sparsity((1, 0), (), **levels(2, 3))
+IDLE = replace(DENSE, segments=(None, np.zeros(9)), indices=(None, np.zeros(9)))
+OVER_THE_EDGE = Sparsity((0, 1, 2), (1,), **levels(3, ([0, 1, 1, 1], [0]), 4))
 DROPPED = Sparsity((0, 1, 2), (1,), **levels(2, ([0, 1, 1], [0]), 4))
 
 
@@ -160,9 +162,20 @@ DROPPED = Sparsity((0, 1, 2), (1,), **levels(2, ([0, 1, 1], [0]), 4))
             [[0, 0, 1, 2], [0, 0, 3, 4], [5, 6, 0, 0], [7, 8, 0, 0]],
         ),
         (DENSE, "sparse", [1, 2, 3, 4, 5, 6], [[1, 4], [2, 5], [3, 6]]),
+        (IDLE, "sparse", [1, 2, 3, 4, 5, 6], [[1, 4], [2, 5], [3, 6]]),
         (DROPPED, "block 1x4", [1, 2, 3, 4], [[1, 2, 3, 4, 0, 0], [0] * 6]),
+        (OVER_THE_EDGE, "block 1x4", [1, 2, 3, 4], [[1, 2], [0, 0], [0, 0]]),
     ],
-    ids=["columns", "doubly", "tiles", "tiles transposed", "dense levels", "dropped columns"],
+    ids=[
+        "columns",
+        "doubly",
+        "tiles",
+        "tiles transposed",
+        "dense levels",
+        "dense levels with idle segments",
+        "dropped columns",
+        "over the edge",
+    ],
 )
 def test_every_tree_of_levels_decodes(
     sparsity: Sparsity, name: str, values: list[int], dense: list[list[int]]
@@ -171,6 +184,15 @@ def test_every_tree_of_levels_decodes(
     decoded = decode(np.array(values, np.int16), expected.shape, sparsity)
     np.testing.assert_array_equal(decoded, expected, strict=True)
     assert label(sparsity) == name
+
+
+def test_whole_blocks_tile_the_shape() -> None:
+    assert whole_blocks((2, 8), BLOCKED)
+    assert not whole_blocks((2, 7), BLOCKED)
+    assert whole_blocks((4, 4), TILES)
+    assert not whole_blocks((4, 5), TILES)
+    assert not whole_blocks((5, 4), TILES)
+    assert whole_blocks((2, 3), GOOD)
 
 
 def test_no_encoding_is_dense() -> None:
@@ -219,7 +241,8 @@ def csr(segments: list[int], indices: list[int]) -> Sparsity:
         (replace(BLOCKED, block_map=(2,)), (2, 8), 8, "block map"),
         (replace(BLOCKED, dense_sizes=(2, 0, 0)), (2, 8), 8, "block of size 0"),
         (replace(BLOCKED, dense_sizes=(2, 0, -4)), (2, 8), 8, "block of size -4"),
-        (BLOCKED, (2, 7), 8, "lies outside 0 to 0"),
+        (BLOCKED, (2, 4), 8, "lies outside 0 to 0"),
+        (replace(TILES, dense_sizes=(3, 0, 2, 2)), (4, 4), 8, "level 0 has 3 positions"),
     ],
 )
 def test_what_is_inconsistent_is_named(
