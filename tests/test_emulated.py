@@ -1,0 +1,594 @@
+"""Emulated targets: what they say and start, their set-up on a fake system, and the readers.
+
+What needs an emulator is short here and skips without one; the claims suite runs the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pytest_sparsity.errors import TargetError, Unsupported
+from pytest_sparsity.targets import Target, emulated, guests, proof, python, symbols
+from pytest_sparsity.targets.child import Launch
+from pytest_sparsity.targets.guests import Release
+from pytest_sparsity.writer import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+BOOKWORM = Release("debian", "12", "bookworm")
+A53 = "litert@cortex-a53"
+HEADS = {
+    name: b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", number)
+    for name, number in {"x86_64": 62, "aarch64": 183}.items()
+}
+
+
+class FakeSystem:
+    """A machine whose commands only leave the files behind that theirs would.
+
+    Attributes:
+        commands: what was run, in order.
+        broken: part of the name of a command that fails.
+        python: the Python that the distribution has.
+    """
+
+    def __init__(self) -> None:
+        self.commands: list[Sequence[str]] = []
+        self.broken = ""
+        self.python = "python3.11"
+
+    def run(self, command: Sequence[str], doing: str, remedy: str = "", **_: object) -> None:
+        self.commands.append(command)
+        if self.broken and self.broken in doing:
+            raise Unsupported(f"{doing} failed: E: no route to host", remedy)
+        if "--download-only" in command:
+            cache = next(o for o in command if o.startswith("-oDir::Cache=")).split("=")[1]
+            Path(cache, "archives/python_3_arm64.deb").touch()
+        elif command[0] == "dpkg-deb":
+            binaries = Path(command[-1], "usr/bin")
+            binaries.mkdir(parents=True, exist_ok=True)
+            (binaries / self.python).touch()
+        elif "pip" in command:
+            site = Path(next(o for o in command if o.startswith("--target=")).split("=")[1])
+            (site / "ai_edge_litert").mkdir()
+            (site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["aarch64"])
+        elif command[0] == "cc":
+            Path(command[command.index("-o") + 1]).touch()
+
+    def tools(self) -> list[str]:
+        return [command[0] for command in self.commands]
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
+    """A Debian 12 on x86-64 with every tool, where nothing is set up yet."""
+    fake = FakeSystem()
+    monkeypatch.setattr(guests, "run", fake.run)
+    monkeypatch.setattr(guests, "folder", lambda: tmp_path / "guests")
+    monkeypatch.setattr(guests, "release", lambda: BOOKWORM)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(emulated, "takes_plugins", lambda _: True)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(python, "arch", lambda _: "x86_64")
+    return fake
+
+
+def silent(_: str) -> None:
+    """Swallow progress."""
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *absent: str) -> None:
+    tools = {"apt-get", "dpkg-deb", "cc", "qemu-aarch64", "qemu-x86_64", "valgrind"} - {*absent}
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in tools else None)
+
+
+def test_what_is_missing_names_the_command(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = emulated.KINDS[A53]
+    command = "pytest-sparsity targets --install litert@cortex-a53"
+    assert str(kind.missing("litert")) == f"no aarch64 guest with litert is set up: {command}"
+    guests.set_up("litert", "aarch64", silent)
+    assert kind.missing("litert") is None
+    assert kind.version("litert") == "2.3.0"
+    without(monkeypatch, "qemu-aarch64")
+    said = str(kind.missing("litert"))
+    assert said == f"the emulator qemu-aarch64 is not installed: {command}"
+
+
+def test_missing_in_the_own_environment(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = Unsupported("litert is not installed", "python -m pip install x")
+    monkeypatch.setattr(python, "missing", lambda _: lacking)
+    assert emulated.KINDS["litert@nehalem"].missing("litert") is lacking
+    with pytest.raises(Unsupported, match="litert is not installed"):
+        emulated.install("litert@nehalem", silent)
+    monkeypatch.setattr(python, "missing", lambda _: None)
+    assert emulated.KINDS["litert@nehalem"].missing("litert") is None
+
+
+@pytest.mark.parametrize(("name", "arch"), [("Darwin", "x86_64"), ("Linux", "aarch64")])
+def test_other_machines(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, name: str, arch: str
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: name)
+    monkeypatch.setattr(python, "arch", lambda _: arch)
+    missing = emulated.KINDS[A53].missing("litert")
+    assert missing is not None
+    assert missing.reason == "emulated CPUs need Linux on x86-64"
+
+
+def test_install_prints_what_needs_root(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "qemu-aarch64")
+    with pytest.raises(Unsupported) as raised:
+        emulated.install(A53, silent)
+    assert raised.value.remedy.startswith("sudo apt-get install -y ")
+    assert "qemu-user" in raised.value.remedy
+    assert system.commands == []
+
+
+def test_set_up_does_everything_once(system: FakeSystem) -> None:
+    lines: list[str] = []
+    guest = guests.set_up("litert", "aarch64", lines.append)
+    assert system.tools() == ["apt-get", "apt-get", "dpkg-deb", sys.executable]
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "reading package lists",
+        "fetching 15 MB",
+        "unpacking",
+        "fetching the wheels",
+    ]
+    assert guests.find("litert", "aarch64") == guest
+    assert (guest.system.name, guest.python.name) == ("debian-12-aarch64", "python3.11")
+    assert guests.set_up("litert", "aarch64", lines.append) == guest
+    assert len(system.commands) == len(lines) == 4
+
+
+def test_two_runtimes_share_a_system(system: FakeSystem) -> None:
+    first = guests.set_up("litert", "aarch64", silent)
+    second = guests.set_up("tflite-runtime", "aarch64", silent)
+    assert first.system == second.system
+    assert first.site != second.site
+    assert system.tools().count("dpkg-deb") == 1
+
+
+def test_an_interrupted_set_up_goes_on(system: FakeSystem) -> None:
+    system.broken = "pip"
+    with pytest.raises(Unsupported, match="pip install failed: E: no route to host"):
+        guests.set_up("litert", "aarch64", silent)
+    assert guests.find("litert", "aarch64") is None
+    (debris,) = guests.folder().glob(".litert*.partial")
+    (debris / "half a wheel").touch()
+    system.broken, system.commands = "", []
+    guest = guests.set_up("litert", "aarch64", silent)
+    assert system.tools() == [sys.executable]
+    assert [path.name for path in guest.site.iterdir()] == ["ai_edge_litert"]
+    assert not list(guests.folder().glob("*.partial"))
+
+
+def test_downloaded_packages_survive_an_interruption(system: FakeSystem) -> None:
+    system.broken = "unpacking"
+    with pytest.raises(Unsupported):
+        guests.set_up("litert", "aarch64", silent)
+    assert list(guests.folder().glob(".apt-*/cache/archives/*.deb"))
+    system.broken = ""
+    guests.set_up("litert", "aarch64", silent)
+    assert not list(guests.folder().glob(".apt-*"))
+
+
+def test_apt_has_a_state_of_its_own(system: FakeSystem) -> None:
+    guests.set_up("litert", "aarch64", silent)
+    for command in system.commands[:2]:
+        options = dict(o[2:].split("=", 1) for o in command if o.startswith("-o"))
+        for name in ("Dir::State", "Dir::State::status", "Dir::Cache"):
+            assert options[name].startswith(str(guests.folder()))
+        assert options["APT::Architecture"] == "arm64"
+        assert "Dir::Etc::sourcelist" not in options
+
+
+def test_ubuntu_has_a_server_for_arm(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "release", lambda: Release("ubuntu", "22.04", "jammy"))
+    system.broken = "--download-only"
+    with pytest.raises(Unsupported):
+        guests.set_up("litert", "aarch64", silent)
+    options = dict(o[2:].split("=", 1) for o in system.commands[0] if o.startswith("-o"))
+    lines = Path(options["Dir::Etc::sourcelist"]).read_text("utf-8").splitlines()
+    assert [line.split()[3] for line in lines] == ["jammy", "jammy-updates", "jammy-security"]
+    assert options["Dir::Etc::sourceparts"] == "/dev/null"
+
+
+@pytest.mark.parametrize("cause", ["another distribution", "no apt-get"])
+def test_elsewhere_one_sentence(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    if cause == "no apt-get":
+        without(monkeypatch, "apt-get")
+    else:
+        monkeypatch.setattr(guests, "release", lambda: None)
+    with pytest.raises(Unsupported) as raised:
+        emulated.install(A53, silent)
+    assert raised.value.reason == (
+        "a guest is made from the packages of Debian or Ubuntu, and this is neither"
+    )
+    assert "native ARM runner" in raised.value.remedy
+    assert system.commands == []
+
+
+def test_no_wheel_for_the_distributions_python(system: FakeSystem) -> None:
+    system.python = "python3.13"
+    guests.set_up("litert", "aarch64", silent)
+    with pytest.raises(Unsupported, match=r"2\.14\.0 has no aarch64 wheel .* Python 3\.13, only"):
+        guests.set_up("tflite-runtime", "aarch64", silent)
+
+
+@pytest.mark.parametrize("runtime", guests.WHEELS)
+def test_every_wheel_is_pinned_by_hash(runtime: str) -> None:
+    text = (Path(guests.__file__).parent / f"guest-{runtime}.txt").read_text("utf-8")
+    version, pythons = guests.WHEELS[runtime]
+    distribution = {"litert": "ai-edge-litert"}.get(runtime, runtime)
+    assert f"{distribution}=={version} " in text
+    requirements = [line for line in re.sub(r"\\\n", "", text).splitlines() if line[0] != "#"]
+    for requirement in requirements:
+        name, *hashes = requirement.split()
+        assert re.fullmatch(r"[a-z-]+==[\d.]+", name)
+        assert len(set(hashes)) == len(pythons)
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text) for text in hashes)
+
+
+def test_the_release_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"ID": "ubuntu", "VERSION_ID": "24.04", "VERSION_CODENAME": "noble"}
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: found)
+    release = guests.release.__wrapped__
+    assert release() == Release("ubuntu", "24.04", "noble")
+    found["ID"] = "fedora"
+    assert release() is None
+    monkeypatch.setattr(platform, "freedesktop_os_release", _no_such_file)
+    assert release() is None
+
+
+def _no_such_file() -> object:
+    raise OSError("no os-release")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo W: slow >&2; echo E: not found >&2; echo bye >&2; exit 100", "E: not found"),
+        ("echo 'count.c:3: fatal error: no stdint.h' >&2; echo stop >&2; exit 1", "count.c:3: "),
+        ("echo first; echo last; exit 2", "last"),
+        ("exit 3", "no reason given"),
+    ],
+)
+def test_a_failed_command_says_why(script: str, reason: str) -> None:
+    with pytest.raises(Unsupported) as raised:
+        guests.run(["sh", "-c", script], "fetching", "try again")
+    assert raised.value.reason.startswith(f"fetching failed: {reason}")
+    assert raised.value.remedy == "try again"
+
+
+def test_a_command_that_does_not_exist_or_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unsupported, match=r"fetching failed: .*no-such-program"):
+        guests.run(["no-such-program"], "fetching")
+    monkeypatch.setattr(guests, "_PATIENCE", 0.05)
+    with pytest.raises(Unsupported, match="fetching did not end within"):
+        guests.run(["sleep", "5"], "fetching")
+    guests.run(["true"], "fetching")
+
+
+def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "made" / "thing"
+
+    def fails(aside: Path) -> None:
+        (aside / "half").touch()
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        guests.publish(final, fails)
+    assert not final.exists()
+    guests.publish(final, lambda aside: (aside / "whole").touch())
+    assert [path.name for path in final.iterdir()] == ["whole"]
+    guests.publish(final, fails)
+
+
+def test_a_wheel_for_another_architecture(system: FakeSystem) -> None:
+    guest = guests.set_up("litert", "aarch64", silent)
+    kind = emulated.KINDS[A53]
+    assert kind.launch("litert", 1).command[0] == "qemu-aarch64"
+    (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
+    with pytest.raises(TargetError) as raised:
+        kind.launch("litert", 1)
+    assert str(raised.value) == (
+        "litert@cortex-a53: libpywrap_litert_common.so of the guest is not for aarch64;"
+        " pytest-sparsity targets --install litert@cortex-a53 sets it up anew"
+    )
+
+
+def test_a_guest_without_its_library(system: FakeSystem) -> None:
+    guest = guests.set_up("litert", "aarch64", silent)
+    (guest.site / "ai_edge_litert/libpywrap_litert_common.so").unlink()
+    with pytest.raises(TargetError, match=r"litert@cortex-a53: .* holds no library"):
+        emulated.KINDS[A53].launch("litert", 1)
+
+
+def test_install_sets_a_broken_guest_up_anew(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = guests.set_up("litert", "aarch64", silent)
+    (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
+    started: list[Sequence[str]] = []
+    monkeypatch.setattr(emulated, "Worker", fake_worker(started))
+    lines: list[str] = []
+    emulated.install(A53, lines.append)
+    assert len(started) == 1
+    assert sum("is not for aarch64; " in line and "setting it up anew" in line for line in lines)
+    assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
+    emulated.install(A53, lines.append)
+    assert len(started) == 2
+
+
+def fake_worker(started: list[Sequence[str]]) -> Callable[..., object]:
+    @contextlib.contextmanager
+    def start(_: str, launch: Launch, **__: object) -> Iterator[SimpleNamespace]:
+        started.append(launch.command)
+        yield SimpleNamespace(hello={"version": "2.3.0", "cpu": "fake"})
+
+    return start
+
+
+def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "the host's")
+    monkeypatch.setenv("LD_PRELOAD", "the host's")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    guest = guests.set_up("litert", "aarch64", silent)
+    launch = emulated.KINDS["litert@cortex-a76"].launch("litert", 1)
+    program, dash_l, prefix, dash_cpu, cpu, dash_plugin, plugin, *child = launch.command
+    assert (program, dash_l, dash_cpu, cpu) == ("qemu-aarch64", "-L", "-cpu", "cortex-a76")
+    assert dash_plugin == "-plugin"
+    assert re.fullmatch(r"file=.*/count\.so,out=(.*),library=.*/libpywrap_\w+\.so", plugin)
+    counts = plugin.split("out=")[1].split(",")[0]
+    assert child == [
+        str(guest.python), "-s", "-S", str(python.WORKER), "litert", "--counts", counts
+    ]  # fmt: skip
+    assert "CPU part\t: 0xd0b" in Path(prefix, "proc/cpuinfo").read_text("ascii")
+    assert Path(prefix, "usr").resolve() == guest.system / "usr"
+    assert launch.environment["PYTHONPATH"] == str(guest.site)
+    assert launch.environment["PYTHONHASHSEED"] == "7"
+    assert "LD_PRELOAD" not in launch.environment
+
+
+def test_the_command_on_the_own_python(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    native = Launch(("python", "worker.py", "litert"), {"HOME": "here"})
+    monkeypatch.setattr(python, "launch", lambda *_: native)
+    library = tmp_path / "a,b" / "libpywrap_litert_common.so"
+    library.parent.mkdir()
+    library.touch()
+    monkeypatch.setattr(emulated.Emulated, "library", lambda *_: library)
+    launch = emulated.KINDS["litert@nehalem"].launch("litert", 1)
+    assert launch.command[0] == "qemu-x86_64"
+    assert launch.command[-5:-2] == native.command
+    assert launch.environment == {"HOME": "here", "OPENBLAS_CORETYPE": "Nehalem"}
+    assert "library=" + str(library).replace("a,b", "a,,b") in launch.command[6]
+
+
+def test_more_than_one_thread(system: FakeSystem) -> None:
+    with pytest.raises(Unsupported, match="one thread"):
+        emulated.KINDS[A53].launch("litert", 2)
+
+
+@pytest.mark.parametrize("cause", ["no plugins", "no compiler"])
+def test_without_counting_the_target_still_runs(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    guests.set_up("litert", "aarch64", silent)
+    if cause == "no plugins":
+        monkeypatch.setattr(emulated, "takes_plugins", lambda _: False)
+    else:
+        without(monkeypatch, "cc")
+    kind = emulated.KINDS[A53]
+    assert kind.missing("litert") is None
+    launch = kind.launch("litert", 1)
+    assert "-plugin" not in launch.command
+    assert "--counts" not in launch.command
+    reason = {"no plugins": "takes no plugins", "no compiler": "no C compiler"}[cause]
+    assert reason in str(kind.cannot_count())
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "takes"),
+    [
+        ("7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "-plugin QEMU_PLUGIN", True),
+        ("7.2.0", "-strace QEMU_STRACE", False),
+        ("9.0.2 (Debian 1:9.0.2+ds-4ubuntu5)", "-plugin QEMU_PLUGIN", False),
+        ("10.0.2 (Debian 1:10.0.2+ds-2)", "-strace QEMU_STRACE", False),
+    ],
+)
+def test_which_emulators_take_plugins(
+    tmp_path: Path, version: str, options: str, takes: bool
+) -> None:
+    emulator = tmp_path / "qemu-aarch64"
+    emulator.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo "qemu-aarch64 version {version}"\n'
+        f"else echo '{options}'; fi\n",
+        "ascii",
+    )
+    emulator.chmod(0o755)
+    assert emulated.takes_plugins(str(emulator)) is takes
+
+
+def test_facts_of_the_cpus() -> None:
+    a53, a76, nehalem = (emulated.KINDS[f"litert@{core.name}"] for core in emulated.CORES)
+    assert {kind.arch("litert") for kind in (a53, a76)} == {"aarch64"}
+    assert nehalem.arch("litert") == "x86_64"
+    # What the rules ask: half-precision arithmetic on ARM, AVX on x86.
+    assert "asimdhp" not in a53.features("litert")
+    assert "asimdhp" in a76.features("litert")
+    assert "sse4_2" in nehalem.features("litert")
+    assert not any(name.startswith("avx") for name in nehalem.features("litert"))
+
+
+def test_every_runtime_on_every_cpu() -> None:
+    cores = ("cortex-a53", "cortex-a76", "nehalem")
+    assert set(emulated.KINDS) == {
+        f"{runtime}@{core}" for runtime in ("litert", "tflite-runtime") for core in cores
+    }
+
+
+SOURCE = """
+int aaa_ukernel_1(int x) { return x * 3 + 1; }
+int bbb(int x) { return aaa_ukernel_1(x) / 7 - 2; }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "a.c").write_text(SOURCE, "ascii")
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", "a.so", "a.c"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "a.so"
+
+
+def test_names_of_functions(library: Path) -> None:
+    known = {function.name: function for function in symbols.functions(library)}
+    first, second = known["aaa_ukernel_1"], known["bbb"]
+    assert first.size > 0
+    assert first.offset + first.size <= second.offset
+    inside = [(first.offset, 5), (first.offset + first.size - 1, 2), (second.offset, 1)]
+    assert symbols.by_function(library, [*inside, (0, 9)]) == {
+        "aaa_ukernel_1": 7,
+        "bbb": 1,
+        "?": 9,
+    }
+
+
+def test_a_stripped_library_and_a_foreign_file(library: Path, tmp_path: Path) -> None:
+    strip = shutil.which("strip")
+    if strip is not None:
+        subprocess.run([strip, "-o", str(tmp_path / "s.so"), str(library)], check=True)
+        assert symbols.functions(tmp_path / "s.so") == []
+    (tmp_path / "x.so").write_bytes(b"not ELF")
+    with pytest.raises(ValueError, match=r"x\.so is not a 64-bit ELF file"):
+        symbols.functions(tmp_path / "x.so")
+
+
+def test_architectures() -> None:
+    assert {name: symbols.architecture(head) for name, head in HEADS.items()} == {
+        "x86_64": "x86_64",
+        "aarch64": "aarch64",
+    }
+    assert symbols.architecture(b"\x7fELF\x01\x01" + bytes(14)) == ""
+    assert symbols.architecture(b"") == ""
+
+
+CALLGRIND = """# callgrind format
+version: 1
+positions: line
+events: Ir
+
+ob=(2) /lib/a.so
+fl=(52) ???
+fn=(1) xnn_invoke_runtime
+0 10
+cfn=(2) xnn_f32_spmm_minmax_ukernel_32x1__sse
+calls=4 0
+0 900
++3 5
+
+fn=(2)
+0 600
+cfi=(7) memcpy.c
+cfn=(9) memcpy
+calls=1 0
+* 300
+
+fn=(9)
+-2 300
+totals: 915
+"""
+
+
+def test_self_costs_of_callgrind() -> None:
+    assert proof.self_costs(CALLGRIND) == {
+        "xnn_invoke_runtime": 15,
+        "xnn_f32_spmm_minmax_ukernel_32x1__sse": 600,
+        "memcpy": 300,
+    }
+
+
+def test_offsets_of_translated_code(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "----------------\nIN: \n0x5500001010:  d503201f  nop\n0x5500001014:  d65f03c0  ret\n"
+        "----------------\nIN: \n0x5500009000:  d503201f  nop\n",
+        "ascii",
+    )
+    maps = (
+        "5500000000-5500001000 r--p 00000000 fe:00 7   /cache/a b/lib.so\n"
+        "5500001000-5500002000 r--p 00004000 fe:00 7   /cache/a b/lib.so\n"
+        "5500009000-550000a000 r--p 00000000 fe:00 8   /cache/a b/other.so\n"
+    )
+    found = list(proof._offsets(log, maps, Path("/cache/a b/lib.so")))
+    assert found == [(0x4010, 1), (0x4014, 1)]
+    with pytest.raises(TargetError, match=r"has not mapped third\.so"):
+        list(proof._offsets(log, maps, Path("third.so")))
+
+
+def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Target, "missing", lambda _: None)
+    with pytest.raises(Unsupported, match="tensorflow does not name its microkernels"):
+        proof.microkernels("tensorflow", tmp_path)
+    without(monkeypatch, "valgrind")
+    with pytest.raises(Unsupported, match="valgrind is not installed: sudo apt-get install"):
+        proof.microkernels("litert", tmp_path)
+    lacking = Unsupported("no guest")
+    monkeypatch.setattr(Target, "missing", lambda _: lacking)
+    with pytest.raises(Unsupported, match="no guest"):
+        proof.microkernels(A53, tmp_path)
+
+
+def test_the_plugin_compiles_without_a_warning(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+    source = Path(emulated.__file__).with_name("count.c")
+    command = [compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2", "-o", "x.so"]
+    subprocess.run([*command, str(source)], cwd=tmp_path, check=True)
+
+
+def test_an_emulated_cpu_counts(tmp_path: Path) -> None:
+    """The whole way on the CPU that needs no guest: twice the invocations, twice the count."""
+    target = Target.of("litert@nehalem")
+    missing = target.missing() or emulated.KINDS[target.name].cannot_count()
+    if missing is not None:
+        pytest.skip(str(missing))
+    network = Network((1, 4))
+    weights = np.ones((4, 4), np.float32)
+    network.output(network.fully_connected(network.input, weights, np.zeros(4, np.float32)))
+    path = network.write(tmp_path / "net.tflite")
+    with target.open() as worker:
+        worker.load("net", path)
+        once, twice, again = worker.run([("net", 1), ("net", 2), ("net", 1)]).instructions or ()
+        assert "nehalem" in worker.hello["cpu"]
+        assert worker.hello["clock"] == "instructions"
+    assert 100 < once == again
+    assert twice == 2 * once
