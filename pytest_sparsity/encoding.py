@@ -123,21 +123,13 @@ def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
     import numpy as np
 
     check(values.size, shape, sparsity)
-    nbytes, stored = prod(shape) * values.itemsize, values.nbytes + sparsity.nbytes
+    padded = _padded(shape, sparsity)
+    nbytes, stored = prod(padded) * values.itemsize, values.nbytes + sparsity.nbytes
     if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
         raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
-    offsets = np.zeros(1, np.intp)
-    padded = _padded(shape, sparsity)
-    for level, stride in enumerate(_strides(padded, sparsity)):
-        segments, indices = sparsity.segments[level], sparsity.indices[level]
-        if sparsity.formats[level] == "dense" or segments is None or indices is None:
-            places = np.arange(sparsity.dense_sizes[level]) * stride
-            offsets = (offsets[:, None] + places).reshape(-1)
-        else:
-            lengths = np.diff(segments.astype(np.intp))
-            offsets = np.repeat(offsets, lengths) + indices.astype(np.intp) * stride
     dense = np.zeros(padded, values.dtype)
-    dense.reshape(-1)[offsets] = values.reshape(-1)
+    if values.size:  # then no level has more positions than there are values
+        dense.reshape(-1)[_offsets(padded, sparsity)] = values.reshape(-1)
     return np.ascontiguousarray(dense[tuple(slice(size) for size in shape)])
 
 
@@ -215,6 +207,22 @@ def _strides(shape: Sequence[int], sparsity: Sparsity) -> list[int]:
     for dimension, block in zip(sparsity.block_map, sparsity.blocks, strict=True):
         strides[dimension] *= block
     return [strides[d] for d in sparsity.traversal_order]
+
+
+def _offsets(shape: Sequence[int], sparsity: Sparsity) -> NDArray[np.intp]:
+    """Where in the flattened dense tensor each stored value belongs."""
+    import numpy as np
+
+    offsets = np.zeros(1, np.intp)
+    for level, stride in enumerate(_strides(shape, sparsity)):
+        segments, indices = sparsity.segments[level], sparsity.indices[level]
+        if sparsity.formats[level] == "dense" or segments is None or indices is None:
+            places = np.arange(sparsity.dense_sizes[level]) * stride
+            offsets = (offsets[:, None] + places).reshape(-1)
+        else:
+            lengths = np.diff(segments.astype(np.intp))
+            offsets = np.repeat(offsets, lengths) + indices.astype(np.intp) * stride
+    return offsets
 
 
 def _check_levels(shape: Sequence[int], sparsity: Sparsity) -> None:

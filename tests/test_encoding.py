@@ -266,6 +266,11 @@ def test_an_implausible_shape_gets_no_memory() -> None:
     _, sparsity = encode(np.eye(4, dtype=np.float32))
     with pytest.raises(ValueError, match="makes 17179869184 bytes of the 25 stored"):
         decode(np.ones(4, np.float32), (4, 2**30), sparsity)
+    no_blocks = replace(BLOCKED, **levels(2, ([0, 0, 0], []), 2**30))
+    with pytest.raises(ValueError, match="makes 8589934592 bytes"):
+        decode(np.zeros(0, np.float32), (2, 4), no_blocks)
+    no_rows = Sparsity((0, 1), (), **levels(([0, 0], []), 2**31))
+    assert decode(np.zeros(0, np.float32), (0, 2**31), no_rows).size == 0
     rows = 1024  # 64 MiB of zeros are nothing unusual
     _, sparsity = encode(np.zeros((rows, 1), np.float32))
     assert not decode(np.zeros(0, np.float32), (rows, 2**14), sparsity).any()
