@@ -1,10 +1,10 @@
 """The procedure against simulated machines whose true ratio is known.
 
 Each of a pair's two interpreters draws a layout, a process may shift all of its pairs, and the true
-log ratio is added. The spreads are those of real machines: pairs of a 5 us model 1.5 to 2.7 %, with
+log ratio is added. The spreads are those of real machines: pairs of a 5 us model 1.5 to 2.7 %, some
 layouts 10 to 20 % off; processes 0 to 0.6 %, and 2 % for a bad one. The looks are those of
-`estimate`, evaluated for thousands of races at once; that this decides as `Series` does is a test of
-its own. Two procedures that people would write instead go through the same checks and must fail.
+`estimate`, evaluated for thousands of races at once; that this decides as `Series` does is a test
+of its own. Two procedures that people would write instead go through the same checks and fail.
 """
 
 from __future__ import annotations
