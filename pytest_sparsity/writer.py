@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_sparsity import encoding as sparse_encoding
-from pytest_sparsity.model import IDENTIFIER, SCHEMA_VERSION, replace_file
+from pytest_sparsity.model import replace_file
+from pytest_sparsity.model.schema import IDENTIFIER, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

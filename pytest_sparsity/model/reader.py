@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from pytest_sparsity.encoding import Array, Sparsity
 
 MAX_TABLES = 1_000_000  # the limit of flatbuffers' own verifier (verifier.h, Options::max_tables)
+MAX_NUMBERS = (
+    1_000_000  # in a vector that becomes a tuple: more inputs or scales than any model has
+)
 MAX_RANK = 32  # numpy's before 2.0; TFLite's kernels stop at 8
 
 
@@ -42,7 +45,7 @@ def reading() -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (struct.error, IndexError, OverflowError, TypeError, ValueError) as error:
+    except (struct.error, LookupError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(f"the file is cut off or damaged ({error})") from error
 
 
@@ -110,6 +113,13 @@ class Reader:
         view: Array = getattr(parent, f"{field}AsNumpy")()
         return view
 
+    def values(self, parent: Any, field: str) -> tuple[Any, ...]:
+        """A vector of numbers as a tuple."""
+        view = self.numbers(parent, field)
+        if view.size > MAX_NUMBERS:
+            raise ValueError(f"{view.size} {field}")
+        return tuple(view.tolist())
+
     def span(self, table: Any, slot: int) -> tuple[int, int]:
         """Start and length of a vector of bytes."""
         inner = table._tab  # noqa: SLF001
@@ -148,9 +158,7 @@ class Reader:
         operators = tuple(
             self.operator(i, o, codes) for i, o in enumerate(self.children(graph, "Operators"))
         )
-        inputs, outputs = (
-            tuple(self.numbers(graph, field).tolist()) for field in ("Inputs", "Outputs")
-        )
+        inputs, outputs = self.values(graph, "Inputs"), self.values(graph, "Outputs")
         for used in (inputs, outputs, *(o.outputs for o in operators)):
             _check_indices(used, 0, len(tensors))
         for operator in operators:
@@ -165,8 +173,8 @@ class Reader:
             index=index,
             op=op,
             version=version,
-            inputs=tuple(self.numbers(operator, "Inputs").tolist()),
-            outputs=tuple(self.numbers(operator, "Outputs").tolist()),
+            inputs=self.values(operator, "Inputs"),
+            outputs=self.values(operator, "Outputs"),
             options=self.options(operator),
         )
 
@@ -185,21 +193,21 @@ class Reader:
         """One option: a number, a flag, a tuple of numbers, or the name of an enum value."""
         getter = GETTERS.get(field) or "".join(part.capitalize() for part in field.split("_"))
         if field in VECTORS:
-            return tuple(self.numbers(table, getter).tolist())
+            return self.values(table, getter)
         value = getattr(table, getter)()
         return self.enums[field].get(value, str(value)) if field in ENUMS else value
 
     def tensor(self, index: int, tensor: Any, spans: Any) -> Tensor:
         """A tensor, the bytes of its values checked against its shape."""
-        shape = self.numbers(tensor, "Shape")
-        if shape.size > MAX_RANK or (shape < 0).any():
-            raise ValueError(f"a tensor of {shape.size} dimensions, or a negative one")
+        shape = self.values(tensor, "Shape")
+        if len(shape) > MAX_RANK or min(shape, default=0) < 0:
+            raise ValueError(f"a tensor of {len(shape)} dimensions, or a negative one")
         scales, zero_points, dimension = self.quantization(tensor)
         sparsity = self.sparsity(tensor)
         described = Tensor(
             index=index,
             name=self.text(tensor, TENSOR_NAME),
-            shape=tuple(shape.tolist()),
+            shape=shape,
             dtype=self.types.get(tensor.Type(), f"type{tensor.Type()}"),
             constant=spans[tensor.Buffer()][1] > 0 or sparsity is not None,
             buffer=tensor.Buffer(),
@@ -219,21 +227,21 @@ class Reader:
         if quantization is None:
             return (), (), 0
         self.table(quantization)
-        scales = tuple(self.numbers(quantization, "Scale").tolist())
-        zero_points = tuple(self.numbers(quantization, "ZeroPoint").tolist())
+        scales = self.values(quantization, "Scale")
+        zero_points = self.values(quantization, "ZeroPoint")
         return scales, zero_points, quantization.QuantizedDimension()
 
     def sparsity(self, tensor: Any) -> Sparsity | None:
-        """The encoding, its arrays as views; whether it is consistent is checked with the values."""
+        """The encoding, its arrays as views; its consistency is checked with the values."""
         parameters = tensor.Sparsity()
         if parameters is None:
             return None
         self.table(parameters)
         levels = list(self.children(parameters, "DimMetadata"))
-        formats = ("dense", "csr")
+        formats = {0: "dense", 1: "csr"}
         return encoding.Sparsity(
-            traversal_order=tuple(self.numbers(parameters, "TraversalOrder").tolist()),
-            block_map=tuple(self.numbers(parameters, "BlockMap").tolist()),
+            traversal_order=self.values(parameters, "TraversalOrder"),
+            block_map=self.values(parameters, "BlockMap"),
             dense_sizes=tuple(level.DenseSize() for level in levels),
             formats=tuple(formats[level.Format()] for level in levels),
             segments=tuple(self.index_vector(level, "ArraySegments") for level in levels),
@@ -246,8 +254,8 @@ class Reader:
         union = getattr(level, field)()
         if not kind or union is None:
             return None
-        # The order of schema.fbs' union SparseIndexVector.
-        name = ("Int32Vector", "Uint16Vector", "Uint8Vector")[kind - 1]
+        # Numbers of schema.fbs' union SparseIndexVector.
+        name = {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"}[kind]
         vector = getattr(self.schema, name)()
         vector.Init(union.Bytes, union.Pos)
         return self.numbers(self.table(vector), "Values")
