@@ -167,7 +167,7 @@ def with_dynamic_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def table(self: Any, kind: str, /, **fields: object) -> int:
         if kind == "Tensor" and signatures:
-            fields["ShapeSignature"] = signatures.pop()
+            fields |= {"ShapeSignature": signatures.pop(), "HasRank": True}
         return plain_table(self, kind, **fields)
 
     monkeypatch.setattr(serializer, "tensor", tensor)

@@ -130,7 +130,7 @@ class _Session:
         inputs: Sequence[tuple[str, Sequence[int], bytes]],
         outputs: Sequence[tuple[str, Sequence[int]]],
     ) -> None:
-        """Give the compiled model its buffers, and resize inputs of a dynamic shape.
+        """Give the compiled model its buffers; it adapts a dynamic shape to that of the buffer.
 
         The C API counts inputs and outputs in the order of the signature, which need not be that
         of the file, so they are matched by the name of the tensor.
@@ -138,9 +138,6 @@ class _Session:
         shapes = {name: shape for name, shape, _ in inputs}
         contents = {name: content for name, _, content in inputs}
         tensors = self._signature_tensors("Input")
-        for index, (name, kind) in enumerate(tensors):
-            if min(kind.layout.dimensions[: kind.layout.rank], default=1) < 0:
-                self._resize(index, shapes[name])
         buffers = [self._buffer("Input", i, t, shapes[n]) for i, (n, t) in enumerate(tensors)]
         for (name, _), buffer in zip(tensors, buffers):  # noqa: B905  (strict= is Python 3.10)
             self._write(buffer, contents[name])
@@ -216,12 +213,6 @@ class _Session:
             self._call("LiteRtGetRankedTensorType", tensor, byref(described))
             tensors.append(((name.value or b"").decode(), described))
         return tensors
-
-    def _resize(self, index: int, shape: Sequence[int]) -> None:
-        dimensions = (c_int * len(shape))(*shape)
-        rank = c_size_t(len(shape))
-        resize = "LiteRtCompiledModelResizeInputTensor"
-        self._call(resize, self._compiled, c_size_t(0), c_size_t(index), dimensions, rank)
 
     def _buffer(
         self, kind: str, index: int, described: RankedTensorType, shape: Sequence[int]

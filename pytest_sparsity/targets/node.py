@@ -120,8 +120,6 @@ def installed(node: str) -> Path:
     folder, package = cache_folder(), _package_folder()
     if package.is_dir():
         return package
-    if folder in _failures:
-        raise _failures[folder]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
