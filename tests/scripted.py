@@ -6,32 +6,32 @@ lack something, and what a diagnosis finds. Everything above the workers is the 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import pytest_sparsity.diagnosis
-import pytest_sparsity.targets
-from pytest_sparsity.errors import CannotMeasure, TargetError, Unsupported, WrongAnswers
+from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 patches = pytest.MonkeyPatch()
-started = 0
 
 
 class ScriptedWorker:
     """Answers from the script instead of a child process."""
 
-    def __init__(self, target: Target, script: dict[str, Any]) -> None:
-        global started
+    def __init__(self, target: Target, script: dict[str, Any], process: int) -> None:
         self.hello = {
             "protocol": 1,
             "runtime": target.runtime,
@@ -41,15 +41,17 @@ class ScriptedWorker:
         }
         self._script = script
         self._unit = target.unit
-        self._process = started
+        self._process = process
         self._names: dict[str, str] = {}
-        started += 1
 
-    def __enter__(self) -> ScriptedWorker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         pass
 
@@ -63,17 +65,18 @@ class ScriptedWorker:
     def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
         pass
 
-    def outputs(self, key: str) -> tuple[Any, ...]:
+    def outputs(self, _key: str) -> tuple[Any, ...]:
         return (np.array([1.0, 2.0], np.float32),)
 
     def unload(self, key: str) -> None:
         del self._names[key]
 
-    def run(self, blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
-        times = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
-        counts = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
-        exact = counts if self._unit == "instructions" else None
-        return Blocks(times, times, (0,) * len(times), exact)
+    def run(self, blocks: Sequence[tuple[str, int]], **_: object) -> Blocks:
+        exact = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
+        # Odd numbers of ns, or the race would take the clock for a coarse one.
+        times = tuple(time + number % 3 for number, time in enumerate(exact))
+        counts = exact if self._unit == "instructions" else None
+        return Blocks(times, times, (0,) * len(times), counts)
 
     def _cost(self, key: str) -> float:
         costs: list[float] = self._script["seconds"][self._names[key]]
@@ -111,22 +114,26 @@ class ScriptedDiagnosis:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global started
-    started = 0
-    path = config.rootpath / "script.json"
-    patches.setattr(Target, "open", lambda self, **_: ScriptedWorker(self, json.loads(path.read_text())))
-    patches.setattr(Target, "missing", lambda self: missing(json.loads(path.read_text()), self))
-    patches.setattr(Target, "version", lambda self: "2.3.0")
+    numbers = itertools.count()
+
+    def script() -> dict[str, Any]:
+        said: dict[str, Any] = json.loads((config.rootpath / "script.json").read_text())
+        return said
+
+    def open_(target: Target, **_: object) -> ScriptedWorker:
+        return ScriptedWorker(target, script(), next(numbers))
 
     def diagnose(model: Any, target: Any = "litert", **_: object) -> ScriptedDiagnosis:
-        return ScriptedDiagnosis(Model.of(model), Target.of(target), json.loads(path.read_text()))
-
-    patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose, raising=False)
+        return ScriptedDiagnosis(Model.of(model), Target.of(target), script())
 
     def check_answers(model: Model, target: Target) -> None:
-        if model.path.name in json.loads(path.read_text()).get("wrong", ()):
+        if model.path.name in script().get("wrong", ()):
             raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
 
+    patches.setattr(Target, "open", open_)
+    patches.setattr(Target, "missing", lambda target: missing(script(), target))
+    patches.setattr(Target, "version", lambda _: "2.3.0")
+    patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose, raising=False)
     patches.setattr(pytest_sparsity.diagnosis, "check_answers", check_answers)
 
 

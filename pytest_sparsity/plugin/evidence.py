@@ -148,9 +148,9 @@ class Evidence:
         entry = next(
             (e for e in self.entries if any(id(claim) in asked for claim in e.race.claims)), None
         )
-        race = entry.race if entry else None
-        lines = failure.baseline(comparison, race, self.baseline.command)
-        return failure.explanation(lines, entry.diagnosis()) if entry else lines
+        lines = failure.baseline(comparison, entry.race if entry else None)
+        remedy = f"if this is intended, record it with: {self.baseline.command}"
+        return failure.explanation(lines, entry.diagnosis() if entry else None, remedy)
 
     def sections(self) -> list[tuple[str, str]]:
         """Return what is shown below the test's failure, as title and text."""

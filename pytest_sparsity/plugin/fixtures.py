@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.plugin.state import CLOCK, CONTROLS, OPTIONS, SUITE, Settings, evidence_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets import Target
     from pytest_sparsity.variants import Variants
 
-BUSY = "race needs an otherwise idle process: run without -n"
+BUSY = Unsupported("race needs an otherwise idle process", "run without -n")
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
     ) -> Race:
         where = Target.of(bound.target if target is None else target)
         if where.unit == "seconds" and hasattr(request.config, "workerinput"):
-            pytest.skip(BUSY)
+            raise BUSY
         models = Model.of(dense), Model.of(sparse)
         width = bound.threads if threads is None else threads
         seconds = bound.budget if budget is None else budget
@@ -96,7 +97,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
         evidence.entries.append(
             Entry(result, *models, control.resolution(seconds) if control else "")
         )
-        if CLOCK in request.node.stash and where.unit == "seconds":
+        if CLOCK in request.node.stash and where.unit == "seconds" and result.samples[1]:
             evidence.benchmark = request.getfixturevalue("benchmark")
         return result
 

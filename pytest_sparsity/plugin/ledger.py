@@ -56,7 +56,7 @@ class Ledger:
         counts = terminal.counts(self._tests, self._unused)
         if not lines and not counts:
             return
-        terminalreporter.section("sparsity")
+        terminalreporter.write_sep("=", "sparsity")
         for about, line in lines:
             terminalreporter.write_line(line, **terminal.COLOURS.get(about, {}))
         if counts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.baseline.files import Ratio
 from pytest_sparsity.baseline.recorded import text
 
 if TYPE_CHECKING:
@@ -34,19 +33,22 @@ def refuted(claim: str, estimate: Estimate, race: Race | None) -> list[str]:
     return lines
 
 
-def baseline(comparison: Comparison, race: Race | None, command: str) -> list[str]:
-    """Return the explanation of a comparison with a baseline that is False."""
-    today = text(comparison.today)
-    lines = [f"{today} {comparison}"]
-    if isinstance(comparison.today, Ratio):
-        lines = [f"{comparison.name} {comparison} is refuted", f"measured  {today}"]
+def baseline(comparison: Comparison, race: Race | None) -> list[str]:
+    """Return the explanation of a comparison with a baseline that is False, without the reasons."""
+    today, name = text(comparison.today), repr(comparison.name)
+    if race is None:
+        lines = [f"{today} {comparison}"]
+    else:
+        recorded = f"{comparison.operator} {text(comparison.recorded)}"
+        lines = [
+            f"{name} {recorded}, as recorded, within {100 * comparison.within:g} % is refuted",
+            f"measured  {today}",
+            f"recorded  in {comparison.file}",
+            f"on        {where(race)}",
+        ]
     if comparison.change is not None:
-        moved = f"{100 * comparison.change:+.2g} %{_difference(comparison)}"
-        lines.append(f"{comparison.name!r} moved by {moved}")
-    lines += _elements(comparison)
-    if race is not None:
-        lines.append(f"on        {where(race)}")
-    return [*lines, f"if this is intended, record it with: {command}"]
+        lines.append(f"{name} moved by {100 * comparison.change:+.2g} %{_difference(comparison)}")
+    return lines + _elements(comparison)
 
 
 def _difference(comparison: Comparison) -> str:
@@ -88,12 +90,16 @@ def finding_lines(finding: Finding) -> list[str]:
     return [f"- {layer}{finding.message}", *remedy]
 
 
-def explanation(claim: list[str], diagnosis: Diagnosis | str) -> list[str]:
-    """Return a claim's lines with the reasons, as much of them as pytest does not cut off."""
+def explanation(claim: list[str], diagnosis: Diagnosis | str | None, remedy: str = "") -> list[str]:
+    """Return a claim's lines, the reasons, as far as pytest does not cut them off, and a remedy."""
+    last = [remedy] if remedy else []
+    if diagnosis is None:
+        return claim + last
     if isinstance(diagnosis, str):
-        return [*claim, diagnosis]
-    used = sum(map(len, claim))
-    return claim + reasons(diagnosis, lines=LINES - len(claim), characters=CHARACTERS - used)
+        return [*claim, diagnosis, *last]
+    lines, used = len(claim) + len(last), sum(map(len, claim + last))
+    why = reasons(diagnosis, lines=LINES - lines, characters=CHARACTERS - used)
+    return [*claim, *why, *last]
 
 
 def section(diagnosis: Diagnosis | str) -> str:
@@ -171,4 +177,5 @@ def _measured(estimate: Estimate, race: Race | None) -> str:
         return str(estimate)
     clock = {"cpu": "CPU time", "wall": "wall time"}.get(race.clock, race.clock)
     processes = f"{race.trials} process{'es' if race.trials != 1 else ''}"
-    return f"{estimate}; {processes}, {race.pairs} pairs, {race.wall_seconds:.1f} s, {clock}"
+    pairs = f"{race.pairs} pair{'s' if race.pairs != 1 else ''}"
+    return f"{estimate}; {processes}, {pairs}, {race.wall_seconds:.1f} s, {clock}"

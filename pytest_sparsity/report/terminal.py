@@ -116,24 +116,14 @@ def resolutions(tests: Iterable[Record]) -> Iterator[Line]:
 
 
 def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
-    """Return the last line: `3 claims hold, 1 is undecided; ...`; empty if there is nothing."""
-    verdicts = [
-        WORDS.get(claim["verdict"], claim["verdict"])
-        for test in tests
-        for race in test["races"]
-        for claim in race["claims"]
-    ]
-    kept = [entry["verdict"] for test in tests for entry in test["baselines"]]
+    """Return the last line: `races: 3 hold, 1 undecided; ...`; empty if there is nothing."""
+    races = [claim for test in tests for race in test["races"] for claim in race["claims"]]
     parts = [
-        _count(verdicts.count("holds"), "race claim holds", "race claims hold"),
-        _count(verdicts.count("refuted"), "refuted", "refuted"),
-        _count(verdicts.count("undecided"), "undecided", "undecided"),
-        _count(kept.count("holds"), "baseline holds", "baselines hold"),
-        _count(kept.count("refuted"), "baseline does not", "baselines do not"),
-        _count(kept.count("recorded"), "baseline recorded", "baselines recorded"),
-        _count(len(unused_tests), "test with unused baselines", "tests with unused baselines"),
+        _counts("races", [claim["verdict"] for claim in races if "baseline" not in claim]),
+        _counts("baselines", [entry["verdict"] for test in tests for entry in test["baselines"]]),
+        f"unused baselines: {len(unused_tests)}" if unused_tests else "",
     ]
-    return ", ".join(filter(None, parts))
+    return "; ".join(filter(None, parts))
 
 
 def shown(value: object) -> str:
@@ -162,5 +152,12 @@ def _test_of(test: Record) -> str:
     return str(test["nodeid"].partition("::")[2])
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}" if number else ""
+def _counts(about: str, verdicts: Sequence[str]) -> str:
+    said = [WORDS.get(verdict, verdict) for verdict in verdicts]
+    words = ("holds", "refuted", "undecided", "recorded")
+    counted = [f"{said.count(word)} {_plural(word, said.count(word))}" for word in words]
+    return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if said else ""
+
+
+def _plural(word: str, number: int) -> str:
+    return "hold" if word == "holds" and number > 1 else word
