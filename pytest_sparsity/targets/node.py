@@ -84,8 +84,8 @@ def launch(runtime: str, threads: int) -> Launch:
     environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
     # No flags: V8 compiles with its quick compiler first and recompiles what proves hot, as for any
     # user of LiteRT.js. --no-liftoff makes times steady at once, but a process then takes 1.0 s
-    # instead of 0.25 s to get there (measured with Node 24 and `xnnpack_cnn`; 20 is alike), and the
-    # ratio of dense to sparse is the same.
+    # instead of 0.25 s to get there (measured with Node 24 and `xnnpack_cnn`), and no difference in
+    # the ratio of dense to sparse was seen beyond the noise of single runs.
     return Launch((node, str(_HERE / "worker.mjs"), str(package)), environment)
 
 
