@@ -107,9 +107,10 @@ def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about
         role: {"name": name, "sha256": _sha256(folder / name)} for role, name in files.items()
     }
     manifest = {"schema": SCHEMA, "files": digests, "about": about}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    written = json.dumps(manifest, indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(f"{written}\n")
     final = store / key
-    if final.is_dir() and not _holds(final, manifest):
+    if final.is_dir() and not _holds(final, json.loads(written)):
         discarded = Path(tempfile.mkdtemp(prefix=".discarded-", dir=store))
         final.rename(discarded / key)
         shutil.rmtree(discarded, ignore_errors=True)

@@ -17,7 +17,7 @@ from pytest_sparsity.errors import SparsityWarning
 def publish(store: Path, key: str = "key", content: bytes = b"weights") -> cache.Entry:
     with cache.locked(store, key), cache.workspace(store) as folder:
         (folder / "a.tflite").write_bytes(content)
-        return cache.publish(store, key, folder, {"dense": "a.tflite"}, [1, 2])
+        return cache.publish(store, key, folder, {"dense": "a.tflite"}, (1, 2))
 
 
 def test_what_was_published_is_loaded(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_publication_without_the_lock_that_comes_second_is_harmless(tmp_path: 
     with cache.workspace(tmp_path) as late:
         (late / "a.tflite").write_bytes(b"weights")
         publish(tmp_path)
-        entry = cache.publish(tmp_path, "key", late, {"dense": "a.tflite"}, [1, 2])
+        entry = cache.publish(tmp_path, "key", late, {"dense": "a.tflite"}, (1, 2))
     assert entry == cache.load(tmp_path, "key")
 
 
