@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pytest_sparsity.encoding import Sparsity, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
-from pytest_sparsity.twin import _Patch
+from pytest_sparsity.twin.patch import Patch
 from pytest_sparsity.writer import Network, Quantization
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def layer_of(net: Network, path: Path) -> Layer:
     return layer
 
 
-def patched(model: Model, change: Callable[[_Patch], None], path: Path) -> Path:
-    patch = _Patch(model)
+def patched(model: Model, change: Callable[[Patch], None], path: Path) -> Path:
+    patch = Patch(model)
     change(patch)
     path.write_bytes(patch.data)
     return path
@@ -66,7 +66,7 @@ def patched(model: Model, change: Callable[[_Patch], None], path: Path) -> Path:
 def with_type(model: Model, number: int) -> Model:
     """The model with another type of its first constant, which must not be float32."""
 
-    def change(patch: _Patch) -> None:
+    def change(patch: Patch) -> None:
         field = patch.field(patch.tensor(0, 1), TENSOR_TYPE)
         assert field
         patch.overwrite(field, struct.pack("b", number))
@@ -261,7 +261,7 @@ def test_int4_is_two_to_a_byte_the_low_half_first(path: Path) -> None:
     packed = np.array([[0xF1, 0x80, 0x07]], np.uint8)  # 1, -1, 0, -8, 7 and half a byte left over
     net.output(net.fully_connected(net.input, net.constant(packed)))
 
-    def as_int4(patch: _Patch) -> None:
+    def as_int4(patch: Patch) -> None:
         tensor = patch.tensor(0, 1)
         patch.overwrite(patch.field(tensor, TENSOR_TYPE), struct.pack("b", INT4))
         patch.replace_numbers(tensor, TENSOR_SHAPE, {3: 5})
@@ -430,7 +430,7 @@ def outside(path: Path) -> None:
     """A buffer that says its bytes are elsewhere, as in files over 2 GB."""
     model = Model(network().write(path))
 
-    def move(patch: _Patch) -> None:
+    def move(patch: Patch) -> None:
         entries, _ = patch.vector(patch.root, MODEL_BUFFERS)
         table = patch.append(struct.pack("<HHHHxxxxiQxxxx", 8, 16, 0, 4, 8, 4096), 8) + 12
         patch.overwrite(table, struct.pack("<iQ", 12, 4096))
