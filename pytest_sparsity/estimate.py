@@ -259,7 +259,7 @@ class Series:
         confidence: of all looks together, between 0 and 1.
         clock: monotonic seconds.
         started: when the budget began; now by default.
-        exact: whether one process gives the ratio itself, without any spread.
+        exact: whether one process gives the ratio itself (not its logarithm), without any spread.
         forecast: what a process will cost, seconds, once that is known; else 0. The first process
             does not tell, since it plans for the others.
     """
@@ -366,7 +366,7 @@ class Series:
 
     def _estimate(self, look: int) -> Estimate:
         if len(self.centres) == 1:
-            ratio = math.exp(self.centres[0])
+            (ratio,) = self.centres
             return Estimate(ratio, ratio, ratio, 1.0, self)
         bounds = interval(self.centres, look_confidence(self.confidence, look))
         value, low, high = (math.exp(bound) for bound in bounds)

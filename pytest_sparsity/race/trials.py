@@ -170,7 +170,7 @@ class Trials:
         return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
     def count(self) -> float:
-        """Count the instructions of one invocation of each model; return the log ratio.
+        """Count the instructions of one invocation of each model; return the ratio.
 
         Raises:
             CannotMeasure: a second count of the same model differs.
@@ -188,17 +188,17 @@ class Trials:
         self.plan = Plan(1, len(counts), pairs=1, warm_up=1, pair_seconds=0, start_seconds=0)
         self.clock, self.clock_reason = "instructions", "the emulator counts them"
         self.processes.append([pair])
-        return pair.log_ratio("instructions")
+        return counts[0][0] / counts[0][1]
 
     def _pilot(self, lanes: Lanes, begun: float) -> tuple[Plan, list[Pair]]:
         """Warm up, and plan by what an invocation, a pair and the start cost."""
         opened = self.now()
-        batches = lanes.settle(self.threads, lambda: self.now() < self.deadline)
+        batches = lanes.settle(self.threads, self._leave_unless_room)
         warm, batch = self.now(), batches[-1]
         warm_up = warm_up_needed(batches)
         share = warm_up / sum(batch.invocations for batch in batches)
         start = opened - begun + share * (warm - opened)
-        invocations = invocations_per_block(batch)
+        invocations = invocations_per_block(batches)
         block = min(batch.per_invocation) * invocations
         rounds = next(number for longest, number in ROUNDS if block < longest)
         expected = rounds * (invocations + 1) * sum(batch.per_invocation) / 1e9
@@ -263,7 +263,7 @@ class Batch:
         invocations: of each model.
         per_invocation: lower quartile of ns of both models; neighbours only ever slow a block down.
         wall_ns: wall time of all blocks.
-        tick_ns: the clock's tick.
+        tick_ns: what all times are multiples of: the clock's tick, seen often enough.
         calm: whether no other thread of the process was at work; taken for granted with several.
     """
 
@@ -295,11 +295,12 @@ class Batch:
 
 def settled(batches: Sequence[Batch]) -> bool:
     """Return whether the last batch was long and calm and changed nothing, or time is up."""
-    if sum(batch.wall_ns for batch in batches) + 2 * batches[-1].wall_ns > WARM_UP_LIMIT_NS:
+    if len(batches) < 2:
+        return False
+    *_, before, last = batches
+    if sum(batch.wall_ns for batch in batches) + 2 * last.wall_ns > WARM_UP_LIMIT_NS:
         return True
-    last = batches[-1]
-    long = last.wall_ns >= 2 * WARM_UP_BATCH_NS
-    return long and last.calm and len(batches) > 1 and last.agrees(batches[-2])
+    return last.wall_ns >= 2 * WARM_UP_BATCH_NS and last.calm and last.agrees(before)
 
 
 def warm_up_needed(batches: Sequence[Batch]) -> int:
@@ -326,7 +327,7 @@ class Lanes:
         self._loaded: tuple[str, ...] = ()
         self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
 
-    def settle(self, threads: int, room: Callable[[], bool]) -> list[Batch]:
+    def settle(self, threads: int, needs: Callable[[float], None]) -> list[Batch]:
         """Invoke both models in batches that double until they settle; return the batches.
 
         A JIT compiler replaces functions one by one, so equal neighbours prove little; that the
@@ -334,22 +335,18 @@ class Lanes:
 
         Args:
             threads: threads of the runtime.
-            room: whether there is time for another batch.
-
-        Raises:
-            Stop: there was no room.
+            needs: is told how many seconds the next batch will take, and may raise.
         """
         keys = self._fresh()
         batches: list[Batch] = []
-        while room():
+        while not settled(batches):
+            needs(2e-9 * batches[-1].wall_ns if batches else 0.0)
             fastest = min(batches[-1].per_invocation) if batches else WARM_UP_BLOCK_NS
             invocations = math.ceil(WARM_UP_BLOCK_NS / max(fastest, 1))
             blocks = 2 ** max(len(batches) - 1, 0)
             timed = self._worker.run([(key, invocations) for key in keys] * blocks, warm=0)
             batches.append(Batch.of(timed, invocations, threads))
-            if settled(batches):
-                return batches
-        raise Stop("budget")
+        return batches
 
     def warm_up(self, invocations: int) -> None:
         """Invoke both models in a fresh process as often as the pilot needed."""
@@ -406,10 +403,11 @@ def _as_pair(blocks: Blocks, orders: Sequence[bool]) -> Pair:
     return Pair(times, rounds(blocks.preempted))
 
 
-def invocations_per_block(batch: Batch) -> int:
+def invocations_per_block(batches: Sequence[Batch]) -> int:
     """Return how many invocations make a block long enough, for the faster model."""
-    length = max(BLOCK_NS, BLOCK_TICKS * batch.tick_ns)
-    return math.ceil(length / max(min(batch.per_invocation), 1))
+    tick_ns = math.gcd(*(batch.tick_ns for batch in batches))
+    length = max(BLOCK_NS, BLOCK_TICKS * tick_ns)
+    return math.ceil(length / max(min(batches[-1].per_invocation), 1))
 
 
 def pairs_per_process(start_seconds: float, pair_seconds: float, room: float) -> int:

@@ -1,0 +1,466 @@
+"""Races on a scripted target: costs, noise and clocks are made up, everything above is real."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+import pytest_sparsity.diagnosis
+from pytest_sparsity.errors import CannotMeasure, Unsupported, WrongAnswers
+from pytest_sparsity.estimate import LOOKS, InconclusiveClaim
+from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
+from pytest_sparsity.race.trials import WARM_UP_LIMIT_NS, Batch, warm_up_needed
+from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec, Worker
+
+DATA = Path(__file__).parent / "data"
+DENSE, SPARSE = DATA / "mlp_dense.tflite", DATA / "mlp_sparse.tflite"
+SPEC = TensorSpec("x", (2,), "float32")
+
+
+@dataclass
+class Machine:
+    """What a scripted worker costs, in ns, and the clock that all of it moves.
+
+    Attributes:
+        costs: file name to ns per invocation.
+        layout: standard deviation of an interpreter's luck.
+        cold: how much slower the first invocations of a process are, and how many.
+        share: of the CPU that the work gets; the rest is waiting.
+        interrupted: whether waiting shows as involuntary switches.
+        second: how much slower the interpreters of the second role are.
+        tick: of the CPU clock.
+        start, load: seconds.
+        jitter: largest relative deviation of what starting and running takes.
+    """
+
+    costs: Mapping[str, float]
+    layout: float = 0.01
+    cold: tuple[float, int] = (1.0, 0)
+    share: Callable[[random.Random], float] = lambda _: 1.0
+    interrupted: bool = True
+    second: float = 1.0
+    tick: int = 1
+    start: float = 0.3
+    load: float = 0.002
+    jitter: float = 0.0
+    instructions: Callable[[random.Random, float], int] | None = None
+    now: float = 0.0
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def clock(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds * (1 + self.rng.uniform(-self.jitter, self.jitter))
+
+    @property
+    def opened(self) -> int:
+        return sum(request[0] == "open" for request in self.requests)
+
+
+class ScriptedWorker(Worker):
+    """Answers from a machine instead of a child process."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.hello = {"runtime": "litert", "version": "2.3.0", "cpu": "none", "engine": "script"}
+        self._machine = machine
+        self._models: dict[str, float] = {}
+        self._invoked = 0
+        machine.requests.append(("open",))
+        machine.spend(machine.start)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._machine.requests.append(("close",))
+
+    def load(self, key: str, path: Any, **options: Any) -> Signature:
+        machine = self._machine
+        machine.requests.append(("load", key, tuple(options["pad"])))
+        machine.spend(machine.load)
+        role = machine.second if key.startswith("sparse") else 1.0
+        luck = math.exp(machine.rng.gauss(0, machine.layout))
+        self._models[key] = machine.costs[Path(path).name] * role * luck
+        return Signature((SPEC,), (SPEC,))
+
+    def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
+        assert key in self._models
+        assert [array.shape for array in arrays] == [(2,)]
+
+    def unload(self, key: str) -> None:
+        self._machine.requests.append(("unload", key))
+        del self._models[key]
+
+    def run(self, blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
+        self._machine.requests.append(("run", tuple(blocks), warm))
+        times = [self._block(key, n, warm) for key, n in blocks]
+        wall, cpu, preempted, counts = zip(*times, strict=True)
+        return Blocks(wall, cpu, preempted, counts if self._machine.instructions else None)
+
+    def _block(self, key: str, n: int, warm: int) -> tuple[int, int, int, int]:
+        machine = self._machine
+        slow, until = machine.cold
+        cold = min(max(until - self._invoked, 0), n)
+        self._invoked += n + warm
+        work = self._models[key] * (n + cold * (slow - 1))
+        share = machine.share(machine.rng)
+        machine.spend(work / share / 1e9 * (n + warm) / n)
+        work *= 1 + machine.rng.uniform(-1e-3, 1e-3)
+        cpu = max(round(work / machine.tick), 1) * machine.tick
+        count = machine.instructions(machine.rng, self._models[key]) if machine.instructions else 0
+        switches = int(share < 1 and machine.interrupted)
+        return round(work / share), cpu, switches, count
+
+
+@dataclass(frozen=True)
+class ScriptedTarget(Target):
+    machine: Machine | None = None
+    lacks: Unsupported | None = None
+
+    def missing(self) -> Unsupported | None:
+        return self.lacks
+
+    def version(self) -> str:
+        return "2.3.0"
+
+    def open(self, *, threads: int = 1, timeout: float = 60.0) -> Worker:
+        assert self.machine is not None
+        assert threads <= 2 < timeout
+        return ScriptedWorker(self.machine)
+
+
+def machine(ratio: float = 1.5, sparse_ns: float = 5_000.0, **options: Any) -> Machine:
+    return Machine({DENSE.name: ratio * sparse_ns, SPARSE.name: sparse_ns}, **options)
+
+
+def target(machine: Machine, unit: str = "seconds") -> ScriptedTarget:
+    return ScriptedTarget("litert", "litert", unit=unit, machine=machine)
+
+
+def raced(machine: Machine, *, budget: float = 10.0, threads: int = 1, seed: int = 0) -> Race:
+    where = target(machine)
+    return start(DENSE, SPARSE, where, threads, budget, seed=seed, now=machine.clock)
+
+
+def undecided(result: Race, threshold: float) -> InconclusiveClaim:
+    with pytest.raises(InconclusiveClaim) as caught:
+        assert result.speedup >= threshold
+    return caught.value
+
+
+def test_a_race_finds_the_ratio() -> None:
+    result = raced(machine(1.5))
+    assert result.ratio.value == pytest.approx(1.5, rel=0.02)
+    assert result.speedup >= 1.4
+    assert not result.speedup >= 1.6
+    assert result.verdict == "faster"
+    assert result.trials == LOOKS[0]
+    assert result.dense.median == pytest.approx(7.5e-6, rel=0.02)
+    assert result.sparse.median == pytest.approx(5e-6, rel=0.02)
+    assert result.sparse.low < result.sparse.median < result.sparse.high
+    assert raced(machine(0.8)).verdict == "slower"
+    assert raced(machine(1.0)).verdict == "inconclusive"
+
+
+def test_swapping_the_models_inverts_the_ratio_and_scaling_both_leaves_it() -> None:
+    ratio = raced(machine(1.5, layout=0)).ratio.value
+    assert raced(machine(1 / 1.5, layout=0)).ratio.value == pytest.approx(1 / ratio, rel=1e-3)
+    assert raced(machine(1.5, sparse_ns=5e6, layout=0)).ratio.value == pytest.approx(
+        ratio, rel=1e-3
+    )
+
+
+def test_every_pair_is_fresh_and_created_now_in_this_now_in_that_order() -> None:
+    scripted = machine()
+    result = raced(scripted)
+    loads = [request for request in scripted.requests if request[0] == "load"]
+    process = loads[: len(loads) // result.trials]
+    assert len({key for _, key, _ in process}) == len(process)
+    first = [key.split()[0] for _, key, _ in process[::2]]
+    assert first == [*(["dense", "sparse"] * len(first))][first[0] == "sparse" :][: len(first)]
+    assert len({pad for *_, pad in loads}) > len(loads) / 2
+    # Some pairs are unloaded before the next is created and some after.
+    kinds = [r[0] for r in scripted.requests if r[0] in ("load", "unload", "run")]
+    text = " ".join(kinds)
+    assert "run unload unload load load run" in text
+    assert "run load load unload unload run" in text
+
+
+def test_rounds_are_equal_blocks_in_random_order_after_an_untimed_invocation() -> None:
+    scripted = machine(1.5, sparse_ns=5_000)
+    result = raced(scripted)
+    rounds = [r for r in scripted.requests if r[0] == "run" and r[2] == 1]
+    assert len(rounds) == result.pairs
+    orders = []
+    for _, blocks, _ in rounds:
+        assert len({n for _, n in blocks}) == 1
+        assert blocks[0][1] * 5_000 == pytest.approx(200_000, rel=0.05)
+        roles = [key.split()[0] for key, _ in blocks]
+        couples = list(zip(roles[::2], roles[1::2], strict=True))
+        assert len(couples) == 10
+        assert {tuple(sorted(couple)) for couple in couples} == {("dense", "sparse")}
+        orders += [couple[0] == "dense" for couple in couples]
+    assert 0.35 < sum(orders) / len(orders) < 0.65
+    assert orders[::2] != orders[1::2]
+
+
+def test_the_seed_decides_the_order() -> None:
+    def requests(seed: int) -> list[tuple[Any, ...]]:
+        scripted = machine()
+        raced(scripted, seed=seed)
+        return scripted.requests
+
+    assert requests(3) == requests(3)
+    assert requests(3) != requests(4)
+
+
+@pytest.mark.parametrize(
+    ("sparse_ns", "tick", "invocations", "rounds"),
+    [(5_000, 1, 40, 10), (5_000, 1_000, 200, 10), (7e6, 1, 1, 5), (60e6, 1, 1, 3)],
+)
+def test_blocks_are_long_enough_for_the_clock(
+    sparse_ns: float, tick: int, invocations: int, rounds: int
+) -> None:
+    facts = raced(machine(1.0, sparse_ns, tick=tick, layout=0), budget=60).evidence
+    assert facts["invocations"] == pytest.approx(invocations, rel=0.06)
+    assert facts["rounds"] == rounds
+
+
+def test_cheap_pairs_are_many_and_dear_ones_few() -> None:
+    few, many = (raced(machine(1.0, ns), budget=60) for ns in (50e6, 5e3))
+    assert few.pairs / few.trials == 3
+    assert 10 < many.pairs / many.trials <= 24
+
+
+def test_cpu_time_sees_no_neighbours() -> None:
+    """Wall time is two to four times as long, for one model more than for the other."""
+    result = raced(machine(1.1, share=lambda rng: rng.choice([1.0, 0.3, 0.4, 0.2])))
+    assert result.clock == "cpu"
+    assert result.ratio.value == pytest.approx(1.1, rel=0.02)
+    assert result.evidence["preempted_share"] == pytest.approx(0.75, abs=0.1)
+    assert result.evidence["clock_reason"] == "one thread, and CPU time covers the work"
+
+
+def test_cpu_time_is_used_where_every_block_was_interrupted() -> None:
+    result = raced(machine(1.1, share=lambda rng: rng.uniform(0.2, 0.5)))
+    assert result.clock == "cpu"
+    assert result.evidence["clock_reason"] == "one thread, interrupted in every block"
+
+
+def test_wall_time_is_used_where_cpu_time_does_not_cover_the_work() -> None:
+    result = raced(machine(1.3, share=lambda _: 0.1, interrupted=False))
+    assert result.clock == "wall"
+    assert "wall time is 10 times as long" in str(result.evidence["clock_reason"])
+    assert result.sparse.median == pytest.approx(50e-6, rel=0.02)
+
+
+def test_wall_time_is_used_with_several_threads() -> None:
+    result = raced(machine(1.3), threads=2)
+    assert result.clock == "wall"
+    assert result.evidence["clock_reason"] == "several threads work at once"
+
+
+def test_a_noisy_wall_clock_ends_the_race_after_the_first_look() -> None:
+    noisy = machine(1.05, sparse_ns=5e6, share=lambda rng: rng.choice([1.0, 0.3]))
+    result = raced(noisy, threads=2, budget=100)
+    error = undecided(result, 1.05)
+    assert error.claim.reason == "noisy clock"
+    assert result.trials == LOOKS[0]
+    assert noisy.now < 20
+    calm = raced(machine(1.05, sparse_ns=5e6), threads=2, budget=100)
+    assert undecided(calm, calm.ratio.value).claim.reason == "near threshold"
+    assert calm.trials == LOOKS[-1]
+
+
+def test_warming_up_goes_on_until_the_compiler_is_done() -> None:
+    settled = raced(machine(cold=(4.0, 3_000)))
+    assert int(str(settled.evidence["warm_up"])) >= 3_000 / 2  # Both models use them up.
+    assert settled.ratio.value == pytest.approx(1.5, rel=0.02)
+    assert settled.sparse.high == pytest.approx(5e-6, rel=0.06)
+    ready = raced(machine())
+    assert int(str(ready.evidence["warm_up"])) * 5e-6 < 0.01
+
+
+def test_a_process_that_never_settles_is_used_after_a_while() -> None:
+    restless = machine(share=lambda rng: rng.choice([1.0, 0.25]), start=0.0, load=0.0)
+    result = raced(restless, threads=2, budget=60)
+    assert result.trials == LOOKS[0]
+    runs = [r for r in restless.requests if r[0] == "run" and r[2] == 0]
+    warm_up = sum(n for r in runs[: len(runs) - 2] for _, n in r[1])
+    assert warm_up * 6_000 < 1.5 * WARM_UP_LIMIT_NS
+
+
+def test_needed_is_what_came_before_the_batches_that_agree_with_the_last() -> None:
+    batches = [
+        Batch(n, (t, t), 0, 1, True) for n, t in ((1, 90.0), (2, 30.0), (4, 10.1), (8, 10.0))
+    ]
+    assert warm_up_needed(batches) == 7
+    assert warm_up_needed(batches[:1]) == 1
+    assert warm_up_needed([batches[0], batches[3]]) == 9
+
+
+@pytest.mark.parametrize("budget", [1.5, 2.5, 6.0, 15.0])
+@pytest.mark.parametrize("sparse_ns", [5e3, 3e5, 7e6, 9e7])
+@pytest.mark.parametrize("first", [0.15, 0.8])
+def test_the_budget_is_never_exceeded(budget: float, sparse_ns: float, first: float) -> None:
+    """Nobody knows beforehand what the start and the first invocation take; they fit here."""
+    for seed in range(5):
+        scripted = machine(1.0, sparse_ns, start=first, jitter=0.2, rng=random.Random(seed))
+        result = raced(scripted, budget=budget, seed=seed)
+        while result._series.look():
+            pass
+        assert result.wall_seconds <= budget
+        assert result.wall_seconds == pytest.approx(scripted.now)
+        assert scripted.requests[-1] == ("close",)
+
+
+def test_a_budget_that_is_too_small_says_how_much_would_do() -> None:
+    scripted = machine(2.0, sparse_ns=5e7)
+    poor = raced(scripted, budget=2.0)
+    assert poor.as_json()["ratio"] == {
+        "value": None, "low": 0.0, "high": None, "confidence": 0.95
+    }  # fmt: skip
+    error = undecided(poor, 1.2)
+    assert error.claim.reason == "budget"
+    assert "set --sparsity-budget=" in str(error)
+    enough = poor.wall_seconds + error.claim.seconds
+    assert raced(machine(2.0, sparse_ns=5e7), budget=1.2 * enough).speedup >= 1.2
+
+
+def test_a_race_reports_what_the_command_line_prints() -> None:
+    result = raced(machine(1.5))
+    printed = json.loads(json.dumps(result.as_json()))
+    assert set(printed) == {
+        "target", "unit", "threads", "trials", "wall_seconds", "dense", "sparse", "ratio",
+        "verdict",
+    }  # fmt: skip
+    assert set(printed["dense"]) == set(printed["sparse"]) == {"median", "low", "high"}
+    assert printed["ratio"]["low"] < printed["ratio"]["value"] < printed["ratio"]["high"]
+    assert printed["ratio"]["confidence"] == 0.95
+    assert (printed["unit"], printed["verdict"]) == ("seconds", "faster")
+
+
+def test_a_race_keeps_its_claims_its_samples_and_its_evidence() -> None:
+    result = raced(machine(1.5))
+    assert result.speedup > 1.2
+    assert [str(claim) for claim in result.claims] == ["speedup > 1.2"]
+    dense, sparse = result.samples
+    assert len(dense) == len(sparse) == result.pairs
+    assert sorted(dense)[len(dense) // 2] == pytest.approx(result.dense.median, rel=0.01)
+    facts = json.loads(json.dumps(result.evidence))
+    assert facts["processes"] == 3
+    assert facts["version"] == "2.3.0"
+    assert 0 < facts["process_spread"] < 0.02
+
+
+def test_instructions_are_counted_once_and_exactly() -> None:
+    scripted = machine(2.76, instructions=lambda _, cost: round(1000 * cost), layout=0)
+    result = start(DENSE, SPARSE, target(scripted, "instructions"), 1, 60, now=scripted.clock)
+    assert scripted.opened == 1
+    assert result.instruction_ratio >= 2.76
+    assert not result.instruction_ratio > 2.76
+    assert result.dense.median == 13_800_000
+    assert result.verdict == "fewer"
+    assert result.as_json()["unit"] == "instructions"
+    with pytest.raises(Unsupported, match="an emulated CPU counts instructions"):
+        str(result.speedup)
+    with pytest.raises(Unsupported, match="does not count instructions"):
+        str(raced(machine()).instruction_ratio)
+
+
+def test_counts_that_do_not_repeat_are_no_counts() -> None:
+    scripted = machine(instructions=lambda rng, _: rng.randrange(10**6))
+    with pytest.raises(CannotMeasure, match="instruction counts must repeat"):
+        start(DENSE, SPARSE, target(scripted, "instructions"), 1, 60, now=scripted.clock)
+
+
+def test_a_control_that_is_off_is_an_error_and_one_that_may_be_is_not() -> None:
+    def control(second: float) -> Race:
+        return check_control(DENSE, target(machine(second=second, layout=2e-4)), 1, 10, {})
+
+    assert control(1 + CONTROL_MARGIN / 2).ratio.high < 1
+    with pytest.raises(
+        CannotMeasure, match=r"raced against itself on litert gave 0\.9\d*, .* instead of 1"
+    ):
+        control(1.06)
+    with pytest.raises(CannotMeasure, match="free it from other work"):
+        control(0.94)
+
+
+def test_the_control_is_raced_once_per_target_and_threads_and_says_what_can_be_resolved() -> None:
+    scripted, controls = machine(), Controls()
+    where = target(scripted)
+    first = check_control(DENSE, where, 1, 10, controls)
+    opened = scripted.opened
+    assert check_control(DENSE, where, 1, 10, controls) is first
+    assert scripted.opened == opened
+    check_control(DENSE, where, 2, 10, controls)
+    assert scripted.opened > opened
+    assert list(controls) == [("litert", 1), ("litert", 2)]
+    assert "litert: 10 s tell ratios" in first.resolution(10)
+    assert "telling 1.10 from 1.05 takes about" in first.resolution(10)
+    assert "1e-09 s are too short for a look" in first.resolution(1e-9)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose answers were checked, all of them right."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        pytest_sparsity.diagnosis,
+        "check_answers",
+        lambda model, _: names.append(model.path.name),
+    )
+    return names
+
+
+def test_the_answers_are_checked_and_the_control_is_raced_before_a_race(checked: list[str]) -> None:
+    scripted, controls = machine(), Controls()
+    result = race(DENSE, SPARSE, target=target(scripted), controls=controls)
+    assert checked == [SPARSE.name]
+    assert list(controls) == [("litert", 1)]
+    assert result.speedup > 1.2
+    # The control does not count towards the race.
+    assert result.wall_seconds < scripted.now
+
+
+def test_no_speed_is_measured_of_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model: object, target: object) -> None:
+        raise WrongAnswers("mlp_sparse.tflite computes wrong answers")
+
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_answers", wrong)
+    scripted = machine()
+    with pytest.raises(WrongAnswers):
+        race(DENSE, SPARSE, target=target(scripted), controls={})
+    assert scripted.opened == 0
+
+
+def test_a_target_that_lacks_something_says_so_before_anything_starts() -> None:
+    lacking = ScriptedTarget("litert", "litert", lacks=Unsupported("no litert", "pip install it"))
+    with pytest.raises(Unsupported, match="no litert: pip install it"):
+        race(DENSE, SPARSE, target=lacking)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"threads": 0}, {"budget": 0}, {"confidence": 1.0}, {"target": "litert@z80"}]
+)
+def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"a race needs|no target is called"):
+        race(DENSE, SPARSE, **wrong)
+
+
+@pytest.mark.slow
+def test_a_real_model_against_itself_is_not_refuted_at_ten_per_cent() -> None:
+    assert race(DENSE, DENSE, target="litert", controls={}).speedup >= 1 / 1.1
