@@ -418,7 +418,7 @@ MIDDLES: dict[str, Middle] = {
     "pointwise": lambda p, x: p.pointwise(x),
     "pointwise 60": lambda p, x: p.pointwise(x, 16, zeros=0.6),
     "pointwise 95": lambda p, x: p.pointwise(x, 12, zeros=0.95),
-    "pointwise to 3 channels": lambda p, x: p.pointwise(x, 3),
+    "pointwise to 3 channels": lambda p, x: p.pointwise(x, 3, zeros=0.7, activation="NONE"),
     "fused none": lambda p, x: p.pointwise(x, activation="NONE"),
     "fused relu6": lambda p, x: p.pointwise(x, activation="RELU6"),
     "fused relu n1": lambda p, x: p.pointwise(x, activation="RELU_N1_TO_1"),

@@ -31,7 +31,9 @@ Between XNNPACK's kernels and TFLite's reference kernels 2e-5 of it were seen (M
 LiteRT 2.3.0); the defects that this is to find begin at 1e-2.
 """
 
-_FLOAT = {"float32", "float16"}
+TWIN = "those of the same weights stored densely"
+REFERENCE = "those of the reference kernels"
+
 _checked: dict[tuple[str, str, str], WrongAnswers | None] = {}
 
 
@@ -133,6 +135,11 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
         model: the model; a twin is made if it is sparse-encoded.
         folder: where the twin is written.
 
+    Returns:
+        One comparison for the twin if there is one, one for the reference kernels if the target has
+        them and the model is of floats; if neither, one with itself, which tells whether the
+        outputs are finite.
+
     Raises:
         LoadError: the target refuses the model.
     """
@@ -144,12 +151,10 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
         twin = densified(model, folder / "twin.tflite")
         theirs = outputs_of(worker, "twin", worker.load("twin", twin.path), SEEDS)
         worker.unload("twin")
-        found.append(compare("those of the same weights stored densely", ours, theirs))
+        found.append(compare(TWIN, ours, theirs))
     if is_float(model):
         found += _against_reference(worker, twin, ours)
-    if not found:  # Nothing to compare with, but they must be finite.
-        found.append(compare("themselves", ours, ours))
-    return found
+    return found or [compare("themselves", ours, ours)]
 
 
 def _against_reference(worker: Worker, twin: Model, ours: Sequence[Outputs]) -> list[Comparison]:
@@ -159,7 +164,7 @@ def _against_reference(worker: Worker, twin: Model, ours: Sequence[Outputs]) -> 
         return []  # The target has none, or none for one of the operators.
     theirs = outputs_of(worker, "reference", signature, SEEDS[:1])
     worker.unload("reference")
-    return [compare("those of the reference kernels", ours[:1], theirs)]
+    return [compare(REFERENCE, ours[:1], theirs)]
 
 
 def check_answers(model: Model, target: str | Target) -> None:

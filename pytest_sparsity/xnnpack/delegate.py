@@ -43,7 +43,7 @@ OTHER = {
     "STRIDED_SLICE": "slice", "TRANSPOSE": "transpose", "TRANSPOSE_CONV": "deconvolution",
 }  # fmt: skip
 TAKEN_SINCE_2024 = frozenset(
-    {"COS", "EXP", "GELU", "LOG", "RSQRT", "SIN", "SUM", "REDUCE_MAX", "REDUCE_MIN",
+    {"COS", "EXP", "GELU", "LOG", "RSQRT", "SIN", "REDUCE_MAX", "REDUCE_MIN",
      "EXPAND_DIMS", "BATCH_MATMUL"}
 )  # fmt: skip
 """Operators that tflite-runtime 2.14's delegate leaves to TFLite's own kernels."""
@@ -86,12 +86,7 @@ def delegate(graph: Graph, build: Build, constant: Constant) -> Delegation:
         if _unpack(graph, operator, build, result):
             continue
         reason = _refusal(graph, operator, build, result)
-        if (
-            operator.op == "STRIDED_SLICE"
-            and not reason
-            and (constant(operator.inputs[3]) != 1).any()
-        ):
-            reason = "its stride is not 1"
+        reason = reason or _refused_parameters(graph, operator, build, constant)
         if reason:
             result.refused[operator.index] = reason
             for index in operator.inputs:
@@ -168,6 +163,18 @@ def _check_weighted(
     dynamic = tensors[0].dtype == "float32" and weights.dtype == "int8"
     if dynamic and (operator.op == "DEPTHWISE_CONV_2D" or not build.modern):
         return "its weights are int8 but its input is float32"
+    return ""
+
+
+def _refused_parameters(graph: Graph, operator: Operator, build: Build, constant: Constant) -> str:
+    """What the delegate reads from constant operands; "" if it likes them."""
+    if operator.op == "STRIDED_SLICE" and (constant(operator.inputs[3]) != 1).any():
+        return "its stride is not 1"
+    if operator.op in {"MEAN", "SUM"} and not build.modern:
+        axes = tuple(sorted(int(axis) for axis in constant(operator.inputs[1]).ravel()))
+        rank = len(graph.tensors[operator.inputs[0]].shape)
+        if (rank, axes) not in {(4, (1, 2)), (3, (1,))}:
+            return "this runtime's XNNPACK reduces height and width only"
     return ""
 
 
@@ -256,6 +263,8 @@ class Lowering:
         partition: list[int],
         constant: Constant,
         zeros: Mapping[int, tuple[int, int]],
+        *,
+        modern: bool,
     ) -> None:
         """Prepare.
 
@@ -265,12 +274,14 @@ class Lowering:
             partition: indices of operators.
             constant: reads the values of a constant tensor.
             zeros: zeros and parameters of the weights by operator.
+            modern: XNNPACK makes fully connected nodes of 1x1 convolutions (8dffc30dc5).
         """
         self.graph = graph
         self.delegation = delegation
         self.partition = partition
         self.constant = constant
         self.zeros = zeros
+        self.modern = modern
         self.subgraph = Subgraph([], self._values())
 
     def lower(self) -> Subgraph:
@@ -358,10 +369,8 @@ class Lowering:
         groups = 1 if depthwise else source.shape[3] // channels
         multiplier = int(str(operator.options.get("depth_multiplier", 1))) if depthwise else 1
         plain = groups == 1 and (height, width, *stride) == (1, 1, 1, 1) and not depthwise
-        # XNNPACK turns a 1x1 convolution into a fully connected node when it is defined
-        # (8dffc30dc5), which makes no difference to the layout rules but for its padding.
         kind = "depthwise" if depthwise else "convolution"
-        if plain and channels + out_channels > 2:
+        if self.modern and plain and channels + out_channels > 2:
             kind = "fully-connected"
         self._add(
             operator,
@@ -401,7 +410,8 @@ class Lowering:
         axes: tuple[int, ...] = ()
         window = _pair(operator, "filter_height", "filter_width")
         if kind.endswith("-pooling") and window == (1, 1):
-            self._add(operator, "unary", inputs, name="clamp")
+            clamps = operator.options.get("activation", "NONE") != "NONE"
+            self._add(operator, "unary", inputs, name="clamp" if clamps else "unbounded clamp")
             return
         if kind == "concatenation":
             inputs, axes = operator.inputs, (int(str(operator.options.get("axis", 0))),)

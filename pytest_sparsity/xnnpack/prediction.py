@@ -98,7 +98,10 @@ def analyse(
         if not mine:
             order += operators
             continue
-        graph = Lowering(model.graph, delegation, operators, constant, zeros).lower()
+        lowering = Lowering(
+            model.graph, delegation, operators, constant, zeros, modern=build.modern
+        )
+        graph = lowering.lower()
         simplify(graph, modern=build.modern)
         active = not closed and graph.sparse_hint
         found.append(_partition(model.graph, operators, graph, build, active=active))

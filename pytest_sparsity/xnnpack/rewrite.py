@@ -266,7 +266,7 @@ def _unary(node: Node, graph: Subgraph) -> tuple[int, str]:
 
 
 def _old_unary(node: Node, graph: Subgraph) -> tuple[int, str]:
-    if node.name not in OLD_UNARY:
+    if node.name.removeprefix("unbounded ") not in OLD_UNARY:
         return 0, f"this runtime has no channels-first kernel for {node.name}"
     return _unary(node, graph)
 

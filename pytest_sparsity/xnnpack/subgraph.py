@@ -137,6 +137,7 @@ def simplify(graph: Subgraph, *, modern: bool) -> None:
     if modern:
         graph.nodes = [_as_clamp(graph, _as_square(node)) for node in graph.nodes]
         _fuse_squares(graph)
+        _drop_unbounded_clamps(graph)
     _merge_clamps(graph, CLAMPING if modern else CLAMPING | {"binary"})
     _drop_unread(graph)
 
@@ -215,19 +216,45 @@ def _fuse_squares(graph: Subgraph) -> None:
             graph.nodes[position] = replace(node, inputs=square.inputs, name=f"{node.name}-squared")
 
 
+def _drop_unbounded_clamps(graph: Subgraph) -> None:
+    """A clamp without bounds disappears; between two external values it becomes a copy."""
+    for position, node in reversed(list(enumerate(graph.nodes))):
+        if node.name != "unbounded clamp":
+            continue
+        (read,), written = node.inputs, node.output
+        source = graph.producers().get(read)
+        if not graph.values[written].external_output:
+            del graph.nodes[position]
+            _redirect(graph, written, read)
+        elif source is None or graph.values[read].external_output:
+            graph.nodes[position] = replace(node, kind="copy", name="")
+        else:
+            del graph.nodes[position]
+            graph.nodes[source] = replace(graph.nodes[source], output=written)
+            _redirect(graph, read, written)
+
+
+def _redirect(graph: Subgraph, old: int, new: int) -> None:
+    """All nodes that read one value read another one."""
+    for position, node in enumerate(graph.nodes):
+        if old in node.inputs:
+            inputs = tuple(new if index == old else index for index in node.inputs)
+            graph.nodes[position] = replace(node, inputs=inputs)
+
+
 def _merge_clamps(graph: Subgraph, clamping: frozenset[str]) -> None:
     """A clamp disappears into the node before it if that node clamps and nothing else reads it."""
     position = 0
     while position < len(graph.nodes):
         node = graph.nodes[position]
         position += 1
-        if node.kind != "unary" or node.name != "clamp":
+        if node.kind != "unary" or not node.name.endswith("clamp"):
             continue
         source = graph.producers().get(node.inputs[0])
         if source is None or graph.consumers()[node.inputs[0]] > 1:
             continue
         before = graph.nodes[source]
-        if before.kind in clamping or (before.kind == "unary" and before.name == "clamp"):
+        if before.kind in clamping or before.name == "clamp":
             graph.nodes[source] = replace(before, output=node.output)
             position -= 1
             del graph.nodes[position]

@@ -1,0 +1,233 @@
+"""From rules and observation to a diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity import xnnpack
+from pytest_sparsity.diagnosis import costs, size
+from pytest_sparsity.diagnosis.codes import ranked
+from pytest_sparsity.diagnosis.elsewhere import wrong_elsewhere
+from pytest_sparsity.diagnosis.observation import Observer
+from pytest_sparsity.findings import Finding
+from pytest_sparsity.model import Model
+from pytest_sparsity.targets import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from pytest_sparsity.diagnosis.observation import Observation
+    from pytest_sparsity.xnnpack import Analysis
+
+WRONG = {"fails", "miscomputes"}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Which layers of a model run sparse on a target, why the others do not, and what is wrong.
+
+    Attributes:
+        model: the model.
+        target: where.
+        verdict: "sparse", "dense", "miscomputes" (its answers are wrong) or "fails" (it does not
+            load, or crashes).
+        evidence: "observed" if the model was run, else "rules".
+        kernels: per layer of `Model.layers`: "sparse", "block" (TFLite's kernels for blocks),
+            "dense" or "miscomputes".
+        findings: reasons, the most important first.
+        outputs_match: the outputs are finite and equal those of the same weights stored densely and
+            of the reference kernels but for rounding; None if the model was not run.
+        deviation: the largest difference found, over the largest output; nan if not run.
+    """
+
+    model: Model
+    target: Target
+    verdict: str
+    evidence: str
+    kernels: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    outputs_match: bool | None
+    deviation: float
+
+    @property
+    def headline(self) -> str:
+        """One sentence: what happens on the target, and the first reason if it is not sparse."""
+        where = f"{self.model.path.name} on {self.target.name}"
+        because = f": {self.findings[0].message}" if self.findings else ""
+        if self.verdict == "fails":
+            return f"{where} does not run{because}"
+        if self.verdict == "miscomputes":
+            return f"{where} computes wrong answers{because}"
+        if self.verdict == "dense":
+            return f"{where} runs no sparse kernel{because}"
+        prunable = [x.index for x in self.model.layers if x.prunable]
+        running = sum(self.kernels[index] in {"sparse", "block"} for index in prunable)
+        return f"{where} runs sparse kernels in {running} of {len(prunable)} prunable layers"
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `pytest-sparsity explain --json` prints; its keys are a contract."""
+        return {
+            "model": str(self.model.path),
+            "nbytes": self.model.nbytes,
+            "sparsity": self.model.sparsity,
+            "target": self.target.name,
+            "verdict": self.verdict,
+            "evidence": self.evidence,
+            "layers": [
+                {
+                    "index": layer.index,
+                    "op": layer.op,
+                    "name": layer.name,
+                    "shape": list(layer.shape),
+                    "sparsity": layer.sparsity,
+                    "encoding": layer.encoding,
+                    "kernel": kernel,
+                }
+                for layer, kernel in zip(self.model.layers, self.kernels, strict=True)
+            ],
+            "findings": [
+                {"code": f.code, "message": f.message, "layer": f.layer, "remedy": f.remedy}
+                for f in self.findings
+            ],
+        }
+
+
+def diagnose(
+    model: Model | str | PathLike[str],
+    target: str | Target = "litert",
+    *,
+    observe: bool = True,
+    dense: Model | str | PathLike[str] | None = None,
+    threads: int = 1,
+    observer: Observer | None = None,
+) -> Diagnosis:
+    """Find out what a model does on a target, and why.
+
+    The rules of XNNPACK's sparse inference are applied to the file; then, unless `observe` is
+    False, the model is run on the target, and what is observed decides.
+
+    Args:
+        model: a model or its path.
+        target: where it is to run.
+        observe: run it; else the rules alone answer, in milliseconds.
+        dense: the same network stored densely; if it has the same zeros, its weights must be the
+            same too, and differences are findings.
+        threads: of the model that is run.
+        observer: of the target, to be used for several models; by default a worker is started.
+
+    Raises:
+        ModelError: the file is not a model.
+        Unsupported: the target cannot run here.
+        TargetError: the target fails with the probe, which has nothing to do with the model.
+    """
+    model, target = Model.of(model), Target.of(target)
+    other = None if dense is None else Model.of(dense)
+    analysis = xnnpack.analyse(
+        model, target.runtime, target.version(), target.arch, target.features
+    )
+    seen = _observed(model, target, threads, observer) if observe else None
+    return _conclude(analysis, target, seen, other, threads)
+
+
+def _observed(model: Model, target: Target, threads: int, observer: Observer | None) -> Observation:
+    if observer is not None:
+        return observer.observe(model)
+    with Observer(target, threads=threads) as fresh:
+        return fresh.observe(model)
+
+
+def _conclude(
+    analysis: Analysis,
+    target: Target,
+    seen: Observation | None,
+    dense: Model | None,
+    threads: int,
+) -> Diagnosis:
+    verdict = xnnpack.verdict(analysis) if seen is None else seen.verdict
+    kernels = _kernels(analysis, verdict)
+    found = [
+        *xnnpack.findings(analysis),
+        *size.findings(analysis.model, dense),
+        *costs.findings(analysis, kernels, seen, threads),
+        *wrong_elsewhere(analysis, verdict),
+        *_speed_limit(analysis, target, seen, verdict),
+    ]
+    if seen is not None:
+        found += _contradictions(analysis, target, seen)
+    return Diagnosis(
+        model=analysis.model,
+        target=target,
+        verdict=verdict,
+        evidence="rules" if seen is None else "observed",
+        kernels=kernels,
+        findings=ranked(found),
+        outputs_match=None if seen is None else verdict not in WRONG,
+        deviation=float("nan") if seen is None else seen.deviation,
+    )
+
+
+def _kernels(analysis: Analysis, verdict: str) -> tuple[str, ...]:
+    """The kernels by the rules, but none sparse where observation says that none is."""
+    kernels = xnnpack.kernels(analysis)
+    if verdict == "dense" and xnnpack.verdict(analysis) != "dense":
+        return tuple("block" if kernel == "block" else "dense" for kernel in kernels)
+    return kernels
+
+
+def agree(rules: str, seen: Observation) -> bool:
+    """The rules' verdict is the observed one.
+
+    Where the rules say that memory is read or written that means something else, a crash is one of
+    the ways in which that shows.
+    """
+    return rules == seen.verdict or (seen.crashed and rules in WRONG)
+
+
+def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> Iterator[Finding]:
+    rules = xnnpack.verdict(analysis)
+    if not agree(rules, seen):
+        yield Finding(
+            "rules-disagree",
+            f"the rules say {rules!r}, but {seen.verdict!r} was observed on {target.name}",
+            None,
+            "trust what was observed, and report the model: the rules need mending",
+        )
+    if seen.skips_zeros == bool(analysis.closed):
+        has, found = ("no", "does") if analysis.closed else ("", "does not")
+        yield Finding(
+            "probe-disagrees",
+            f"{target.name} should have {has + ' ' if has else ''}sparse kernels, but a probe that "
+            f"qualifies for them {found} skip zeros there",
+            None,
+            "trust the probe, and report the target with `pytest-sparsity targets --json`",
+        )
+    if seen.verdict == "fails":
+        code = "crashes" if seen.crashed else "does-not-load"
+        remedy = "see the other findings; without EXPERIMENTAL_SPARSITY the model may run"
+        yield Finding(code, seen.fault, None, remedy)
+    for comparison in seen.comparisons:
+        if not comparison.right:
+            text = f"on {target.name} {comparison}"
+            yield Finding("outputs-differ", text, None, "do not use this file on this target")
+
+
+def _speed_limit(
+    analysis: Analysis, target: Target, seen: Observation | None, verdict: str
+) -> Iterator[Finding]:
+    """The profile's share of the prunable layers, from dense kernels on this machine."""
+    if seen is None or verdict in WRONG:
+        return
+    if seen.profile is not None and analysis.closed:
+        share = costs.pointwise_share(analysis, seen.profile)
+        yield from costs.other_layers(share, target.name)
+    elif verdict == "sparse" and target.name != "litert" and Target.of("litert").available:
+        here = Target.of("litert")
+        dense = xnnpack.analyse(
+            analysis.model, here.runtime, here.version(), here.arch, here.features
+        )
+        if dense.closed and xnnpack.verdict(dense) not in WRONG:
+            with Observer(here) as observer:
+                profile = observer.profile(analysis.model)
+            yield from costs.other_layers(costs.pointwise_share(dense, profile), here.name)

@@ -1,0 +1,154 @@
+"""Findings about speed and memory that have nothing to do with which layers are sparse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.findings import Finding
+from pytest_sparsity.xnnpack.names import layer_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_sparsity.diagnosis.observation import Observation, Profile
+    from pytest_sparsity.model import Layer, Model
+    from pytest_sparsity.xnnpack import Analysis
+
+MEMORY_FROM = 1_000_000
+"""Bytes of unpacked weights from which memory is worth a word."""
+SHARE_ENOUGH = 0.75
+"""Share of the time in 1x1 convolutions from which the other layers are no reason: a speedup of 4
+is left to hope for."""
+ALIGNED = 8
+"""Output channels that dense kernels compute at once at least; a remainder costs a whole step:
+33 channels took 1.57 times as long as 32, 49 took 1.2 times as long as 48 (AVX-512, LiteRT 2.3)."""
+
+
+def findings(
+    analysis: Analysis, kernels: tuple[str, ...], seen: Observation | None, threads: int
+) -> list[Finding]:
+    """All findings about costs."""
+    model = analysis.model
+    return [
+        *_memory(model),
+        *_subnormals(analysis, seen),
+        *_alignment(model, kernels),
+        *_state(model, seen),
+        *_threads(analysis, threads),
+    ]
+
+
+def pointwise_share(analysis: Analysis, profile: Profile | None) -> float | None:
+    """Share of a profile's time spent in prunable layers; None if it does not fit the model.
+
+    Args:
+        analysis: of the model on the target that was profiled.
+        profile: its operators in order of execution, with nanoseconds.
+    """
+    if profile is None or len(profile) != len(analysis.order):
+        return None
+    prunable = {x.operator for x in analysis.model.layers if x.prunable and x.graph == 0}
+    total = sum(ns for _, ns in profile)
+    mine = sum(
+        ns
+        for operator, (_, ns) in zip(analysis.order, profile, strict=True)
+        if operator in prunable
+    )
+    return mine / total if total else None
+
+
+def other_layers(share: float | None, runtime: str) -> Iterator[Finding]:
+    """Amdahl's law: the largest speedup that faster 1x1 layers can bring."""
+    if share is not None and share < SHARE_ENOUGH:
+        yield Finding(
+            "other-layers",
+            f"the prunable layers take {share:.0%} of the time with dense kernels (profile of "
+            f"{runtime} on this machine), so pruning them cannot make the model more than "
+            f"{1 / (1 - share):.2f} times as fast",
+            None,
+            "claim less, or shrink the other layers (entry, depthwise, regular convolutions)",
+        )
+
+
+def _memory(model: Model) -> Iterator[Finding]:
+    encoded = [layer for layer in model.layers if layer.encoding == "sparse"]
+    sizes = {"float32": 4, "float16": 2}
+    unpacked = sum(layer.parameters * sizes.get(layer.dtype, 1) for layer in encoded)
+    if unpacked < MEMORY_FROM:
+        return
+    saved = unpacked - sum(layer.nbytes for layer in encoded)
+    yield Finding(
+        "memory",
+        f"the runtime unpacks the sparse-encoded weights into {unpacked / 1e6:.1f} MB of memory "
+        f"while the model is loaded; the file is {saved / 1e6:.1f} MB smaller for it",
+        None,
+        "claim the size of the file, not of memory, where dense weights stay in the mapped file",
+    )
+
+
+def _subnormals(analysis: Analysis, seen: Observation | None) -> Iterator[Finding]:
+    flushes = seen is not None and bool(seen.flushes)
+    taken = analysis.delegation.taken
+    for layer in analysis.model.layers:
+        inside = layer.graph == 0 and layer.operator in taken
+        if not layer.subnormals or (flushes and inside):
+            continue
+        who = "its kernel" if not inside else f"{analysis.build.runtime}"
+        yield Finding(
+            "subnormal-weights",
+            f"{layer.subnormals} of {layer.parameters} weights of {layer_name(layer)} are "
+            f"subnormal, and {who} does not take them for zero: arithmetic with them is slow"
+            f"{_flushed(seen)}",
+            layer.index,
+            "set them to zero before converting: w[abs(w) < 1.2e-38] = 0",
+        )
+
+
+def _flushed(seen: Observation | None) -> str:
+    if seen is None or seen.flush_deviation is None:
+        return ""
+    return f"; with zeros instead the outputs change by {seen.flush_deviation:.1g}"
+
+
+def _alignment(model: Model, kernels: tuple[str, ...]) -> Iterator[Finding]:
+    odd: list[Layer] = []
+    for layer, kernel in zip(model.layers, kernels, strict=True):
+        weighted = layer.op in {"CONV_2D", "FULLY_CONNECTED"}
+        channels = layer.shape[0] if weighted else 0
+        if kernel == "dense" and channels > 2 * ALIGNED and channels % ALIGNED:
+            odd.append(layer)
+    if odd:
+        channels = odd[0].shape[0]
+        lower = channels - channels % ALIGNED
+        yield Finding(
+            "unaligned-channels",
+            f"{len(odd)} layers have output channels off a multiple of {ALIGNED}, the first "
+            f"{layer_name(odd[0])} with {channels}, which cost as much as {lower + ALIGNED}",
+            odd[0].index,
+            f"remove channels in steps of 8, better 16: {lower} instead of {channels}",
+        )
+
+
+def _state(model: Model, seen: Observation | None) -> Iterator[Finding]:
+    if not any(tensor.variable for graph in model.graphs for tensor in graph.tensors):
+        return
+    if seen is not None and seen.repeats:
+        return
+    yield Finding(
+        "keeps-state",
+        "a fused LSTM keeps its state from one inference to the next, so the same input gives "
+        "other outputs the second time",
+        None,
+        "convert with LSTM(unroll=True), or use a fresh interpreter per sequence",
+    )
+
+
+def _threads(analysis: Analysis, threads: int) -> Iterator[Finding]:
+    if threads > 1 and analysis.build.runtime == "tflite-runtime":
+        yield Finding(
+            "threads",
+            f"tflite-runtime gets slower with {threads} threads on small models (13 to 21 us for "
+            f"a 3-layer MLP with 2)",
+            None,
+            "claim with threads=1",
+        )

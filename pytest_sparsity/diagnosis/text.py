@@ -1,0 +1,69 @@
+"""A diagnosis in lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_sparsity.diagnosis.conclusion import Diagnosis
+    from pytest_sparsity.findings import Finding
+    from pytest_sparsity.model import Layer
+
+NAME = 40
+"""Longest name of a layer in the table; longer ones lose their beginning."""
+
+
+def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
+    """The diagnosis in at most `limit` lines, the most important first; the last tells of the rest.
+
+    The first line is the headline; each finding takes a line, and one more for its remedy.
+    """
+    said = [diagnosis.headline]
+    findings = list(diagnosis.findings)
+    while findings:
+        entry = finding_lines(findings[0])
+        rest = len(findings) - 1
+        if len(said) + len(entry) + bool(rest) > limit:
+            break
+        said += entry
+        findings.pop(0)
+    if findings and len(said) < limit:
+        said.append(f"... and {len(findings)} more finding{'s' if len(findings) > 1 else ''}")
+    return said[:limit]
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """One finding: its message, and its remedy below."""
+    remedy = [f"    -> {finding.remedy}"] if finding.remedy else []
+    return [f"  {finding.code}: {finding.message}", *remedy]
+
+
+def layer_table(diagnosis: Diagnosis) -> list[str]:
+    """All layers with their kernels, as lines of aligned columns under a header."""
+    header = ("layer", "operator", "shape", "zeros", "stored", "kernel", "name")
+    layers = zip(diagnosis.model.layers, diagnosis.kernels, strict=True)
+    return _aligned([header, *(_row(layer, kernel) for layer, kernel in layers)])
+
+
+def _row(layer: Layer, kernel: str) -> tuple[str, ...]:
+    name = layer.name if len(layer.name) <= NAME else f"...{layer.name[3 - NAME :]}"
+    shape = "x".join(map(str, layer.shape))
+    zeros = f"{layer.sparsity:.1%}"
+    return (str(layer.index), layer.op, shape, zeros, layer.encoding, kernel, name)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def explanation(diagnosis: Diagnosis) -> list[str]:
+    """Everything: headline, table of layers, all findings."""
+    said = [diagnosis.headline, "", *layer_table(diagnosis)]
+    if diagnosis.findings:
+        said.append("")
+    for finding in diagnosis.findings:
+        said += finding_lines(finding)
+    return said
