@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import Target, emulated, guests, proof, python, symbols
+from pytest_sparsity.targets import Target, emulated, guests, install, proof, python, symbols
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.guests import Release
 from pytest_sparsity.writer import Network
@@ -348,6 +348,20 @@ def fake_worker(started: list[Sequence[str]]) -> Callable[..., object]:
         yield SimpleNamespace(hello={"version": "2.3.0", "cpu": "fake"})
 
     return start
+
+
+def test_install_by_name(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Sequence[str]] = []
+    monkeypatch.setattr(emulated, "Worker", fake_worker(started))
+    lines: list[str] = []
+    install(A53, lines.append)
+    assert lines[0].startswith("Python for aarch64 from debian 12: ")
+    assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
+    monkeypatch.setattr(python, "missing", lambda _: Unsupported("no litert", "pip install it"))
+    with pytest.raises(Unsupported, match="no litert: pip install it"):
+        install("litert", lines.append)
+    with pytest.raises(ValueError, match="no target is called 'litert@z80'"):
+        install("litert@z80", lines.append)
 
 
 def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:

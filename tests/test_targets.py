@@ -337,8 +337,9 @@ def test_what_litert_js_cannot(litert_js: Worker, convolution: Path) -> None:
 
 
 def test_names_of_targets() -> None:
-    emulated = "litert@cortex-a53 litert@cortex-a76 tflite-runtime@cortex-a76 litert@nehalem"
-    assert (*HERE, *emulated.split()) == TARGETS
+    cores = ("cortex-a53", "cortex-a76", "nehalem")
+    emulated = [f"{runtime}@{core}" for runtime in ("litert", "tflite-runtime") for core in cores]
+    assert (*HERE, *emulated) == TARGETS
     assert [Target.of(name).name for name in TARGETS] == list(TARGETS)
     litert = Target.of("litert")
     assert Target.of(litert) is litert

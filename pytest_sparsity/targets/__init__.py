@@ -21,6 +21,8 @@ from pytest_sparsity.targets.worker_process import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from pytest_sparsity.errors import Unsupported
@@ -35,6 +37,7 @@ __all__ = [
     "TensorSpec",
     "Worker",
     "available_targets",
+    "install",
     "seeded_inputs",
 ]
 
@@ -68,15 +71,7 @@ _KINDS: dict[str, Kind] = {
     "tflite-runtime": python,
     "tensorflow": python,
     "litert-js": node,
-    **{
-        name: emulated.KINDS[name]
-        for name in (
-            "litert@cortex-a53",
-            "litert@cortex-a76",
-            "tflite-runtime@cortex-a76",
-            "litert@nehalem",
-        )
-    },
+    **emulated.KINDS,
 }
 TARGETS = tuple(_KINDS)
 
@@ -158,6 +153,26 @@ class Target:
 def available_targets() -> tuple[Target, ...]:
     """Return the targets of which nothing is known to be missing."""
     return tuple(target for target in map(Target.of, TARGETS) if target.available)
+
+
+def install(target: str | Target, progress: Callable[[str], None]) -> None:
+    """Set up what a target lacks, as far as that needs no root, and try it.
+
+    Args:
+        target: a target or its name.
+        progress: gets one line before every step and one at the end.
+
+    Raises:
+        ValueError: there is no such target.
+        Unsupported: something is missing that only the user can bring; with the command.
+        TargetError: everything is there and the worker does not start all the same.
+    """
+    where = Target.of(target)
+    if where.name in emulated.KINDS:
+        emulated.install(where.name, progress)
+        return
+    with where.open() as worker:
+        progress(f"{where}: {where.runtime} {worker.hello['version']} runs")
 
 
 def seeded_inputs(signature: Signature, seed: int) -> tuple[NDArray[Any], ...]:
