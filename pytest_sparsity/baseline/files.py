@@ -174,11 +174,15 @@ def join(test: str, name: str) -> str:
     """Return the key of a value in its file.
 
     Raises:
-        ValueError: the name is empty or contains `::`, which separates it from the test.
+        ValueError: the name is empty, or cannot be told from the test in the key.
     """
-    if not name or SEPARATOR in name:
-        raise ValueError(f"a baseline's name is not empty and has no {SEPARATOR!r}: {name!r}")
-    return f"{test}{SEPARATOR}{name}"
+    key = f"{test}{SEPARATOR}{name}"
+    if not name or _split(key) != (test, name):
+        raise ValueError(
+            f"a baseline's name is not empty, has no {SEPARATOR!r} and does not begin with ':'; "
+            f"this one is {name!r}"
+        )
+    return key
 
 
 def _split(key: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeGuard
 
 from pytest_sparsity.baseline.files import (
     RATIO_DIGITS,
@@ -206,7 +206,7 @@ def verdict(sign: str, today: Value, recorded: Value, within: float) -> bool:
         return len(today) == len(recorded) and all(
             verdict(sign, a, b, within) for a, b in zip(today, recorded, strict=True)
         )
-    numbers_both = _number(today) is not None and _number(recorded) is not None
+    numbers_both = _is_number(today) and _is_number(recorded)
     if not numbers_both and type(today) is not type(recorded):
         raise BaselineError(f"{text(recorded)} was recorded and today's value is {text(today)}")
     if sign in ("==", "!="):
@@ -279,6 +279,8 @@ def _equal(today: Any, recorded: Any, within: float) -> bool:
 def _number(value: Value | None) -> float | None:
     if isinstance(value, Ratio):
         return value.value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value
+    return value if _is_number(value) else None
+
+
+def _is_number(value: Value | None) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
