@@ -84,7 +84,7 @@ def flushed(model: Model, path: Path) -> Model:
 
 
 def replace_weights(
-    model: Model, weights: Mapping[int | tuple[int, int], Array], path: Path
+    model: Model, weights: Mapping[int, Array] | Mapping[tuple[int, int], Array], path: Path
 ) -> Model:
     """The model with other values in some of its densely stored constants.
 
