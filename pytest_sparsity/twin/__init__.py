@@ -23,9 +23,16 @@ from pytest_sparsity.twin.patch import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import TypeAlias
 
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model import Graph, Model, Operator, Tensor
+
+    Replacements: TypeAlias = (
+        Mapping[int, Array]
+        | Mapping[tuple[int, int], Array]
+        | Mapping[int | tuple[int, int], Array]
+    )
 
 SMALLEST_NORMAL = 1 << 23  # the bits of the smallest positive normal float32
 SPARSE_FULLY_CONNECTED = 8  # version of FULLY_CONNECTED with sparse weights (op_version.cc)
@@ -83,9 +90,7 @@ def flushed(model: Model, path: Path) -> Model:
     return patch.write(path)
 
 
-def replace_weights(
-    model: Model, weights: Mapping[int, Array] | Mapping[tuple[int, int], Array], path: Path
-) -> Model:
+def replace_weights(model: Model, weights: Replacements, path: Path) -> Model:
     """The model with other values in some of its densely stored constants.
 
     Args:
