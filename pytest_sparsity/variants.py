@@ -36,7 +36,7 @@ BUILT_BY = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 """Distributions whose versions decide about the bytes."""
 
 OWN = ("variants", "pruning", "selection", "converter", "location", "twin")
-"""Modules of ours that decide about the bytes."""
+"""Modules and packages of ours that decide about the bytes."""
 
 UNSTOCK = {"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "RNN"}
 """Layers of Keras' own with somebody else's code in them."""
@@ -239,8 +239,10 @@ def _builder() -> Iterator[object]:
     for name in BUILT_BY:
         yield name
         yield from (found.version for found in metadata.distributions(name=name))
-    for name in OWN:
-        yield _content(Path(__file__).with_name(f"{name}.py"))
+    own = Path(__file__).parent
+    for path in sorted(own.rglob("*.py")):
+        if path.relative_to(own).parts[0].removesuffix(".py") in OWN:
+            yield _content(path)
 
 
 def _content(path: Path) -> str:

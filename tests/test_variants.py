@@ -460,6 +460,14 @@ def test_what_is_asked_decides_about_building(counted: type[Counted], tmp_path: 
     assert counted.conversions == 5
 
 
+def test_our_own_code_decides_about_building() -> None:
+    described = [each for each in variants._builder() if isinstance(each, str)]
+    ours = Path(variants.__file__).parent
+    for name in variants.OWN:
+        path = ours / name / "__init__.py" if (ours / name).is_dir() else ours / f"{name}.py"
+        assert variants._content(path) in described
+
+
 def test_rebuild_builds_and_keeps_equal_files(counted: type[Counted], tmp_path: Path) -> None:
     first = build_variants(perceptron, policy="all", cache=tmp_path)
     second = build_variants(perceptron, policy="all", cache=tmp_path, rebuild=True)
