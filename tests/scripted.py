@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import pytest_sparsity.diagnosis
+from pytest_sparsity.diagnosis import Diagnosis
 from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
@@ -86,33 +87,6 @@ class ScriptedWorker:
         return costs[self._process % len(costs)] * drift
 
 
-class ScriptedDiagnosis:
-    """What the script says of a model."""
-
-    def __init__(self, model: Model, target: Target, script: dict[str, Any]) -> None:
-        said = script.get("diagnosis", {})
-        self.model, self.target = model, target
-        self.verdict = said.get("verdict", "sparse")
-        self.evidence = "observed"
-        self.headline = said.get("headline", "all layers run sparse kernels")
-        self.findings = tuple(Finding(**finding) for finding in said.get("findings", ()))
-        self.kernels = (said.get("kernel", "sparse"),) * len(model.layers)
-        self.outputs_match = True
-        self.deviation = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "model": str(self.model.path),
-            "nbytes": self.model.nbytes,
-            "sparsity": self.model.sparsity,
-            "target": self.target.name,
-            "verdict": self.verdict,
-            "evidence": self.evidence,
-            "layers": [],
-            "findings": [vars(finding) for finding in self.findings],
-        }
-
-
 def pytest_configure(config: pytest.Config) -> None:
     numbers = itertools.count()
 
@@ -123,8 +97,8 @@ def pytest_configure(config: pytest.Config) -> None:
     def open_(target: Target, **_: object) -> ScriptedWorker:
         return ScriptedWorker(target, script(), next(numbers))
 
-    def diagnose(model: Any, target: Any = "litert", **_: object) -> ScriptedDiagnosis:
-        return ScriptedDiagnosis(Model.of(model), Target.of(target), script())
+    def diagnose(model: Any, target: Any = "litert", **_: object) -> Diagnosis:
+        return scripted_diagnosis(Model.of(model), Target.of(target), script())
 
     def check_answers(model: Model, target: Target) -> None:
         if model.path.name in script().get("wrong", ()):
@@ -133,8 +107,17 @@ def pytest_configure(config: pytest.Config) -> None:
     patches.setattr(Target, "open", open_)
     patches.setattr(Target, "missing", lambda target: missing(script(), target))
     patches.setattr(Target, "version", lambda _: "2.3.0")
-    patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose, raising=False)
+    patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose)
     patches.setattr(pytest_sparsity.diagnosis, "check_answers", check_answers)
+
+
+def scripted_diagnosis(model: Model, target: Target, script: dict[str, Any]) -> Diagnosis:
+    said = script.get("diagnosis", {})
+    findings = tuple(Finding(**finding) for finding in said.get("findings", ()))
+    kernels = (said.get("kernel", "sparse"),) * len(model.layers)
+    return Diagnosis(
+        model, target, said.get("verdict", "sparse"), "observed", kernels, findings, True, 0.0
+    )
 
 
 def missing(script: dict[str, Any], target: Target) -> Unsupported | None:

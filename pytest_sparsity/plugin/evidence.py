@@ -160,7 +160,7 @@ class Evidence:
             if entry.reasons is not None
         ]
         for variants in self.variants:
-            reasons = diagnosed(variants.sparse, "litert", variants.dense, observe=False)
+            reasons = diagnosed(variants.sparse, "litert", variants.pruned, observe=False)
             shown.append(("sparsity: variants", failure.sizes(variants, reasons)))
         return shown
 

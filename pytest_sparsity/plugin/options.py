@@ -116,7 +116,7 @@ class Options:
 def _ini(config: pytest.Config, name: str) -> Any:
     try:
         return config.getini(name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, pytest.UsageError) as error:
         raise pytest.UsageError(f"{name}: {error}") from error
 
 

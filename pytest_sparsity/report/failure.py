@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.baseline.recorded import text
+from pytest_sparsity.diagnosis import explanation as everything
+from pytest_sparsity.diagnosis import lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,43 +14,39 @@ if TYPE_CHECKING:
     from pytest_sparsity.baseline import Comparison
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.estimate import Estimate
-    from pytest_sparsity.findings import Finding
-    from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race, Timing
     from pytest_sparsity.variants import Variants
 
 # What pytest (8.4 to 9.2) prints of an explanation before it cuts it: `_pytest.assertion.truncate`.
 LINES, CHARACTERS = 8, 640
-# Keras joins the names of all operators that were fused into one.
-NAME = 40
 
 
 def refuted(claim: str, estimate: Estimate, race: Race | None) -> list[str]:
     """Return the explanation of a comparison that is False, without the reasons."""
-    lines = [f"{claim} is refuted", f"measured  {_measured(estimate.latest(), race)}"]
+    said = [f"{claim} is refuted", f"measured  {_measured(estimate.latest(), race)}"]
     if race is not None:
         dense, sparse = (timing(value, race.unit) for value in (race.dense, race.sparse))
-        lines.append(f"dense     {dense}    sparse  {sparse} per inference")
-        lines.append(f"on        {where(race)}")
-    return lines
+        said.append(f"dense     {dense}    sparse  {sparse} per inference")
+        said.append(f"on        {where(race)}")
+    return said
 
 
 def baseline(comparison: Comparison, race: Race | None) -> list[str]:
     """Return the explanation of a comparison with a baseline that is False, without the reasons."""
     today, name = text(comparison.today), repr(comparison.name)
     if race is None:
-        lines = [f"{today} {comparison}"]
+        said = [f"{today} {comparison}"]
     else:
         recorded = f"{comparison.operator} {text(comparison.recorded)}"
-        lines = [
+        said = [
             f"{name} {recorded}, as recorded, within {100 * comparison.within:g} % is refuted",
             f"measured  {today}",
             f"recorded  in {comparison.file}",
             f"on        {where(race)}",
         ]
     if comparison.change is not None:
-        lines.append(f"{name} moved by {100 * comparison.change:+.2g} %{_difference(comparison)}")
-    return lines + _elements(comparison)
+        said.append(f"{name} moved by {100 * comparison.change:+.2g} %{_difference(comparison)}")
+    return said + _elements(comparison)
 
 
 def _difference(comparison: Comparison) -> str:
@@ -71,23 +69,14 @@ def _elements(comparison: Comparison) -> list[str]:
     return [f"differing: {', '.join(shown)}{more}"]
 
 
-def reasons(diagnosis: Diagnosis, *, lines: int, characters: int) -> list[str]:
+def reasons(diagnosis: Diagnosis, *, limit: int, characters: int) -> list[str]:
     """Return the headline and as many findings with their remedies as fit, the first ones first."""
-    said = [f"because   {diagnosis.headline}"]
-    for finding in diagnosis.findings:
-        more = finding_lines(finding)
-        room = characters - sum(map(len, said))
-        if len(said) + len(more) > lines or sum(map(len, more)) > room:
+    said: list[str] = []
+    for number in range(max(limit, 1), 0, -1):
+        said = lines(diagnosis, number)
+        if sum(map(len, said)) <= characters:
             break
-        said += more
-    return said
-
-
-def finding_lines(finding: Finding) -> list[str]:
-    """Return a finding and, below it, what to do."""
-    layer = "" if finding.layer is None else f"layer {finding.layer}: "
-    remedy = [f"  {finding.remedy}"] if finding.remedy else []
-    return [f"- {layer}{finding.message}", *remedy]
+    return [f"because   {said[0]}", *said[1:]]
 
 
 def explanation(claim: list[str], diagnosis: Diagnosis | str | None, remedy: str = "") -> list[str]:
@@ -97,48 +86,23 @@ def explanation(claim: list[str], diagnosis: Diagnosis | str | None, remedy: str
         return claim + last
     if isinstance(diagnosis, str):
         return [*claim, diagnosis, *last]
-    lines, used = len(claim) + len(last), sum(map(len, claim + last))
-    why = reasons(diagnosis, lines=LINES - lines, characters=CHARACTERS - used)
-    return [*claim, *why, *last]
+    room = LINES - len(claim) - len(last), CHARACTERS - sum(map(len, claim + last))
+    return [*claim, *reasons(diagnosis, limit=room[0], characters=room[1]), *last]
 
 
 def section(diagnosis: Diagnosis | str) -> str:
     """Return all findings and what became of each layer, for the section below a failure."""
-    if isinstance(diagnosis, str):
-        return diagnosis
-    name, target = diagnosis.model.path.name, diagnosis.target
-    said = [f"{name} on {target}: {diagnosis.headline} ({diagnosis.evidence})"]
-    for finding in diagnosis.findings:
-        said += finding_lines(finding)
-    return "\n".join([*said, "", *layer_table(diagnosis.model, diagnosis.kernels)])
-
-
-def layer_table(model: Model, kernels: Sequence[str] = ()) -> list[str]:
-    """Return a table of layers: what each is, its zeros, how it is stored and which kernel runs."""
-    rows = [
-        (
-            str(layer.index),
-            layer.op,
-            "x".join(map(str, layer.shape)),
-            f"{layer.sparsity:.1%}",
-            layer.encoding,
-            f"{layer.nbytes:,}",
-            kernels[layer.index] if kernels else "",
-            layer.name if len(layer.name) <= NAME else f"{layer.name[: NAME - 3]}...",
-        )
-        for layer in model.layers
-    ]
-    return table(("layer", "op", "shape", "zeros", "encoding", "bytes", "kernel", "name"), rows)
+    return diagnosis if isinstance(diagnosis, str) else "\n".join(everything(diagnosis))
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines of padded columns; a column that is empty throughout is left out."""
     kept = [index for index in range(len(heading)) if any(row[index] for row in rows)]
-    lines = [[row[index] for index in kept] for row in [heading, *rows]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = [[row[index] for index in kept] for row in [heading, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        for line in cells
     ]
 
 

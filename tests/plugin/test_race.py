@@ -36,7 +36,6 @@ def test_a_claim_that_holds(project: Project) -> None:
 def test_a_claim_that_is_refuted_says_what_was_measured_on_what_and_why(project: Project) -> None:
     project.script["diagnosis"] = {
         "verdict": "dense",
-        "headline": "this CPU has AVX, and XNNPACK then keeps the dense kernels",
         "kernel": "dense",
         "findings": [
             {
@@ -56,22 +55,23 @@ def test_a_claim_that_is_refuted_says_what_was_measured_on_what_and_why(project:
             "E         measured  2, 95 % interval [[]1.844, 2.17[]]; 3 processes, * pairs, *CPU *",
             "E         dense     2 ms    sparse  1 ms per inference",
             "E         on        litert 2.3.0 CPython 3.11, 1 thread, *",
-            "E         because   this CPU has AVX, and XNNPACK then keeps the dense kernels",
-            "E         - XNNPACK has no sparse kernels for a CPU with AVX",
-            "E           claim this on litert-js or litert@cortex-a53",
-            "E         - layer 2: zeros 61 %, needs more than 66.7 %",
+            "E         because   sparse.tflite on litert runs no sparse kernel: XNNPACK has no *",
+            "E             -> claim this on litert-js or litert@cortex-a53",
+            "E           few-zeros: zeros 61 %, needs more than 66.7 %",
         ],
         consecutive=True,
     )
     result.stdout.fnmatch_lines(
         [
             "-* sparsity: sparse.tflite -*",
-            "sparse.tflite on litert: this CPU has AVX, * (observed)",
-            "- XNNPACK has no sparse kernels for a CPU with AVX",
-            "layer  op                 shape      zeros  encoding  bytes  kernel  name",
-            "0      CONV_2D            8x3x3x3    74.5%  sparse    348    dense   model/con*...",
-        ]
+            "sparse.tflite on litert runs no sparse kernel: XNNPACK has no sparse kernels for *",
+            "",
+            "layer  operator           shape      zeros  stored  kernel  name",
+            "0      CONV_2D            8x3x3x3    74.5%  sparse  dense   *",
+        ],
+        consecutive=True,
     )
+    result.stdout.fnmatch_lines(["  x86-avx: XNNPACK has no sparse kernels for a CPU with AVX"])
     result.stdout.fnmatch_lines(["2.00x [[]1.84, 2.17[]]  >= 100  refuted  litert  *::test_claim"])
     result.stdout.fnmatch_lines(["races: 1 refuted"])
 
@@ -81,13 +81,14 @@ def test_findings_beyond_what_pytest_prints_are_in_the_section_only(project: Pro
         {"code": f"code-{n}", "message": f"reason number {n} {'x' * 60}", "remedy": "do this"}
         for n in range(9)
     ]
-    project.script["diagnosis"] = {"headline": "many reasons", "findings": findings}
+    project.script["diagnosis"] = {"findings": findings}
     project.test_file(claim("speedup >= 100"))
     result = project.run()
     printed = result.stdout.str()
-    assert "E         - reason number 0" in printed
-    assert "E         - reason number 8" not in printed
-    assert "\n- reason number 8" in printed
+    assert "E           code-0: reason number 0" in printed
+    assert "... and 8 more findings" in printed
+    assert "E           code-8" not in printed
+    assert "\n  code-8: reason number 8" in printed
     assert "Full output truncated" not in printed
 
 

@@ -1,0 +1,273 @@
+"""Flags, ini values and the marker: precedence, and what is said of a value that is not valid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.conftest import Project
+
+SHOW = """
+    import pytest
+
+    def test_plain(_sparsity_settings):
+        print("plain", _sparsity_settings)
+
+    @pytest.mark.race(budget=3, threads=2)
+    def test_marked(_sparsity_settings):
+        print("marked", _sparsity_settings)
+"""
+
+
+def settings(target: str, threads: int, budget: float) -> str:
+    return f"Settings(target='{target}', threads={threads}, budget={budget})"
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments", "plain", "marked"),
+    [
+        ("", (), settings("litert", 1, 10), settings("litert", 2, 3)),
+        ("sparsity_budget = 7", (), settings("litert", 1, 7.0), settings("litert", 2, 3)),
+        (
+            "sparsity_budget = 7",
+            ("--sparsity-budget=5",),
+            settings("litert", 1, 5.0),
+            settings("litert", 2, 3),
+        ),
+        (
+            "sparsity_targets = litert-js",
+            (),
+            settings("litert-js", 1, 10),
+            settings("litert-js", 2, 3),
+        ),
+        (
+            "sparsity_targets = litert-js",
+            ("--sparsity-target=tensorflow",),
+            settings("tensorflow", 1, 10),
+            settings("tensorflow", 2, 3),
+        ),
+    ],
+)
+def test_precedence_is_marker_flag_ini_default(
+    project: Project, ini: str, arguments: tuple[str, ...], plain: str, marked: str
+) -> None:
+    project.pytester.makeini(f"[pytest]\n{ini}\n")
+    project.test_file(SHOW)
+    printed = project.run("-s", *arguments).stdout.str()
+    assert f"plain {plain}" in printed
+    assert f"marked {marked}" in printed
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments", "said"),
+    [
+        ("", ("--sparsity-target=gpu",), "no target is called 'gpu'; there are litert, *"),
+        ("sparsity_targets = litert gpu", (), "no target is called 'gpu'; there are litert, *"),
+        ("sparsity_targets =", (), "sparsity_targets is (); valid: at least one target"),
+        ("", ("--sparsity-budget=0",), "sparsity_budget is 0.0; valid: seconds, more than 0"),
+        ("sparsity_budget = fast", (), "sparsity_budget: could not convert *'fast'"),
+        ("sparsity_confidence = 95", (), "sparsity_confidence is 95.0; valid: between 0 and 1"),
+        ("sparsity_inconclusive = warn", (), "sparsity_inconclusive is 'warn'; valid: * or 'skip'"),
+        ("", ("--sparsity-report=r.pdf",), "--sparsity-report is 'r.pdf'; valid: * .json or .html"),
+    ],
+)
+def test_a_value_that_is_not_valid_lists_the_valid_ones(
+    project: Project, ini: str, arguments: tuple[str, ...], said: str
+) -> None:
+    project.pytester.makeini(f"[pytest]\n{ini}\n")
+    project.test_file(SHOW)
+    result = project.run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {said}"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("thread=2", "an argument * is 'thread'; valid: target, threads, budget"),
+        ("'litert-js'", "an argument * is ('litert-js',); valid: keywords only"),
+        ("target='gpu'", "no target is called 'gpu'; there are litert, *"),
+        ("threads=0", "threads of the marker race of * is 0; valid: 1 or more"),
+        ("threads='2'", "threads of the marker race of * is '2'; valid: 1 or more"),
+        ("budget=-1", "budget of the marker race of * is -1; valid: seconds, more than 0"),
+    ],
+)
+def test_the_marker_is_checked_at_collection(project: Project, marker: str, said: str) -> None:
+    project.test_file(
+        f"""
+        import pytest
+
+        @pytest.mark.race({marker})
+        def test_claim(race):
+            pass
+        """
+    )
+    result = project.run("--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {said}"])
+
+
+def test_a_test_s_own_marker_adds_to_its_class_s(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.mark.race(threads=4, budget=3)
+        class TestBrowser:
+            @pytest.mark.race(budget=9)
+            def test_claim(self, _sparsity_settings):
+                print(_sparsity_settings)
+        """
+    )
+    printed = project.run("-s").stdout.str()
+    assert settings("litert", 4, 9) in printed
+
+
+def test_what_the_call_says_comes_first(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.mark.race(target="litert", threads=2)
+        def test_claim(race):
+            result = race("dense.tflite", "sparse.tflite", target="litert-js", threads=1)
+            assert result.target.name == "litert-js"
+            assert result.threads == 1
+        """
+    )
+    project.run("--sparsity-target=tensorflow").assert_outcomes(passed=1)
+
+
+def test_targets_that_are_named_parametrize_tests(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+
+        def test_claim(race):
+            assert race("dense.tflite", "sparse.tflite").speedup >= 1.5
+
+        @pytest.mark.parametrize("threshold", [1.2, 1.4])
+        def test_both(race, threshold):
+            assert race("dense.tflite", "sparse.tflite").speedup >= threshold
+
+        @pytest.mark.race(target="litert-js")
+        def test_own(race):
+            assert race("dense.tflite", "sparse.tflite").target.name == "litert-js"
+
+        def test_none():
+            pass
+        """
+    )
+    result = project.run("-v", "--sparsity-target=litert", "--sparsity-target=litert-js")
+    result.assert_outcomes(passed=8)
+    result.stdout.fnmatch_lines_random(
+        [
+            "test_claims.py::test_claim[[]litert[]] PASSED *",
+            "test_claims.py::test_claim[[]litert-js[]] PASSED *",
+            "test_claims.py::test_both[[]litert-js-1.4[]] PASSED *",
+            "test_claims.py::test_own PASSED *",
+            "test_claims.py::test_none PASSED *",
+        ]
+    )
+
+
+def test_one_target_of_the_ini_file_leaves_the_ids_alone(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nsparsity_targets = litert-js\n")
+    project.test_file()
+    result = project.run("-v")
+    result.stdout.fnmatch_lines(["test_claims.py::test_sparse_beats_dense PASSED *"])
+    result.stdout.fnmatch_lines(["2.00x *  litert-js  *"])
+
+
+def test_tests_that_race_are_selected_by_their_marker(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.fixture
+        def indirectly(race):
+            return race
+
+        def test_race(race):
+            pass
+
+        def test_indirectly(indirectly):
+            pass
+
+        def test_plain():
+            pass
+        """
+    )
+    project.run("-m", "race", "--strict-markers").assert_outcomes(passed=2, deselected=1)
+    project.run("-m", "not race").assert_outcomes(passed=1, deselected=2)
+
+
+def test_the_header_is_printed_if_something_was_chosen(project: Project) -> None:
+    project.test_file()
+    project.run().stdout.no_fnmatch_line("sparsity: *")
+    project.run("-v").stdout.fnmatch_lines(
+        ["sparsity: litert, budget 10 s, confidence 95 %, baselines/"]
+    )
+    project.run("--sparsity-budget=3", "--sparsity-update").stdout.fnmatch_lines(
+        ["sparsity: litert, budget 3 s, confidence 95 %, baselines/, recording baselines"]
+    )
+
+
+def test_help_and_markers_document_themselves(project: Project) -> None:
+    helped = project.run("--help").stdout
+    helped.fnmatch_lines(
+        [
+            "performance claims about pruned TFLite models:",
+            "  --sparsity-target=NAME",
+            "  --sparsity-budget=SECONDS",
+            "  --sparsity-update *",
+            "  --sparsity-rebuild *",
+            "  --sparsity-report=PATH",
+        ]
+    )
+    helped.fnmatch_lines(["  sparsity_targets (args):*", "  sparsity_budget (float):*"])
+    project.run("--markers").stdout.fnmatch_lines(
+        ["@pytest.mark.race([*], target=None, threads=1, budget=None): *"]
+    )
+    project.run("--fixtures").stdout.fnmatch_lines_random(
+        ["variants [[]session scope[]] -- *", "race -- *", "diagnose -- *", "baseline -- *"]
+    )
+
+
+def test_without_the_plugin_nothing_is_left_of_it(project: Project) -> None:
+    project.test_file()
+    project.pytester.makeconftest("")
+    result = project.run_apart("-p", "no:sparsity")
+    result.stdout.fnmatch_lines(["E       fixture 'race' not found"])
+    project.test_file(
+        """
+        import sys
+
+        def test_nothing():
+            assert not [name for name in sys.modules if name.startswith("pytest_sparsity")]
+        """
+    )
+    project.run_apart("-p", "no:sparsity").assert_outcomes(passed=1)
+
+
+def test_rebuild_reaches_the_builder(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest_sparsity.variants
+
+        def test_variants(monkeypatch, request):
+            monkeypatch.setattr(
+                pytest_sparsity.variants, "build_variants", lambda build, **options: options
+            )
+            variants = request.getfixturevalue("variants")
+            options = variants(None, sparsity=0.5)
+            assert options.pop("cache") is None or "sparsity" in str(options)
+            print(options)
+        """
+    )
+    assert (
+        "{'rebuild': True, 'sparsity': 0.5}" in project.run("-s", "--sparsity-rebuild").stdout.str()
+    )
+    assert "{'rebuild': False, 'sparsity': 0.5}" in project.run("-s").stdout.str()
