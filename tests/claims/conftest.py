@@ -31,6 +31,7 @@ def rows(reporter: pytest.TerminalReporter) -> Iterator[list[str]]:
                 yield from (cells for name, cells in report.user_properties if name == ROW)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     heading = ["network", "zeros", "target", "bytes, dense -> sparse", "speedup", "verdict"]
     table = [heading, *sorted(rows(terminalreporter))]
