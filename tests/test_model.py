@@ -35,6 +35,7 @@ PAIRS = ("cnn", "cnn_float16", "gru")
 
 # Positions of fields in the schema's tables, as in `pytest_sparsity.twin`.
 MODEL_VERSION, MODEL_SUBGRAPHS, MODEL_BUFFERS, TENSOR_SHAPE, TENSOR_TYPE = 4, 8, 12, 4, 6
+TENSOR_NAME = 10
 FLOAT16, INT32, INT4 = 1, 2, 17  # numbers of the schema's TensorType
 
 
@@ -258,7 +259,7 @@ def test_a_quantized_zero_is_the_zero_point(path: Path) -> None:
 
 def test_int4_is_two_to_a_byte_the_low_half_first(path: Path) -> None:
     net = Network((1, 3))
-    packed = np.array([[0xF1, 0x80, 0x07]], np.uint8)  # 1, -1, 0, -8, 7 and half a byte left over
+    packed = np.array([[0xF1, 0x80, 0xE7]], np.uint8)  # 1, -1, 0, -8, 7 and half a byte left over
     net.output(net.fully_connected(net.input, net.constant(packed)))
 
     def as_int4(patch: Patch) -> None:
@@ -494,6 +495,18 @@ def test_every_cut_is_noticed(path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ModelError):
             Model(path)
+
+
+def test_a_name_that_is_longer_than_the_file_is_refused(path: Path) -> None:
+    def lengthen(patch: Patch) -> None:
+        start, length = patch.vector(patch.tensor(0, 1), TENSOR_NAME)
+        assert length == len("kernel")
+        patch.overwrite(start - 4, struct.pack("<I", len(patch.data)))
+
+    model = Model(network().write(path))
+    patched(model, lengthen, path)
+    with pytest.raises(ModelError, match=f"{model.nbytes} bytes at"):
+        Model(path)
 
 
 def test_an_operator_without_its_operands_is_refused(path: Path) -> None:

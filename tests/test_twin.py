@@ -23,7 +23,7 @@ from pytest_sparsity.twin import (
     flushed,
     replace_weights,
 )
-from pytest_sparsity.twin.patch import Patch
+from pytest_sparsity.twin.patch import TENSOR_SPARSITY, Patch
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -222,6 +222,17 @@ def test_one_buffer_for_two_meanings_is_refused(path: Path) -> None:
     model = share_buffer(Model(net.write(path)), dense.index, sparse.index - 1, path)
     with pytest.raises(ModelError, match=r"'sparse', 'dense' share stored values but not what"):
         densified(model, path)
+
+
+def test_tables_that_share_a_vtable_keep_what_is_removed_from_one() -> None:
+    patch = Patch(data("cnn_sparse"))
+    tables = [patch.tensor(0, layer.tensor) for layer in data("cnn_sparse").layers[1:]]
+    assert len({patch.vtable(table) for table in tables}) == 1
+    patch.remove_field(tables[0], TENSOR_SPARSITY)
+    patch.remove_field(tables[1], TENSOR_SPARSITY)
+    have = [bool(patch.field(table, TENSOR_SPARSITY)) for table in tables]
+    assert have == [False, False, True, True]
+    assert patch.vtable(tables[0]) == patch.vtable(tables[1])
 
 
 def test_an_inconsistent_encoding_has_no_twin(path: Path) -> None:

@@ -121,7 +121,7 @@ def _stored_weights(
     index = operator.inputs[operand] if operand < len(operator.inputs) else -1
     for _ in range(2):
         producer = producers.get(index)
-        if producer is None or producer.op not in ("DENSIFY", "DEQUANTIZE") or not producer.inputs:
+        if producer is None or producer.op not in ("DENSIFY", "DEQUANTIZE"):
             break
         index = producer.inputs[0]
     if index < 0 or not graph.tensors[index].constant:
