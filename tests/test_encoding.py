@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +121,26 @@ def test_the_converted_files_cover_the_widths_and_blocks() -> None:
     assert {label(s) for s in encodings} >= {"sparse", "block 1x4"}
     assert {a.dtype.name for a in arrays} >= {"uint8", "uint16"}
     assert any(a.size == 0 for a in arrays)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("tensorflow"), reason="no tensorflow: pip install tensorflow")
+def test_today_s_converter_still_writes_the_same(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, DATA / "convert.py", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    names = sorted(path.name for path in DATA.glob("*.tflite"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        ours, theirs = Model(DATA / name), Model(tmp_path / name)
+        for a, b in zip(ours.layers, theirs.layers, strict=True):
+            facts = ("graph", "op", "shape", "dtype", "sparsity", "encoding", "nbytes")
+            assert [getattr(a, f) for f in facts] == [getattr(b, f) for f in facts]
+            left, right = ours.weights(a.tensor, a.graph), theirs.weights(b.tensor, b.graph)
+            np.testing.assert_array_equal(left, right, strict=True)
+        for x, y in zip(ours.graphs, theirs.graphs, strict=True):
+            assert [(o.op, o.version) for o in x.operators] == [
+                (o.op, o.version) for o in y.operators
+            ]
 
 
 # ------------------------------------------------------- encodings that the converter never writes
