@@ -220,7 +220,7 @@ class Baseline:
 
     def _place(self, race: Race | None) -> Place:
         if race is None:
-            raise ValueError(
+            raise BaselineError(
                 "a baseline keeps the ratio of a race that the fixture `race` ran: "
                 "what another is true of is not known"
             )

@@ -111,6 +111,21 @@ def _prepare_replay(item: pytest.Item, fixtures: list[str]) -> None:
     own = item.get_closest_marker("benchmark")
     given = own.kwargs if own else {}
     item.add_marker(pytest.mark.benchmark(**{**given, "timer": clock}), append=False)
+    if config.getoption("benchmark_only", False):
+        item.fixturenames = [*fixtures, "benchmark"]  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take pytest-benchmark's fixture back from tests that had it to be selected by its flag.
+
+    It is set up when there are samples to replay, and not before: unused, it warns.
+    """
+    for item in items:
+        if CLOCK in item.stash:
+            fixtures: list[str] = getattr(item, "fixturenames", [])
+            kept = [name for name in fixtures if name != "benchmark"]
+            item.fixturenames = kept  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

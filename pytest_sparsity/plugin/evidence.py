@@ -102,6 +102,11 @@ class Evidence:
         found = [value for value in values if isinstance(value, Variants)]
         self.variants += [value for value in found if value not in self.variants]
 
+    def take_benchmark(self, fixture: object) -> None:
+        """Keep pytest-benchmark's fixture; others' of the same name do not replay."""
+        if type(fixture).__module__.startswith("pytest_benchmark"):
+            self.benchmark = fixture
+
     def hand_over(self, properties: list[tuple[str, object]], clock: ReplayClock | None) -> None:
         """Let junit have a text per race, and pytest-benchmark the samples of the first race.
 

@@ -98,7 +98,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
             Entry(result, *models, control.resolution(seconds) if control else "")
         )
         if CLOCK in request.node.stash and where.unit == "seconds" and result.samples[1]:
-            evidence.benchmark = request.getfixturevalue("benchmark")
+            evidence.take_benchmark(request.getfixturevalue("benchmark"))
         return result
 
     return run

@@ -34,11 +34,13 @@ class Ledger:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Find the baselines of tests that do not exist; a worker tells the controller."""
-        if session.config.option.collectonly:
+        config = session.config
+        controller = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+        if config.option.collectonly or controller:  # which collects nothing itself
             return
-        self._unused = unused_baselines(session.config)
-        if hasattr(session.config, "workeroutput"):
-            session.config.workeroutput[UNUSED] = self._unused
+        self._unused = unused_baselines(config)
+        if hasattr(config, "workeroutput"):
+            config.workeroutput[UNUSED] = self._unused
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -49,6 +50,11 @@ class Project:
 
     def _write(self) -> None:
         (self.path / "script.json").write_text(json.dumps(self.script))
+
+    def recorded_name(self, name: str) -> str:
+        """Return the name that a model has once it is recorded."""
+        digest = hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        return f"{digest[:16]}.tflite"
 
     def read(self, name: str) -> Any:
         return json.loads((self.path / name).read_text())
