@@ -434,8 +434,8 @@ def document(command: str, tallies: Tallies, races: Tallies, rounds: int, averag
     head = f"""# Verdicts beside the peers
 
 Written by `{command}` on {machine.brand}, {machine.cores} CPUs ({machine.isa}), litert \
-{Target.of("litert").version()}, load average {average:.1f} beforehand; what is compared with what is
-in the head of that file.
+{Target.of("litert").version()}, load average {average:.1f} beforehand; what is compared is in the
+head of that file.
 
 The figures are refuted claims in per cent. The claim is "not slower than 1.02 times", then "1.01
 times"; the columns are true ratios. In the first column every refutation is a false alarm, right of
