@@ -126,6 +126,28 @@ def test_wall_time_of_a_busy_machine_would_decide_less() -> None:
     assert on_wall.count(True) < 0.6 * REPLAYS < on_cpu.count(True)
 
 
+def test_interpreters_of_one_file_differ_and_stay_different() -> None:
+    """What docs/procedure.md says is hard about it."""
+    pairs = [pair for process in recorded("tutorial_aa_busy") for pair in process]
+    off = np.exp(np.abs([pair.log_ratio("cpu") for pair in pairs])) - 1
+    assert 0.15 < np.mean(off > 0.02) < 0.25
+    assert 0.03 < np.mean(off > 0.04) < 0.07
+    assert 0.15 < off.max() < 0.2
+    logs = np.array([[math.log(a / b) for a, b in pair.blocks["cpu"]] for pair in pairs])
+    first, second = np.median(logs[:, :5], axis=1), np.median(logs[:, 5:], axis=1)
+    assert np.corrcoef(first, second)[0, 1] > 0.9
+    assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.1
+
+
+def test_wall_time_swings_where_cpu_time_does_not() -> None:
+    pairs = [pair for process in recorded("mobilenet_aa_busy") for pair in process]
+
+    def spread(clock: str) -> float:
+        return float(np.std([math.log(a / b) for pair in pairs for a, b in pair.blocks[clock]]))
+
+    assert spread("wall") > 4 * spread("cpu")
+
+
 def test_intervals_inside_one_pair_would_miss_the_truth() -> None:
     """Why processes are the unit: of a pair's own intervals not even half cover the truth."""
 
