@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pytest_sparsity.accuracy import Accuracy, accuracy, newcombe, wilson
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
 from pytest_sparsity.estimate import InconclusiveClaim
 from pytest_sparsity.inference import answers
+from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Quantization
 
 Floats = NDArray[np.float32]
@@ -139,31 +139,11 @@ def test_nan_is_no_answer(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_samples_do_not_see_the_state_that_others_leave(recurrent: Path) -> None:
+    assert any(tensor.variable for tensor in Model(recurrent).graph.tensors)
     samples = np.random.default_rng(0).random((3, 5, 2), np.float32)
     [forwards], [backwards] = answers(recurrent, samples), answers(recurrent, samples[::-1])
     assert np.ptp(forwards) > 0
     assert np.array_equal(forwards, backwards[::-1])
-
-
-@pytest.fixture(scope="module")
-def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fused LSTM, whose state TFLite keeps from one invocation to the next."""
-    from pytest_sparsity import selection
-    from pytest_sparsity.converter import Converter
-    from pytest_sparsity.model import Model
-
-    selection.import_tfmot()
-    import tf_keras as keras
-
-    folder = tmp_path_factory.mktemp("recurrent")
-    with closing(Converter()) as converter, selection.quiet():
-        keras.utils.set_random_seed(0)
-        network = keras.Sequential([keras.Input((5, 2), batch_size=1), keras.layers.LSTM(4)])
-        network.export(str(folder / "saved"))
-        converter.convert(folder / "saved", folder / "model.tflite")
-    model = Model(folder / "model.tflite")
-    assert any(tensor.variable for tensor in model.graph.tensors)
-    return model.path
 
 
 # ------------------------------------------------------------------------------- comparisons

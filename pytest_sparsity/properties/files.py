@@ -1,0 +1,220 @@
+"""What a file promises: its zeros are encoded, without loss, and as small as they should be."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.model import Model
+from pytest_sparsity.properties.common import named
+from pytest_sparsity.properties.sizes import MIN_SPARSITY, gzip_nbytes, predicted_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_sparsity.model import Layer
+    from pytest_sparsity.properties.common import ModelLike
+
+    Array = NDArray[Any]
+
+ENCODED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+"""Operators whose weights the converter stores sparsely (dense_to_sparse_pass.cc)."""
+
+SPARSIFY = "convert with tf.lite.Optimize.EXPERIMENTAL_SPARSITY"
+
+
+def zeros_are_encoded(sparse: ModelLike) -> None:
+    """Every layer whose zeros the converter stores sparsely is stored so, and there is one.
+
+    Raises:
+        AssertionError: a layer with at least 30 % zeros is stored densely, or all are.
+    """
+    model = Model.of(sparse)
+    for layer in model.layers:
+        expected = layer.op in ENCODED and len(layer.shape) in (2, 4)
+        if expected and layer.encoding == "dense" and layer.sparsity >= MIN_SPARSITY:
+            raise AssertionError(
+                f"{named(model, layer)} stores its {layer.sparsity:.1%} zeros densely; {SPARSIFY}"
+            )
+    if not model.encoded:
+        raise AssertionError(
+            f"{model.path.name} holds no sparse-encoded weights at all; prune at least"
+            f" {MIN_SPARSITY:.0%} of a layer, and {SPARSIFY}"
+        )
+
+
+def decodes_to_the_same(pruned: ModelLike, sparse: ModelLike) -> None:
+    """The sparsely stored weights decode to the bits of the densely stored ones; -0.0 counts as 0.
+
+    Raises:
+        AssertionError: a weight differs, or the two hold different layers.
+    """
+    import numpy as np
+
+    pruned, sparse = Model.of(pruned), Model.of(sparse)
+    for one, other in _same_layers(pruned, sparse):
+        dense, decoded = (
+            pruned.weights(one.tensor, one.graph),
+            sparse.weights(other.tensor, other.graph),
+        )
+        differ = _bits(dense) != _bits(decoded)
+        lost = np.count_nonzero(differ & (decoded == 0))
+        if differ.any():
+            remedy = "compare the two files of one conversion"
+            if other.encoding.startswith("block"):
+                remedy = (
+                    f"make its {other.shape[-1]} inputs a multiple of the block, which else drops"
+                    " what is left over, or leave the layer out of pruning"
+                )
+            raise AssertionError(
+                f"{named(sparse, other)}, stored as {other.encoding!r}, decodes to other weights"
+                f" than {pruned.path.name} holds: {np.count_nonzero(differ)} of {differ.size}"
+                f" differ, {lost} of them are lost; {remedy}"
+            )
+
+
+def blocks_divide_the_inputs(sparse: ModelLike) -> None:
+    """The inputs of every layer stored in blocks are a multiple of the block.
+
+    The converter drops the weights that are left over, without a word.
+
+    Raises:
+        AssertionError: those of a layer are not.
+    """
+    model = Model.of(sparse)
+    for layer in model.layers:
+        if layer.encoding.startswith("block"):
+            size = int(layer.encoding.rpartition("x")[2])
+            rest = layer.shape[-1] % size
+            if rest:
+                raise AssertionError(
+                    f"{named(model, layer)} is stored as {layer.encoding!r} with {layer.shape[-1]}"
+                    f" inputs: the weights of the last {rest} are not in the file; make the inputs"
+                    f" a multiple of {size}, or leave the layer out of pruning"
+                )
+
+
+def size_as_predicted(pruned: ModelLike, sparse: ModelLike, *, within: float = 0.01) -> None:
+    """The file is as large as its zeros, shapes and types say.
+
+    Args:
+        pruned: the file with the same weights stored densely.
+        sparse: the file with weights stored sparsely.
+        within: the relative error allowed.
+
+    Raises:
+        AssertionError: it is smaller or larger by more.
+    """
+    pruned, sparse = Model.of(pruned), Model.of(sparse)
+    list(_same_layers(pruned, sparse))
+    expected = predicted_nbytes(pruned, sparse)
+    if abs(sparse.nbytes - expected) > within * expected:
+        raise AssertionError(
+            f"{sparse.path.name} has {sparse.nbytes} bytes, {sparse.nbytes / expected - 1:+.1%}"
+            f" from the {expected} that its zeros, shapes and types say; compare it with the dense"
+            " file of the same conversion, and look for weights that one of them lacks"
+        )
+
+
+def size_falls_with_sparsity(models: Sequence[ModelLike]) -> None:
+    """Of several files of one network, those with more zeros are no larger.
+
+    It need not be so below the break-even (`break_even`), where an encoding costs more than
+    it saves.
+
+    Args:
+        models: two or more files, in any order.
+
+    Raises:
+        AssertionError: one with more zeros is larger.
+    """
+    if len(models) < 2:
+        raise ValueError("a size falls from one file to the next: there must be at least two")
+    ordered = sorted(map(Model.of, models), key=lambda model: model.sparsity)
+    for fewer, more in pairwise(ordered):
+        if more.nbytes > fewer.nbytes:
+            raise AssertionError(
+                f"{more.path.name} with {more.sparsity:.1%} zeros has {more.nbytes} bytes, more"
+                f" than {fewer.path.name} with {fewer.sparsity:.1%} and {fewer.nbytes}; leave"
+                " weights dense below the break-even (properties.break_even says where it is)"
+            )
+
+
+def compresses_to(model: ModelLike, dense: ModelLike, share: float) -> None:
+    """After gzip the file is at most a share of what the dense one is after gzip.
+
+    Args:
+        model: the pruned model, in any encoding.
+        dense: the model it is compared with.
+        share: between 0 and 1.
+
+    Raises:
+        AssertionError: it is larger.
+    """
+    model, dense = Model.of(model), Model.of(dense)
+    ours, theirs = gzip_nbytes(model), gzip_nbytes(dense)
+    if ours > share * theirs:
+        raise AssertionError(
+            f"{model.path.name} has {ours} bytes after gzip, {ours / theirs:.3f} of the {theirs} of"
+            f" {dense.path.name}, not {share:g}; see that its zeros are exact and none is -0.0"
+            " (properties.no_negative_zeros), and prune more"
+        )
+
+
+def runs_since(model: ModelLike, version: str) -> None:
+    """The file needs no newer TensorFlow Lite than a version such as `"2.14.0"`.
+
+    The converter notes the least version that has all of the operators' versions in the file.
+
+    Raises:
+        AssertionError: it needs a newer one, or does not say.
+    """
+    model = Model.of(model)
+    needed = minimum_runtime(model)
+    if not needed:
+        raise AssertionError(
+            f"{model.path.name} does not say which TensorFlow Lite it needs; convert it anew"
+        )
+    newest = max(model.graph.operators, key=lambda operator: operator.version)
+    if _release(needed) > _release(version):
+        raise AssertionError(
+            f"{model.path.name} needs TensorFlow Lite {needed}, not {version}: for example"
+            f" {newest.op} is of version {newest.version}; with dynamic range quantization set"
+            " converter._experimental_disable_per_channel_quantization_for_dense_layers = True"
+        )
+
+
+def minimum_runtime(model: ModelLike) -> str:
+    """The version of TensorFlow Lite that the converter noted in the file; empty if none."""
+    import tflite
+
+    data = Model.of(model).data
+    root: Any = tflite.Model.GetRootAs(data, 0)
+    for entry in map(root.Metadata, range(root.MetadataLength())):
+        if entry.Name() == b"min_runtime_version":
+            stored = root.Buffers(entry.Buffer()).DataAsNumpy()
+            return bytes(stored).rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _same_layers(pruned: Model, sparse: Model) -> Iterator[tuple[Layer, Layer]]:
+    ops = [[(layer.op, layer.shape) for layer in model.layers] for model in (pruned, sparse)]
+    if ops[0] != ops[1]:
+        raise AssertionError(
+            f"{pruned.path.name} and {sparse.path.name} do not hold the same layers"
+            f" ({len(ops[0])} and {len(ops[1])}); compare the two files of one conversion"
+        )
+    return zip(pruned.layers, sparse.layers, strict=True)
+
+
+def _bits(values: Array) -> Array:
+    """The bits, with -0.0 as 0.0."""
+    canonical = values + values.dtype.type(0)
+    bits: Array = canonical.view(f"u{values.itemsize}")
+    return bits

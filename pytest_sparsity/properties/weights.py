@@ -1,0 +1,294 @@
+"""What pruning promises of weights: how many are zero, which, and in which pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.model import Model
+from pytest_sparsity.properties.common import named, zero_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_sparsity.model import Layer
+    from pytest_sparsity.properties.common import ModelLike
+
+    Array = NDArray[Any]
+    Choice = Callable[[Layer], bool]
+
+FLOATS = ("float32", "float16")
+
+
+def zeros_as_asked(
+    model: ModelLike, sparsity: float, *, layers: Choice | None = None, within: int = 1
+) -> None:
+    """Each layer has as many zeros as asked for, within one weight.
+
+    A quantized layer may have more, since small weights become zero when they are rounded.
+
+    Args:
+        model: the pruned model, in any encoding.
+        sparsity: the share of zeros asked for.
+        layers: which layers were pruned; by default the prunable ones.
+        within: weights that the number of zeros may differ by; the size of a block with blocks.
+
+    Raises:
+        AssertionError: a layer has too few or too many zeros, or there is no such layer.
+    """
+    model = Model.of(model)
+    for layer in _chosen(model, layers):
+        zeros, wanted = round(layer.sparsity * layer.parameters), sparsity * layer.parameters
+        enough = zeros >= wanted - within
+        few = zeros <= wanted + within or layer.dtype not in FLOATS
+        if not (enough and few):
+            raise AssertionError(
+                f"{named(model, layer)} has {zeros} zeros in {layer.parameters} weights"
+                f" ({layer.sparsity:.2%}), not the {sparsity:.2%} asked for; see whether the layer"
+                " was pruned at all, whether the schedule's last update comes within the training"
+                " (frequency is 100 by default), and whether weights are equal in magnitude"
+            )
+
+
+def pattern_holds(model: ModelLike, pattern: str, *, layers: Choice | None = None) -> None:
+    """The zeros of each row, the inputs of one output, have a pattern.
+
+    Args:
+        model: the pruned model, in any encoding.
+        pattern: `"m:n"`: at least m of n consecutive inputs are zero; `"1xn"`: n consecutive inputs
+            are zero together or not at all, as far as their number is a multiple of n.
+        layers: which layers were pruned; by default the prunable ones.
+
+    Raises:
+        AssertionError: a group breaks the pattern, or there is no such layer.
+        ValueError: there is no such pattern.
+    """
+    import numpy as np
+
+    model = Model.of(model)
+    for layer in _chosen(model, layers):
+        kept = model.weights(layer.tensor, layer.graph) != zero_of(model, layer)
+        counts, broken = _group_counts(kept, pattern)
+        if broken.any():
+            raise AssertionError(
+                f"{named(model, layer)} breaks the pattern {pattern} in"
+                f" {np.count_nonzero(broken)} of {broken.size} groups: inputs from"
+                f" {_first_group(broken, pattern)} keep {counts[broken][0]} weights; prune it with"
+                f" pattern={pattern!r}, and re-apply the masks after the last training step"
+            )
+
+
+def keeps_the_largest(
+    before: ModelLike | Mapping[str, Array],
+    after: ModelLike | Mapping[str, Array],
+    *,
+    pattern: str = "unstructured",
+) -> None:
+    """Pruning without training removed the smallest weights: none that stayed is smaller.
+
+    Arrays are compared as a whole. The weights of models are compared within each output channel
+    only, since the converter multiplies every channel with a factor of its own where it folds a
+    batch normalization into the layer.
+
+    Args:
+        before: the dense model, or arrays by name.
+        after: the pruned model, in any encoding, or arrays of the same names and shapes.
+        pattern: `"unstructured"`; with models also `"m:n"`, compared within each group of n inputs,
+            and `"1xn"`, where the mean magnitudes of blocks are compared.
+
+    Raises:
+        AssertionError: a weight was removed though a smaller one stayed.
+        ValueError: the two are not of the same layers.
+    """
+    import numpy as np
+
+    for name, dense, pruned in _pairs(before, after):
+        whole = isinstance(before, Mapping)
+        magnitude, kept = _comparable(np.abs(dense.astype(np.float64)), pruned != 0, pattern, whole)
+        smallest = np.where(kept, magnitude, np.inf).min(axis=1)
+        largest = np.where(kept, -np.inf, magnitude).max(axis=1)
+        # What differs in its last digits may have been equal before its channel was scaled.
+        wrong = largest > smallest * (1 + 1e-6)
+        if wrong.any():
+            raise AssertionError(
+                f"{name} lost a weight of magnitude {largest[wrong][0]:.4g} and kept one of"
+                f" {smallest[wrong][0]:.4g} (in {np.count_nonzero(wrong)} of {wrong.size} groups of"
+                " weights compared with each other); compare models that were not trained in"
+                " between, and prune by magnitude"
+            )
+
+
+def only_removes(before: ModelLike, after: ModelLike) -> bool:
+    """Whether two models differ in nothing but weights that were set to zero.
+
+    It is False after a training, where channels were removed, and with quantized weights, since
+    their scales may differ.
+    """
+    old, new = _arrays(before), _arrays(after)
+    return _shapes(old) == _shapes(new) and all(
+        old[name].dtype.kind == "f" and bool((kept == old[name])[kept != 0].all())
+        for name, kept in new.items()
+    )
+
+
+def masks_only_grow(checkpoints: Sequence[ModelLike | Mapping[str, Array]]) -> None:
+    """A weight that is zero in one checkpoint is zero in all later ones.
+
+    Args:
+        checkpoints: in the order of the training; models, or arrays by name.
+
+    Raises:
+        AssertionError: a weight came back.
+        ValueError: the checkpoints are not of the same layers, or there is only one.
+    """
+    import numpy as np
+
+    if len(checkpoints) < 2:
+        raise ValueError("masks grow from one checkpoint to the next: there must be at least two")
+    for number, (earlier, later) in enumerate(pairwise(checkpoints)):
+        for name, old, new in _pairs(earlier, later):
+            back = np.count_nonzero((old == 0) & (new != 0))
+            if back:
+                raise AssertionError(
+                    f"{name} has {back} weights in checkpoint {number + 1} that were zero in"
+                    f" checkpoint {number}; take checkpoints after UpdatePruningStep at the end of"
+                    " an epoch, and give ConstantSparsity an end_step: every step trains removed"
+                    " weights too, and an update that removes no more of them lets some come back"
+                )
+
+
+def no_negative_zeros(model: ModelLike) -> None:
+    """No weight is stored as -0.0, which makes a compressed file larger.
+
+    Raises:
+        AssertionError: a layer has one.
+    """
+    model = Model.of(model)
+    for layer in model.layers:
+        if layer.negative_zeros:
+            raise AssertionError(
+                f"{named(model, layer)} stores {layer.negative_zeros} of its {layer.parameters}"
+                " weights as -0.0, and gzip sees two different zeros; add 0.0 to the pruned weights"
+                " before they are converted"
+            )
+
+
+def no_subnormals(model: ModelLike) -> None:
+    """No weight is subnormal, smaller than 1.2e-38 and yet not zero: some kernels are slow on them.
+
+    Raises:
+        AssertionError: a layer has one.
+    """
+    model = Model.of(model)
+    for layer in model.layers:
+        if layer.subnormals:
+            raise AssertionError(
+                f"{named(model, layer)} has {layer.subnormals} subnormal weights in"
+                f" {layer.parameters}, with which some kernels take several times as long; set"
+                " weights below 1.2e-38 to zero before they are converted"
+            )
+
+
+def _chosen(model: Model, layers: Choice | None) -> list[Layer]:
+    found = [x for x in model.layers if (x.prunable if layers is None else layers(x))]
+    if not found:
+        ops = ", ".join(layer.op for layer in model.layers) or "none"
+        raise AssertionError(
+            f"{model.path.name} has no layer to check (its layers: {ops}); say which were pruned"
+            " with layers="
+        )
+    return found
+
+
+def _pairs(
+    before: ModelLike | Mapping[str, Array], after: ModelLike | Mapping[str, Array]
+) -> Iterator[tuple[str, Array, Array]]:
+    """Name and weights of the layers of both."""
+    old, new = _arrays(before), _arrays(after)
+    if _shapes(old) != _shapes(new):
+        raise ValueError(f"these are not the same layers: {_shapes(old)} and {_shapes(new)}")
+    for name, array in old.items():
+        yield name, array, new[name]
+
+
+def _arrays(side: ModelLike | Mapping[str, Array]) -> dict[str, Array]:
+    if isinstance(side, Mapping):
+        return dict(side)
+    model = Model.of(side)
+    return {f"layer {x.index} ({x.op})": _centred(model, x) for x in model.layers}
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def _centred(model: Model, layer: Layer) -> Array:
+    """Weights of which those that mean zero are zero."""
+    weights, zero = model.weights(layer.tensor, layer.graph), zero_of(model, layer)
+    return weights.astype("i4") - zero if zero else weights
+
+
+def _group_counts(kept: Array, pattern: str) -> tuple[Array, Array]:
+    """Weights kept in each group of a row, and which groups break the pattern."""
+    if ":" in pattern:
+        zeros, size = map(int, pattern.split(":"))
+        counts = _groups(kept, size).sum(axis=-1)
+        return counts, counts > size - zeros
+    size = _block(pattern)
+    width = kept.shape[-1] // size * size
+    counts = _groups(kept[..., :width], size).sum(axis=-1)
+    return counts, (counts > 0) & (counts < size)
+
+
+def _block(pattern: str) -> int:
+    first, _, size = pattern.partition("x")
+    if first != "1" or not size.isdecimal():
+        raise ValueError(f"pattern={pattern!r} is none: use 'm:n' or '1xn'")
+    return int(size)
+
+
+def _groups(rows: Array, size: int) -> Array:
+    """Of shape (rows, groups, size), the last group filled up with zeros."""
+    import numpy as np
+
+    *outer, width = rows.shape
+    flat = rows.reshape(prod(outer), width)
+    groups = -(-width // size)
+    return np.pad(flat, ((0, 0), (0, groups * size - width))).reshape(len(flat), groups, size)
+
+
+def _first_group(broken: Array, pattern: str) -> str:
+    import numpy as np
+
+    row, group = np.argwhere(broken)[0]
+    size = int(pattern.partition(":" if ":" in pattern else "x")[2])
+    return f"{group * size} on in row {row}"
+
+
+def _comparable(magnitude: Array, kept: Array, pattern: str, whole: bool) -> tuple[Array, Array]:
+    """Magnitudes and masks, both of shape (sets that are compared, members)."""
+    if whole and pattern != "unstructured":
+        raise ValueError(f"pattern={pattern!r} needs models: the layout of arrays is not known")
+    if whole:
+        return magnitude.reshape(1, -1), kept.reshape(1, -1)
+    channels = _channels_first(magnitude), _channels_first(kept)
+    if pattern == "unstructured":
+        return channels
+    if ":" in pattern:
+        size = int(pattern.partition(":")[2])
+        magnitude, kept = (_groups(array, size).reshape(-1, size) for array in (magnitude, kept))
+        return magnitude, kept
+    size = _block(pattern)
+    rows = len(channels[0])
+    means = _groups(magnitude, size).mean(axis=-1).reshape(rows, -1)
+    return means, _groups(kept, size).any(axis=-1).reshape(rows, -1)
+
+
+def _channels_first(array: Array) -> Array:
+    """One row per output channel: the last dimension of depthwise weights, else the first."""
+    depthwise = array.ndim == 4 and array.shape[0] == 1
+    return array.reshape(-1, array.shape[-1]).T if depthwise else array.reshape(len(array), -1)
