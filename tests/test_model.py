@@ -21,7 +21,13 @@ from hypothesis import strategies as st
 from pytest_sparsity.encoding import Sparsity, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
-from pytest_sparsity.twin.patch import Patch
+from pytest_sparsity.twin.patch import (
+    MODEL_BUFFERS,
+    MODEL_SUBGRAPHS,
+    OPERATOR_CODE_INDEX,
+    OPERATOR_INPUTS,
+    Patch,
+)
 from pytest_sparsity.writer import Network, Quantization
 
 if TYPE_CHECKING:
@@ -33,9 +39,8 @@ T = TypeVar("T")
 DATA = Path(__file__).parent / "data"
 PAIRS = ("cnn", "cnn_float16", "gru")
 
-# Positions of fields in the schema's tables, as in `pytest_sparsity.twin`.
-MODEL_VERSION, MODEL_SUBGRAPHS, MODEL_BUFFERS, TENSOR_SHAPE, TENSOR_TYPE = 4, 8, 12, 4, 6
-TENSOR_NAME = 10
+# Positions of fields in the schema's tables, as in `pytest_sparsity.twin.patch`.
+MODEL_VERSION, TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_NAME = 4, 4, 6, 8, 10
 FLOAT16, INT32, INT4 = 1, 2, 17  # numbers of the schema's TensorType
 
 
@@ -446,6 +451,35 @@ def version_2(path: Path) -> None:
     patched(model, lambda p: p.overwrite(p.field(p.root, MODEL_VERSION), number), path)
 
 
+def damage(where: Callable[[Patch], int]) -> Callable[[Path], object]:
+    """Write a 9 over a field of the model with two operators."""
+
+    def change(patch: Patch) -> None:
+        field = where(patch)
+        assert field
+        patch.overwrite(field, struct.pack("<I", 9))
+
+    def make(path: Path) -> None:
+        net = network()
+        net.output(net.unary(net.input, "FLOOR"))
+        patched(Model(net.write(path)), change, path)
+
+    return make
+
+
+def damage_indices(path: Path) -> None:
+    model = Model(network().write(path))
+    patched(model, lambda p: p.replace_numbers(p.operator(0, 0), OPERATOR_INPUTS, {1: 99}), path)
+
+
+def damage_length(path: Path) -> None:
+    def change(patch: Patch) -> None:
+        start, _ = patch.vector(patch.tensor(0, 1), TENSOR_SHAPE)
+        patch.overwrite(start - 4, struct.pack("<I", 2**20))
+
+    patched(Model(network().write(path)), change, path)
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (str, "No such file or directory"),
     "folder": (lambda path: path.mkdir(), "not a file"),
@@ -454,10 +488,23 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tiny": (lambda path: path.write_bytes(b"TF"), r"not a \.tflite file: bytes 4 to 8 are b''"),
     "text": (lambda path: path.write_text("a model"), r"not a \.tflite file"),
     "zip": (zipped, r"not a \.tflite file: .*TFL3"),
-    "header": (lambda path: path.write_bytes(b"\x1c\0\0\0TFL3"), "cut off or damaged"),
-    "zeros": (lambda path: path.write_bytes(b"\x08\0\0\0TFL3" + bytes(100)), "cut off or damaged"),
+    "header": (lambda path: path.write_bytes(b"\x1c\0\0\0TFL3"), "points behind its end"),
+    "zeros": (
+        lambda path: path.write_bytes(b"\x08\0\0\0TFL3" + bytes(99)),
+        "is damaged: it has a v",
+    ),
     "outside": (outside, "outside the flatbuffer"),
     "version": (version_2, "schema version 2 is not 3"),
+    "code": (
+        damage(lambda p: p.field(p.operator(0, 1), OPERATOR_CODE_INDEX)),
+        "it has an operator of code 9, of 2",
+    ),
+    "buffer": (
+        damage(lambda p: p.field(p.tensor(0, 1), TENSOR_BUFFER)),
+        "it has a tensor of buffer 9, of 3",
+    ),
+    "indices": (damage_indices, r"with tensors \(0, 99, 2\), of 4"),
+    "long": (damage_length, "points behind its end"),
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array, Sparsity
 
+T = TypeVar("T")
+
 MAX_TABLES = 1_000_000  # the limit of flatbuffers' own verifier (verifier.h, Options::max_tables)
 MAX_NUMBERS = (
     1_000_000  # in a vector that becomes a tuple: more inputs or scales than any model has
@@ -45,8 +48,17 @@ def reading() -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (struct.error, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise ModelError(f"the file is cut off or damaged ({error})") from error
+    except struct.error as error:
+        raise ModelError("the file is cut off or damaged: it points behind its end") from error
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        raise ModelError(f"the file is damaged: it has {error}") from error
+
+
+def _choose(items: Mapping[int, T] | Sequence[T], index: int, what: str) -> T:
+    known = index in items if isinstance(items, Mapping) else 0 <= index < len(items)
+    if not known:
+        raise ValueError(f"{what} {index}, of {len(items)}")
+    return items[index]
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -110,14 +122,17 @@ class Reader:
 
         if getattr(parent, f"{field}IsNone")():
             return np.zeros(0, np.int32)
-        view: Array = getattr(parent, f"{field}AsNumpy")()
+        try:
+            view: Array = getattr(parent, f"{field}AsNumpy")()
+        except ValueError as error:  # numpy's word for a vector that is longer than the file
+            raise ModelError("the file is cut off or damaged: it points behind its end") from error
         return view
 
     def values(self, parent: Any, field: str) -> tuple[Any, ...]:
         """A vector of numbers as a tuple."""
         view = self.numbers(parent, field)
         if view.size > MAX_NUMBERS:
-            raise ValueError(f"{view.size} {field}")
+            raise ValueError(f"a vector of {view.size} {field}")
         return tuple(view.tolist())
 
     def span(self, table: Any, slot: int) -> tuple[int, int]:
@@ -128,7 +143,7 @@ class Reader:
             return 0, 0
         start, length = inner.Vector(field), inner.VectorLen(field)
         if start + length > len(self.data):
-            raise ValueError(f"{length} bytes at {start}")
+            raise ValueError(f"{length} bytes at {start}, which is behind its end")
         return start, length
 
     def text(self, table: Any, slot: int) -> str:
@@ -168,7 +183,7 @@ class Reader:
 
     def operator(self, index: int, operator: Any, codes: list[tuple[str, int]]) -> Operator:
         """An operator, its name and version looked up among the codes."""
-        op, version = codes[operator.OpcodeIndex()]
+        op, version = _choose(codes, operator.OpcodeIndex(), "an operator of code")
         return Operator(
             index=index,
             op=op,
@@ -202,6 +217,7 @@ class Reader:
         shape = self.values(tensor, "Shape")
         if len(shape) > MAX_RANK or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {len(shape)} dimensions, or a negative one")
+        _, stored = _choose(spans, tensor.Buffer(), "a tensor of buffer")
         scales, zero_points, dimension = self.quantization(tensor)
         sparsity = self.sparsity(tensor)
         described = Tensor(
@@ -209,7 +225,7 @@ class Reader:
             name=self.text(tensor, TENSOR_NAME),
             shape=shape,
             dtype=self.types.get(tensor.Type(), f"type{tensor.Type()}"),
-            constant=spans[tensor.Buffer()][1] > 0 or sparsity is not None,
+            constant=stored > 0 or sparsity is not None,
             buffer=tensor.Buffer(),
             sparsity=sparsity,
             quantized=bool(scales),
@@ -218,7 +234,7 @@ class Reader:
             quantized_dimension=dimension,
             variable=tensor.IsVariable(),
         )
-        _check_size(described, spans[described.buffer][1])
+        _check_size(described, stored)
         return described
 
     def quantization(self, tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...], int]:
@@ -243,7 +259,7 @@ class Reader:
             traversal_order=self.values(parameters, "TraversalOrder"),
             block_map=self.values(parameters, "BlockMap"),
             dense_sizes=tuple(level.DenseSize() for level in levels),
-            formats=tuple(formats[level.Format()] for level in levels),
+            formats=tuple(_choose(formats, x.Format(), "a level of format") for x in levels),
             segments=tuple(self.index_vector(level, "ArraySegments") for level in levels),
             indices=tuple(self.index_vector(level, "ArrayIndices") for level in levels),
         )
@@ -255,7 +271,8 @@ class Reader:
         if not kind or union is None:
             return None
         # Numbers of schema.fbs' union SparseIndexVector.
-        name = {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"}[kind]
+        kinds = {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"}
+        name = _choose(kinds, kind, "indices of kind")
         vector = getattr(self.schema, name)()
         vector.Init(union.Bytes, union.Pos)
         return self.numbers(self.table(vector), "Values")
@@ -263,7 +280,7 @@ class Reader:
 
 def _check_indices(indices: tuple[int, ...], lowest: int, count: int) -> None:
     if indices and not lowest <= min(indices) <= max(indices) < count:
-        raise ValueError(f"tensors {indices} of {count}")
+        raise ValueError(f"an operator or graph with tensors {indices}, of {count}")
 
 
 def _check_operands(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
