@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,10 +15,28 @@ settings.register_profile("nightly", max_examples=500, deadline=None, print_blob
 settings.load_profile("quick")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Refuse to run where the plugin under test is not installed, or its entry point is stale."""
     points = importlib.metadata.entry_points(group="pytest11", name="sparsity")
     if not points:
         raise pytest.UsageError(
             "pytest-sparsity is not installed; install it with: python -m pip install -e ."
         )
+
+
+@pytest.fixture(scope="session")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fused LSTM, whose state TFLite keeps from one invocation to the next."""
+    from pytest_sparsity import selection
+    from pytest_sparsity.converter import Converter
+
+    selection.import_tfmot()
+    import tf_keras as keras
+
+    folder = tmp_path_factory.mktemp("recurrent")
+    with closing(Converter()) as converter, selection.quiet():
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential([keras.Input((5, 2), batch_size=1), keras.layers.LSTM(4)])
+        network.export(str(folder / "saved"))
+        converter.convert(folder / "saved", folder / "model.tflite")
+    return folder / "model.tflite"
