@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import CannotMeasure
-from pytest_sparsity.estimate import LOOKS, Stop, hodges_lehmann
+from pytest_sparsity.estimate import LOOKS, Stop, hodges_lehmann, resolvable
 from pytest_sparsity.targets import seeded_inputs
 
 if TYPE_CHECKING:
@@ -31,13 +31,12 @@ BLOCK_TICKS = 1000
 # Rounds per pair for blocks shorter than so many ns. More than that only repeats what a fresh pair
 # would tell better; fewer leave the median to a preempted block.
 ROUNDS = ((2e6, 10), (2e7, 5), (math.inf, 3))
-# Kalibera and Jones: pairs per process = sqrt(cost of a process / cost of a pair) times the ratio
-# of the standard deviations of pairs and of processes: 1.8 % and 0.5 % for a 5 us model, 0.7 %
-# and 0.2 % for a 7 ms one (measured with tflite-runtime 2.14 and LiteRT 2.3 on a Zen 5).
+# Standard deviation of pairs, in that of processes: 1.8 % and 0.5 % for a 5 us model, 0.7 % and
+# 0.2 % for a 7 ms one (tflite-runtime 2.14 and LiteRT 2.3 on a Zen 5).
 PAIR_SPREAD = 3.5
-PAIRS_MIN, PAIRS_MAX = 3, 24
-# Share of the budget that the first look may take; if need be there are fewer pairs for it.
-FIRST_LOOK = 0.6
+PAIRS_MAX = 24
+# Share of the budget that is planned with; costs grow when neighbours wake up.
+PLANNED = 0.8
 # What is about to be started may take this many times what it took in the pilot.
 SLACK = 1.5
 # The pilot warms up in batches of blocks, each twice as long as the one before. It is warm once the
@@ -411,16 +410,24 @@ def invocations_per_block(batches: Sequence[Batch]) -> int:
 
 
 def pairs_per_process(start_seconds: float, pair_seconds: float, room: float) -> int:
-    """Return the number of pairs that tells most per second, as far as the first look has room.
+    """Return the number of pairs with which the budget resolves the smallest effect.
+
+    More pairs make a process tell more, up to what Kalibera and Jones find best for a given cost,
+    sqrt(cost of a process / cost of a pair) times the ratio of their spreads; fewer leave room for
+    more processes, hence a later look.
 
     Args:
         start_seconds: cost of starting and warming up a process.
         pair_seconds: cost of creating and timing a pair.
         room: seconds that are left of the budget.
     """
-    wanted = round(PAIR_SPREAD * math.sqrt(start_seconds / pair_seconds))
-    affordable = int((FIRST_LOOK * room / LOOKS[0] - start_seconds) / pair_seconds)
-    return max(1, min(max(wanted, PAIRS_MIN), PAIRS_MAX, affordable))
+    best = PAIR_SPREAD * math.sqrt(start_seconds / pair_seconds)
+
+    def effect(pairs: int) -> float:
+        spread = math.sqrt(PAIR_SPREAD**2 / pairs + 1)
+        return resolvable(spread, start_seconds + pairs * pair_seconds, PLANNED * room)
+
+    return min(range(1, min(max(round(best), 3), PAIRS_MAX) + 1), key=effect)
 
 
 def choose_clock(pairs: Sequence[Pair], threads: int) -> tuple[str, str]:
