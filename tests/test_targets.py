@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pytest_sparsity import writer
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.targets import (
@@ -30,6 +29,7 @@ from pytest_sparsity.targets import (
     seeded_inputs,
 )
 from pytest_sparsity.writer import Network
+from pytest_sparsity.writer.flatbuffer import Serializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -156,22 +156,21 @@ def test_a_dynamic_batch_is_one(
 
 def with_dynamic_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a network whose tensors have the shape signature (-1, ...), as Keras exports them."""
-    serializer = writer._Serializer
-    plain_tensor, plain_table = serializer.tensor, serializer.table
+    plain_tensor, plain_table = Serializer.tensor, Serializer.table
     signatures: list[int] = []
 
-    def tensor(self: Any, described: Any, buffer: int) -> int:
+    def tensor(self: Serializer, described: Any, buffer: int) -> int:
         if not buffer:
             signatures.append(self.numbers((-1, *described.value.shape[1:]), "i4"))
         return plain_tensor(self, described, buffer)
 
-    def table(self: Any, kind: str, /, **fields: object) -> int:
+    def table(self: Serializer, kind: str, /, **fields: object) -> int:
         if kind == "Tensor" and signatures:
             fields |= {"ShapeSignature": signatures.pop(), "HasRank": True}
         return plain_table(self, kind, **fields)
 
-    monkeypatch.setattr(serializer, "tensor", tensor)
-    monkeypatch.setattr(serializer, "table", table)
+    monkeypatch.setattr(Serializer, "tensor", tensor)
+    monkeypatch.setattr(Serializer, "table", table)
     net = Network((1, 3))
     net.output(net.fully_connected(net.input, random(4, 3)))
     return net.write(folder / "dynamic.tflite")
