@@ -17,12 +17,8 @@ import pytest_sparsity.diagnosis
 from pytest_sparsity.errors import CannotMeasure, Unsupported, WrongAnswers
 from pytest_sparsity.estimate import LOOKS, InconclusiveClaim
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
-from pytest_sparsity.race.trials import (
-    WARM_UP_LIMIT_NS,
-    Batch,
-    pairs_per_process,
-    warm_up_needed,
-)
+from pytest_sparsity.race.trials import pairs_per_process
+from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec, Worker
 
 DATA = Path(__file__).parent / "data"

@@ -1,8 +1,4 @@
-"""The processes of a race: fresh interpreters in pairs, timed block by block.
-
-A process creates several pairs of fresh interpreters and times short blocks of both in random
-order. How it measures is decided by the pilot in the first process, and is the same in all.
-"""
+"""The processes of a race, and the plan that the pilot in the first one makes for all."""
 
 from __future__ import annotations
 
@@ -14,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import CannotMeasure
 from pytest_sparsity.estimate import LOOKS, Stop, hodges_lehmann, resolvable
-from pytest_sparsity.targets import seeded_inputs
+from pytest_sparsity.race.pairs import Interpreters, Pair
+from pytest_sparsity.race.warm_up import Batch, settle, warm_up_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from pytest_sparsity.targets import Blocks, Target, Worker
+    from pytest_sparsity.targets import Target
 
 # A block lasts at least this long and this many ticks of its clock: reading the clocks costs less
 # than 0.5 us, and a tick more or less is then 0.1 %.
@@ -39,21 +34,11 @@ PAIRS_MAX = 24
 PLANNED = 0.8
 # What is about to be started may take this many times what it took in the pilot.
 SLACK = 1.5
-# The pilot warms up in batches of blocks, each twice as long as the one before. It is warm once the
-# last, of some length, no longer changes either model by more than this while no other thread (a
-# JIT compiler's) uses more CPU time than this beside them. A process that does not settle in the
-# limit is used as it is: its noise is in the interval.
-SETTLED = 0.05
-WARM_UP_BLOCK_NS = 2_000_000
-WARM_UP_BATCH_NS = 30_000_000
-WARM_UP_LIMIT_NS = 2_000_000_000
 # CPU time covers the work if it equals wall time this well in blocks that nobody interrupted.
 COVERED = 0.01
 # Wall time says little if more than this share of blocks, long enough to be interrupted by a
 # neighbour rather than by the kernel, was preempted.
 NOISY_SHARE, NOISY_BLOCK_NS = 0.3, 2_000_000
-
-Couple = tuple[int, int]  # (dense, sparse)
 
 
 @dataclass(frozen=True)
@@ -75,40 +60,6 @@ class Plan:
     warm_up: int
     pair_seconds: float
     start_seconds: float
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The blocks of two fresh interpreters.
-
-    Attributes:
-        blocks: clock (`"wall"`, `"cpu"`, `"instructions"`) to (dense, sparse) per round, ns or
-            instructions.
-        preempted: involuntary context switches per round.
-    """
-
-    blocks: Mapping[str, tuple[Couple, ...]]
-    preempted: tuple[Couple, ...]
-
-    def log_ratio(self, clock: str) -> float:
-        """Return the median over rounds of ln(dense / sparse)."""
-        return median(math.log(dense / sparse) for dense, sparse in self.blocks[clock])
-
-    def per_inference(self, clock: str, invocations: int) -> tuple[float, float]:
-        """Return the median of both models per inference, in seconds or instructions."""
-        dense, sparse = zip(*self.blocks[clock], strict=True)
-        unit = (1.0 if clock == "instructions" else 1e-9) / invocations
-        return median(dense) * unit, median(sparse) * unit
-
-    def wall_over_cpu(self, *, undisturbed: bool) -> list[float]:
-        """Return wall time over CPU time per block, of all blocks or those nobody interrupted."""
-        rounds = zip(self.blocks["wall"], self.blocks["cpu"], self.preempted, strict=True)
-        return [
-            wall / cpu if cpu else math.inf
-            for walls, cpus, counts in rounds
-            for wall, cpu, switches in zip(walls, cpus, counts, strict=True)
-            if not (undisturbed and switches)
-        ]
 
 
 @dataclass
@@ -154,15 +105,15 @@ class Trials:
         rng = random.Random(f"{self.seed} {len(self.processes)}")
         with self.target.open(threads=self.threads) as worker:
             self.hello = self.hello or worker.hello
-            lanes = Lanes(worker, self.dense, self.sparse, rng)
+            models = Interpreters(worker, self.dense, self.sparse, rng)
             if self.plan is None:
-                self.plan, pairs = self._pilot(lanes, begun)
+                self.plan, pairs = self._pilot(models, begun)
             else:
-                lanes.warm_up(self.plan.warm_up)
+                worker.run([(key, self.plan.warm_up) for key in models.fresh()], warm=0)
                 pairs = []
             while len(pairs) < self.plan.pairs:
                 self._leave_unless_room(self.plan.pair_seconds)
-                pairs.append(lanes.pair(self.plan.invocations, self.plan.rounds))
+                pairs.append(models.pair(self.plan.invocations, self.plan.rounds))
         self.processes.append(pairs)
         if not self.clock:
             self.clock, self.clock_reason = choose_clock(pairs, self.threads)
@@ -176,8 +127,8 @@ class Trials:
         """
         with self.target.open(threads=self.threads) as worker:
             self.hello = worker.hello
-            lanes = Lanes(worker, self.dense, self.sparse, random.Random(self.seed))
-            pair = lanes.pair(1, rounds=2)
+            rng = random.Random(self.seed)
+            pair = Interpreters(worker, self.dense, self.sparse, rng).pair(1, rounds=2)
         counts = pair.blocks["instructions"]
         if len(set(counts)) > 1:
             raise CannotMeasure(
@@ -189,10 +140,11 @@ class Trials:
         self.processes.append([pair])
         return counts[0][0] / counts[0][1]
 
-    def _pilot(self, lanes: Lanes, begun: float) -> tuple[Plan, list[Pair]]:
+    def _pilot(self, models: Interpreters, begun: float) -> tuple[Plan, list[Pair]]:
         """Warm up, and plan by what an invocation, a pair and the start cost."""
         opened = self.now()
-        batches = lanes.settle(self.threads, self._leave_unless_room)
+        keys = models.fresh()
+        batches = settle(models.worker, keys, self.threads, self._leave_unless_room)
         warm, batch = self.now(), batches[-1]
         warm_up = warm_up_needed(batches)
         share = warm_up / sum(batch.invocations for batch in batches)
@@ -203,7 +155,7 @@ class Trials:
         expected = rounds * (invocations + 1) * sum(batch.per_invocation) / 1e9
         self.process_seconds = start + expected
         self._leave_unless_room(expected)
-        pair = lanes.pair(invocations, rounds)
+        pair = models.pair(invocations, rounds)
         pair_seconds = self.now() - warm
         pairs = pairs_per_process(start, pair_seconds, self.deadline - warm)
         self.process_seconds = start + pairs * pair_seconds
@@ -252,154 +204,6 @@ class Trials:
         # 1.4826 times the median absolute deviation is a normal's standard deviation.
         pair = 1.4826 * float(np.median(np.abs(residuals)))
         return max(between, pair / math.sqrt(self.plan.pairs))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch of equal blocks that alternate between the models.
-
-    Attributes:
-        invocations: of each model.
-        per_invocation: lower quartile of ns of both models; neighbours only ever slow a block down.
-        wall_ns: wall time of all blocks.
-        tick_ns: what all times are multiples of: the clock's tick, seen often enough.
-        calm: whether no other thread of the process was at work; taken for granted with several.
-    """
-
-    invocations: int
-    per_invocation: tuple[float, float]
-    wall_ns: int
-    tick_ns: int
-    calm: bool
-
-    @classmethod
-    def of(cls, blocks: Blocks, invocations: int, threads: int) -> Batch:
-        """Return the batch; one thread is judged by CPU time, several by wall time."""
-        times = blocks.cpu_ns if threads == 1 else blocks.wall_ns
-        wall = sum(blocks.wall_ns)
-        dense, sparse = (sorted(part)[len(part) // 4] for part in (times[::2], times[1::2]))
-        return cls(
-            invocations * len(times) // 2,
-            (dense / invocations, sparse / invocations),
-            wall,
-            math.gcd(*times),
-            threads > 1 or sum(times) <= (1 + SETTLED) * wall,
-        )
-
-    def agrees(self, other: Batch) -> bool:
-        """Return whether both models took the same in both batches, nearly."""
-        both = zip(self.per_invocation, other.per_invocation, strict=True)
-        return all(abs(ours - theirs) <= SETTLED * theirs for ours, theirs in both)
-
-
-def settled(batches: Sequence[Batch]) -> bool:
-    """Return whether the last batch was long and calm and changed nothing, or time is up."""
-    if len(batches) < 2:
-        return False
-    *_, before, last = batches
-    if sum(batch.wall_ns for batch in batches) + 2 * last.wall_ns > WARM_UP_LIMIT_NS:
-        return True
-    return last.wall_ns >= 2 * WARM_UP_BATCH_NS and last.calm and last.agrees(before)
-
-
-def warm_up_needed(batches: Sequence[Batch]) -> int:
-    """Return the invocations through the first batch from which all agree with the last."""
-    unsettled = [k for k, batch in enumerate(batches) if not batch.agrees(batches[-1])]
-    first = min(max(unsettled, default=-1) + 2, len(batches))
-    return sum(batch.invocations for batch in batches[:first])
-
-
-class Lanes:
-    """Pairs of fresh interpreters in one worker.
-
-    Two interpreters of one file differ by a per cent or two for their lifetime, with where the
-    allocator happened to put them. So addresses are varied: sizes of padding are random, and the
-    pair before is unloaded now before, now after the next is created.
-    """
-
-    def __init__(self, worker: Worker, dense: Path, sparse: Path, rng: random.Random) -> None:
-        self._worker = worker
-        self._paths = {"dense": dense, "sparse": sparse}
-        self._rng = rng
-        self._created = 0
-        self._dense_first = rng.random() < 0.5
-        self._loaded: tuple[str, ...] = ()
-        self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
-
-    def settle(self, threads: int, needs: Callable[[float], None]) -> list[Batch]:
-        """Invoke both models in batches that double until they settle; return the batches.
-
-        A JIT compiler replaces functions one by one, so equal neighbours prove little; that the
-        second half of all invocations took what the quarter before took does.
-
-        Args:
-            threads: threads of the runtime.
-            needs: is told how many seconds the next batch will take, and may raise.
-        """
-        keys = self._fresh()
-        batches: list[Batch] = []
-        while not settled(batches):
-            needs(2e-9 * batches[-1].wall_ns if batches else 0.0)
-            fastest = min(batches[-1].per_invocation) if batches else WARM_UP_BLOCK_NS
-            invocations = math.ceil(WARM_UP_BLOCK_NS / max(fastest, 1))
-            blocks = 2 ** max(len(batches) - 1, 0)
-            timed = self._worker.run([(key, invocations) for key in keys] * blocks, warm=0)
-            batches.append(Batch.of(timed, invocations, threads))
-        return batches
-
-    def warm_up(self, invocations: int) -> None:
-        """Invoke both models in a fresh process as often as the pilot needed."""
-        self._worker.run([(key, invocations) for key in self._fresh()], warm=0)
-
-    def pair(self, invocations: int, rounds: int) -> Pair:
-        """Create two fresh interpreters and time their rounds."""
-        dense, sparse = self._fresh()
-        orders = [self._rng.random() < 0.5 for _ in range(rounds)]
-        blocks = self._worker.run(
-            [
-                (key, invocations)
-                for dense_first in orders
-                for key in ((dense, sparse) if dense_first else (sparse, dense))
-            ]
-        )
-        return _as_pair(blocks, orders)
-
-    def _fresh(self) -> tuple[str, str]:
-        """Load both models under new names, the first now dense, now sparse."""
-        old, late = self._loaded, self._rng.random() < 0.5
-        if not late:
-            self._unload(old)
-        keys = {role: f"{role} {self._created}" for role in self._paths}
-        roles = ("dense", "sparse") if self._dense_first else ("sparse", "dense")
-        for role in roles:
-            sizes = [self._rng.randrange(16, 20_000) for _ in range(self._rng.randrange(1, 8))]
-            signature = self._worker.load(keys[role], self._paths[role], pad=sizes)
-            if role not in self._inputs:
-                self._inputs[role] = seeded_inputs(signature, 0)
-            self._worker.set_inputs(keys[role], self._inputs[role])
-        if late:
-            self._unload(old)
-        self._created += 1
-        self._dense_first = not self._dense_first
-        self._loaded = (keys["dense"], keys["sparse"])
-        return keys["dense"], keys["sparse"]
-
-    def _unload(self, keys: tuple[str, ...]) -> None:
-        for key in keys:
-            self._worker.unload(key)
-
-
-def _as_pair(blocks: Blocks, orders: Sequence[bool]) -> Pair:
-    """Sort blocks into rounds of (dense, sparse)."""
-
-    def rounds(values: Sequence[int]) -> tuple[Couple, ...]:
-        couples = zip(values[::2], values[1::2], orders, strict=True)
-        return tuple((a, b) if first else (b, a) for a, b, first in couples)
-
-    times = {"wall": rounds(blocks.wall_ns), "cpu": rounds(blocks.cpu_ns)}
-    if blocks.instructions:
-        times["instructions"] = rounds(blocks.instructions)
-    return Pair(times, rounds(blocks.preempted))
 
 
 def invocations_per_block(batches: Sequence[Batch]) -> int:

@@ -1,0 +1,123 @@
+"""Pairs: two fresh interpreters, timed against each other in short blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.targets import seeded_inputs
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pytest_sparsity.targets import Blocks, Worker
+
+Couple = tuple[int, int]  # (dense, sparse)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The blocks of two fresh interpreters.
+
+    Attributes:
+        blocks: clock (`"wall"`, `"cpu"`, `"instructions"`) to (dense, sparse) per round, ns or
+            instructions.
+        preempted: involuntary context switches per round.
+    """
+
+    blocks: Mapping[str, tuple[Couple, ...]]
+    preempted: tuple[Couple, ...]
+
+    def log_ratio(self, clock: str) -> float:
+        """Return the median over rounds of ln(dense / sparse)."""
+        return median(math.log(dense / sparse) for dense, sparse in self.blocks[clock])
+
+    def per_inference(self, clock: str, invocations: int) -> tuple[float, float]:
+        """Return the median of both models per inference, in seconds or instructions."""
+        dense, sparse = zip(*self.blocks[clock], strict=True)
+        unit = (1.0 if clock == "instructions" else 1e-9) / invocations
+        return median(dense) * unit, median(sparse) * unit
+
+    def wall_over_cpu(self, *, undisturbed: bool) -> list[float]:
+        """Return wall time over CPU time per block, of all blocks or those nobody interrupted."""
+        rounds = zip(self.blocks["wall"], self.blocks["cpu"], self.preempted, strict=True)
+        return [
+            wall / cpu if cpu else math.inf
+            for walls, cpus, counts in rounds
+            for wall, cpu, switches in zip(walls, cpus, counts, strict=True)
+            if not (undisturbed and switches)
+        ]
+
+
+class Interpreters:
+    """The interpreters of one worker, a fresh one of each model at a time.
+
+    Two interpreters of one file differ by a per cent or two for their lifetime, with where the
+    allocator happened to put them. So addresses are varied: sizes of padding are random, and the
+    pair before is unloaded now before, now after the next is created.
+    """
+
+    def __init__(self, worker: Worker, dense: Path, sparse: Path, rng: random.Random) -> None:
+        self.worker = worker
+        self._paths = {"dense": dense, "sparse": sparse}
+        self._rng = rng
+        self._created = 0
+        self._dense_first = rng.random() < 0.5
+        self._loaded: tuple[str, ...] = ()
+        self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
+
+    def pair(self, invocations: int, rounds: int) -> Pair:
+        """Create two fresh interpreters and time their rounds."""
+        dense, sparse = self.fresh()
+        orders = [self._rng.random() < 0.5 for _ in range(rounds)]
+        blocks = self.worker.run(
+            [
+                (key, invocations)
+                for dense_first in orders
+                for key in ((dense, sparse) if dense_first else (sparse, dense))
+            ]
+        )
+        return _as_pair(blocks, orders)
+
+    def fresh(self) -> tuple[str, str]:
+        """Load both models under new names, the first now dense, now sparse."""
+        old, late = self._loaded, self._rng.random() < 0.5
+        if not late:
+            self._unload(old)
+        keys = {role: f"{role} {self._created}" for role in self._paths}
+        roles = ("dense", "sparse") if self._dense_first else ("sparse", "dense")
+        for role in roles:
+            sizes = [self._rng.randrange(16, 20_000) for _ in range(self._rng.randrange(1, 8))]
+            signature = self.worker.load(keys[role], self._paths[role], pad=sizes)
+            if role not in self._inputs:
+                self._inputs[role] = seeded_inputs(signature, 0)
+            self.worker.set_inputs(keys[role], self._inputs[role])
+        if late:
+            self._unload(old)
+        self._created += 1
+        self._dense_first = not self._dense_first
+        self._loaded = (keys["dense"], keys["sparse"])
+        return keys["dense"], keys["sparse"]
+
+    def _unload(self, keys: tuple[str, ...]) -> None:
+        for key in keys:
+            self.worker.unload(key)
+
+
+def _as_pair(blocks: Blocks, orders: Sequence[bool]) -> Pair:
+    """Sort blocks into rounds of (dense, sparse)."""
+
+    def rounds(values: Sequence[int]) -> tuple[Couple, ...]:
+        couples = zip(values[::2], values[1::2], orders, strict=True)
+        return tuple((a, b) if first else (b, a) for a, b, first in couples)
+
+    times = {"wall": rounds(blocks.wall_ns), "cpu": rounds(blocks.cpu_ns)}
+    if blocks.instructions:
+        times["instructions"] = rounds(blocks.instructions)
+    return Pair(times, rounds(blocks.preempted))
