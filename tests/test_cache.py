@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity import cache
 from pytest_sparsity.errors import SparsityWarning
+from pytest_sparsity.variants import cache
 
 
 def publish(store: Path, key: str = "key", content: bytes = b"weights") -> cache.Entry:
@@ -111,7 +111,7 @@ def test_one_process_builds_while_the_others_wait(tmp_path: Path) -> None:
         """
         import sys, time
         from pathlib import Path
-        from pytest_sparsity import cache
+        from pytest_sparsity.variants import cache
         store = Path(sys.argv[1])
         with cache.locked(store, "key"):
             entry = cache.load(store, "key")

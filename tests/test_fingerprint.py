@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_sparsity.fingerprint import Untellable, digest
+from pytest_sparsity.variants.fingerprint import Untellable, digest
 
 names = count()
 
@@ -267,7 +267,7 @@ def test_it_is_the_same_in_any_process() -> None:
         """
         import sys
         from pytest_sparsity import zoo
-        from pytest_sparsity.fingerprint import digest
+        from pytest_sparsity.variants.fingerprint import digest
         def build():
             return zoo.mobilenet_v2(size=64), {"a", "b", "c"}, "x" in {"p", "q", "r"}
         print(digest(build), "tensorflow" in sys.modules)

@@ -13,10 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_sparsity import converter, selection, variants, zoo
-from pytest_sparsity.converter import ConversionError, Converter
+from pytest_sparsity import twin, zoo
 from pytest_sparsity.errors import SparsityWarning, Unsupported
-from pytest_sparsity.variants import ROLES, Variants, build_variants
+from pytest_sparsity.variants import (
+    Variants,
+    build_variants,
+    building,
+    converter,
+    recipe,
+    selection,
+)
+from pytest_sparsity.variants.building import ROLES
+from pytest_sparsity.variants.converter import ConversionError, Converter
+from pytest_sparsity.variants.recipe import Recipe
 
 Build = Callable[[], Any]
 Finetune = Callable[[Any, list[Any]], object]
@@ -53,7 +62,7 @@ def unconverted(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoConverter:
         def close(self) -> None: ...
 
-    monkeypatch.setattr(variants, "Converter", NoConverter)
+    monkeypatch.setattr(building, "Converter", NoConverter)
 
 
 def contents(built: Variants) -> dict[str, bytes]:
@@ -294,23 +303,21 @@ def fully_converted(build: Build, policy: str, sparsity: float, folder: Path) ->
     """Return the three files as TFMOT and the converter make them, but for negative zeros."""
     import tensorflow as tf
 
-    recipe = variants.Recipe(
-        *(build, sparsity, "unstructured", policy, None, None, None, None, (), 0)
-    )
+    wanted = Recipe(*(build, sparsity, "unstructured", policy, None, None, None, None, (), 0))
     files = {}
-    with variants._seeded(0), selection.quiet():
-        network = variants._prune(recipe)
+    with building.seeded(0), selection.quiet():
+        network = building.prune(wanted)
         for role in ROLES:
             weights = network.dense_weights if role == "dense" else network.pruned_weights
             network.model.set_weights(weights)
-            saved = variants._export(network.model, folder / role)
+            saved = building.export(network.model, folder / role)
             convert = tf.lite.TFLiteConverter.from_saved_model(str(saved))
             if role == "sparse":
                 convert.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
             path = folder / f"{role}.tflite"
             path.write_bytes(convert.convert())
             if role != "sparse":
-                variants._canonical(path, path)
+                building.canonical(path, path)
             files[role] = path.read_bytes()
     return files
 
@@ -322,7 +329,7 @@ def check_equality(
     sparsity: float = 0.7,
 ) -> None:
     build, policy, patched = case
-    monkeypatch.setattr(variants, "Converter", Counted)
+    monkeypatch.setattr(building, "Converter", Counted)
     monkeypatch.setattr(Counted, "conversions", 0)
     with selection.quiet():
         built = build_variants(build, sparsity=sparsity, policy=policy, cache=folder / "store")
@@ -361,11 +368,9 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
         convert.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
         sys.stdout.buffer.write(convert.convert())
         """
-    recipe = variants.Recipe(
-        *(recurrent, 0.8, "unstructured", "all", None, None, None, None, (), 0)
-    )
-    with variants._seeded(0), selection.quiet():
-        saved = variants._export(variants._prune(recipe).model, tmp_path / "pruned")
+    wanted = Recipe(*(recurrent, 0.8, "unstructured", "all", None, None, None, None, (), 0))
+    with building.seeded(0), selection.quiet():
+        saved = building.export(building.prune(wanted).model, tmp_path / "pruned")
     command = [sys.executable, "-c", textwrap.dedent(program), str(saved)]
     assert built.sparse.path.read_bytes() == subprocess.check_output(command)
 
@@ -376,8 +381,9 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
 PROGRAM = """
     import hashlib, sys
     from pathlib import Path
-    from pytest_sparsity import zoo
-    from pytest_sparsity.variants import ROLES, build_variants
+    from pytest_sparsity import twin, zoo
+    from pytest_sparsity.variants import build_variants
+    from pytest_sparsity.variants.building import ROLES
     built = build_variants(zoo.xnnpack_cnn, sparsity=0.75, cache=Path(sys.argv[1]))
     for role in ROLES:
         print(hashlib.sha256(getattr(built, role).path.read_bytes()).hexdigest())
@@ -411,7 +417,7 @@ def test_a_warm_run_never_imports_tensorflow(cnn: Variants, store: Path) -> None
 def test_the_user_s_generators_go_on_as_if_nothing_had_been_built(
     tmp_path: Path, keras: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variants, "Converter", InProcess)
+    monkeypatch.setattr(building, "Converter", InProcess)
     random.seed(1)
     np.random.seed(1)
     expected = random.random(), np.random.random()
@@ -427,7 +433,7 @@ def test_the_user_s_generators_go_on_as_if_nothing_had_been_built(
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch, keras: Any) -> Iterator[type[Counted]]:
-    monkeypatch.setattr(variants, "Converter", Counted)
+    monkeypatch.setattr(building, "Converter", Counted)
     monkeypatch.setattr(Counted, "conversions", 0)
     with selection.quiet():
         yield Counted
@@ -461,11 +467,9 @@ def test_what_is_asked_decides_about_building(counted: type[Counted], tmp_path: 
 
 
 def test_our_own_code_decides_about_building() -> None:
-    described = [each for each in variants._builder() if isinstance(each, str)]
-    ours = Path(variants.__file__).parent
-    for name in variants.OWN:
-        path = ours / name / "__init__.py" if (ours / name).is_dir() else ours / f"{name}.py"
-        assert variants._content(path) in described
+    described = list(recipe.builder())
+    for module in (building, converter, twin):
+        assert recipe.content_of(Path(module.__file__ or "")) in described
 
 
 def test_rebuild_builds_and_keeps_equal_files(counted: type[Counted], tmp_path: Path) -> None:

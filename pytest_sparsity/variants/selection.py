@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Network = Any
 """A `tf_keras.Model`; TensorFlow and TFMOT ship no types."""
 
+UNSTOCK = {"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "RNN"}
+"""Layers of Keras' own with somebody else's code in them."""
+
 INSTALL = "python -m pip install 'pytest-sparsity[build]'"
 
 
@@ -173,3 +176,9 @@ def prunable_weights(layer: Any) -> list[Any]:
     if not hasattr(layer, "get_prunable_weights"):
         prune_registry.PruneRegistry.make_prunable(layer)
     return list(layer.get_prunable_weights())
+
+
+def is_stock(layer: Any) -> bool:
+    """Whether all code of a layer is Keras' own."""
+    kind = type(layer)
+    return kind.__module__.startswith("tf_keras.") and kind.__name__ not in UNSTOCK

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.selection import import_tfmot, prunable_weights, quiet
+from pytest_sparsity.variants.selection import import_tfmot, prunable_weights, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.selection import Network
+    from pytest_sparsity.variants.selection import Network
 
 Schedule = Any
 """A TFMOT `PruningSchedule`."""

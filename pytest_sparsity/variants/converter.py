@@ -1,8 +1,8 @@
 """TensorFlow's converter in a child process, which it may crash, and its sparsify pass.
 
-`Converter` is the parent's side; `python -m pytest_sparsity.converter` is the child. They speak one
-line of JSON per request and answer. The child's import of TensorFlow goes on while the parent
-builds the network.
+`Converter` is the parent's side; `python -m pytest_sparsity.variants.converter` is the child. They
+speak one line of JSON per request and answer. The child's import of TensorFlow goes on while the
+parent builds the network.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Converter:
         self._log = Path(self._folder.name, "stderr")
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pytest_sparsity.converter"],
+                [sys.executable, "-m", "pytest_sparsity.variants.converter"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

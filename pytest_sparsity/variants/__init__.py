@@ -1,0 +1,128 @@
+"""From a Keras network to three `.tflite` files that differ in one thing each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.model import Model
+from pytest_sparsity.variants import cache as files
+from pytest_sparsity.variants import fingerprint
+from pytest_sparsity.variants.building import ROLES, build_entry
+from pytest_sparsity.variants.pruning import PrunedWeight
+from pytest_sparsity.variants.recipe import SPARSITY, Recipe, asked, check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from pytest_sparsity.variants.pruning import Schedule
+    from pytest_sparsity.variants.selection import Network
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The three files of one network.
+
+    From `dense` to `pruned` only weights change, from `pruned` to `sparse` only how they are
+    stored, and with that the kernels that can run.
+
+    Attributes:
+        dense: the network as it was built.
+        pruned: with zeros, stored densely.
+        sparse: with the same zeros, stored sparsely.
+        weights: what became of each weight tensor that was selected for pruning.
+    """
+
+    dense: Model
+    pruned: Model
+    sparse: Model
+    weights: tuple[PrunedWeight, ...]
+
+
+def build_variants(
+    build: Callable[[], Network],
+    *,
+    sparsity: float = SPARSITY,
+    pattern: str = "unstructured",
+    policy: Any = "xnnpack",
+    schedule: Schedule | Callable[[], Schedule] | None = None,
+    finetune: Callable[[Network, list[Any]], object] | None = None,
+    quantize: str | None = None,
+    representative: Callable[[], Any] | None = None,
+    depends: Sequence[str | PathLike[str]] = (),
+    seed: int = 0,
+    cache: Path | None = None,
+    rebuild: bool = False,
+) -> Variants:
+    """Build a Keras network, prune it with TFMOT and convert it, or find that done on disk.
+
+    The same arguments give the same bytes in any process: Keras' names are reset and Python's,
+    numpy's and TensorFlow's generators are seeded before the build function is called. The files
+    are those of TensorFlow's converter, except that no constant is -0.0 in them, which TFMOT leaves
+    behind and which compresses badly.
+
+    They are kept on disk until something changes that decides about them: the code of `build`, of
+    `finetune`, and of what these reach; their closures; the files in `depends`; an argument; a
+    version. Where that cannot be told, for example because `build` closes over an object of some
+    library, the network is built and pruned every time and only the conversion is spared.
+
+    Args:
+        build: returns a Sequential or functional `tf_keras` model. A batch size that it leaves open
+            stays open in the files, which LiteRT.js does not take: `Input(..., batch_size=1)`.
+        sparsity: the fraction of zeros in every weight tensor that the policy selects, in [0, 1).
+        pattern: `"unstructured"`.
+        policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack (1x1 convolutions of a network that
+            fits), `"all"` for every layer that TFMOT can prune, a TFMOT PruningPolicy, or a list of
+            layer names. TFMOT never prunes a depthwise kernel.
+        schedule: a TFMOT PruningSchedule, whose final sparsity replaces `sparsity`, or a function
+            that returns one, which spares the import of TFMOT when the files are on disk. Without
+            `finetune`, the masks are those of its last update. Default: a constant sparsity,
+            applied at every step.
+        finetune: called with the network in TFMOT's wrappers, to be compiled and trained, and with
+            the callbacks that the training needs. Without it, TFMOT's masks are applied to the
+            weights as they are.
+        quantize: None.
+        representative: None; belongs to `quantize`.
+        depends: files and folders that `build` and `finetune` read.
+        seed: of the generators.
+        cache: the folder to keep the files in; by default in the user's cache folder.
+        rebuild: whether to build even if the files are there.
+
+    Raises:
+        Unsupported: TensorFlow, tf-keras or TFMOT is not installed, and the files are not on disk.
+        ValueError: an argument is not supported, the policy rejects the network, or pruning did not
+            do what was asked (a TFMOT trap, which the message names).
+        TypeError: `build` does not return a model that TFMOT can prune.
+        ConversionError: the converter refused the network, crashed or hung.
+    """
+    recipe = Recipe(
+        *(build, float(sparsity), pattern, policy, schedule, finetune, quantize, representative),
+        *(tuple(Path(path) for path in depends), seed),
+    )
+    check(recipe)
+    store = cache if cache is not None else default_store()
+    try:
+        key = fingerprint.digest(*asked(recipe))
+    except fingerprint.Untellable:
+        return _variants(build_entry(recipe, store, rebuild=rebuild))
+    entry = None if rebuild else files.load(store, key)
+    if entry is None:
+        with files.locked(store, key):
+            entry = None if rebuild else files.load(store, key)
+            entry = entry or build_entry(recipe, store, rebuild=rebuild, key=key)
+    return _variants(entry)
+
+
+def default_store() -> Path:
+    """Return the folder of entries in the user's cache folder."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("pytest-sparsity") / "variants"
+
+
+def _variants(entry: files.Entry) -> Variants:
+    models = {role: Model(entry.files[role]) for role in ROLES}
+    weights = [PrunedWeight(**{**w, "shape": tuple(w["shape"])}) for w in entry.about]
+    return Variants(**models, weights=tuple(weights))
