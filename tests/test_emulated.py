@@ -81,6 +81,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
     monkeypatch.setattr(guests, "release", lambda: BOOKWORM)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(emulated, "takes_plugins", lambda _: True)
+    monkeypatch.setattr(emulated, "_binding", lambda _: tmp_path / "except")
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(python, "arch", lambda _: "x86_64")
     return fake
@@ -373,7 +374,9 @@ def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPa
     program, dash_l, prefix, dash_cpu, cpu, dash_plugin, plugin, *child = launch.command
     assert (program, dash_l, dash_cpu, cpu) == ("qemu-aarch64", "-L", "-cpu", "cortex-a76")
     assert dash_plugin == "-plugin"
-    assert re.fullmatch(r"file=.*/count\.so,out=(.*),library=.*/libpywrap_\w+\.so", plugin)
+    assert re.fullmatch(
+        r"file=.*/count\.so,out=(.*),library=.*/libpywrap_\w+\.so,except=.*", plugin
+    )
     counts = plugin.split("out=")[1].split(",")[0]
     assert child == [
         str(guest.python), "-s", "-S", str(python.WORKER), "litert", "--counts", counts
@@ -503,6 +506,32 @@ def test_a_stripped_library_and_a_foreign_file(library: Path, tmp_path: Path) ->
     (tmp_path / "x.so").write_bytes(b"not ELF")
     with pytest.raises(ValueError, match=r"x\.so is not a 64-bit ELF file"):
         symbols.functions(tmp_path / "x.so")
+
+
+def test_a_damaged_library(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch, library: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "d.so"
+    for length in (30, 64, 100, 4000, library.stat().st_size - 100):
+        damaged.write_bytes(library.read_bytes()[:length])
+        with pytest.raises(ValueError, match=r"d\.so is damaged: "):
+            symbols.functions(damaged)
+    monkeypatch.undo()
+    monkeypatch.setattr(emulated.Emulated, "library", lambda *_: damaged)
+    with pytest.raises(TargetError, match=r"litert@cortex-a53: d\.so is damaged: "):
+        emulated.KINDS[A53].plugin("litert", out=tmp_path / "counts")
+
+
+def test_the_binding_to_python_is_not_counted(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+    source = tmp_path / "b.c"
+    source.write_text("int _ZN8pybind11xEv(int x) { return x + 1; }\n" + SOURCE, "ascii")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", "b.so", "b.c"], cwd=tmp_path, check=True)
+    known = {f.name: f for f in symbols.functions(tmp_path / "b.so")}["_ZN8pybind11xEv"]
+    text = emulated._binding(tmp_path / "b.so").read_text("ascii")
+    assert text == f"{known.offset:x} {known.size:x}\n"
 
 
 def test_architectures() -> None:

@@ -10,7 +10,8 @@
  *
  *     OFFSET INSTRUCTIONS             (OFFSET of the block in the library's file, hexadecimal)
  *
- * The library is the one whose path contains library=TEXT.
+ * The library is the one whose path contains library=TEXT. What lies in the ranges of except=FILE,
+ * lines "OFFSET SIZE" in hexadecimal, is not counted.
  *
  * The interface is QEMU's plugin API version 1 (QEMU 4.2 to 8.2), declared by hand from its
  * documentation because distributions package no header. Every block has one counter that the
@@ -62,7 +63,13 @@ struct mapping {
     bool counted;
 };
 
+struct range {
+    struct range *next;
+    uint64_t offset, size;
+};
+
 static struct block *blocks;
+static struct range *excepted;
 static struct mapping *mappings;
 static const char *library = "";
 static int64_t close_number;
@@ -99,15 +106,38 @@ static const struct mapping *mapping_of(uint64_t address) {
     return found;
 }
 
+static bool is_excepted(uint64_t offset) {
+    for (struct range *r = excepted; r; r = r->next)
+        if (r->offset <= offset && offset < r->offset + r->size)
+            return true;
+    return false;
+}
+
+static bool read_excepted(const char *path) {
+    FILE *file = fopen(path, "r");
+    uint64_t offset, size;
+    while (file && fscanf(file, "%" SCNx64 " %" SCNx64, &offset, &size) == 2) {
+        struct range *range = allocate(sizeof *range);
+        *range = (struct range){excepted, offset, size};
+        excepted = range;
+    }
+    if (file)
+        fclose(file);
+    return file != NULL;
+}
+
 static void on_translation(plugin_id id, struct qemu_plugin_tb *tb) {
     (void)id;
     uint64_t address = (uintptr_t)qemu_plugin_insn_haddr(qemu_plugin_tb_get_insn(tb, 0));
     const struct mapping *mapping = mapping_of(address);
     if (!mapping || !mapping->counted)
         return; /* everything else runs without instrumentation, at full speed */
+    uint64_t offset = address - mapping->start + mapping->offset;
+    if (is_excepted(offset))
+        return;
     struct block *block = allocate(sizeof *block);
     block->next = blocks;
-    block->offset = address - mapping->start + mapping->offset;
+    block->offset = offset;
     block->size = qemu_plugin_tb_n_insns(tb);
     blocks = block;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, ADD_U64, &block->runs, 1);
@@ -136,6 +166,7 @@ static void on_syscall(plugin_id id, unsigned cpu, int64_t number, uint64_t desc
 }
 
 int qemu_plugin_install(plugin_id id, const qemu_info *info, int argc, char **argv) {
+    bool readable = true;
     for (int i = 0; i < argc; i++) {
         if (!strncmp(argv[i], "out=", 4))
             out = fopen(argv[i] + 4, "w");
@@ -143,9 +174,11 @@ int qemu_plugin_install(plugin_id id, const qemu_info *info, int argc, char **ar
             library = strdup(argv[i] + 8); /* QEMU frees the arguments */
         else if (!strncmp(argv[i], "blocks=", 7))
             out_blocks = fopen(argv[i] + 7, "w");
+        else if (!strncmp(argv[i], "except=", 7))
+            readable = read_excepted(argv[i] + 7);
     }
-    if (!out) {
-        fprintf(stderr, "cannot write the counts\n");
+    if (!out || !readable) {
+        fprintf(stderr, "the counting plugin cannot open its files\n");
         return 1;
     }
     close_number = !strcmp(info->target_name, "x86_64") ? 3 : 57; /* 57: aarch64 */

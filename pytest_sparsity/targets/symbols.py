@@ -11,7 +11,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _SHT_SYMTAB = 2
@@ -47,11 +47,18 @@ def functions(library: Path) -> list[Function]:
     """Return the functions of a 64-bit little-endian ELF file, by offset; none if it is stripped.
 
     Raises:
-        ValueError: the file is no such file.
+        ValueError: the file is no such file, or is damaged.
     """
     data = library.read_bytes()
     if not architecture(data[:20]):
         raise ValueError(f"{library.name} is not a 64-bit ELF file for x86-64 or ARM")
+    try:
+        return sorted(_functions(data))
+    except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(f"{library.name} is damaged: {error}") from error
+
+
+def _functions(data: bytes) -> Iterator[Function]:
     program, sections = struct.unpack_from("<QQ", data, 32)
     programs, section_size, section_count = struct.unpack_from("<HHH", data, 56)
     segments = [_SEGMENT.unpack_from(data, program + i * _SEGMENT.size) for i in range(programs)]
@@ -59,7 +66,6 @@ def functions(library: Path) -> list[Function]:
     headers = [
         _SECTION.unpack_from(data, sections + i * section_size) for i in range(section_count)
     ]
-    found: list[Function] = []
     for header in headers:
         if header[1] == _SHT_SYMTAB:
             strings = headers[header[6]]
@@ -69,8 +75,7 @@ def functions(library: Path) -> list[Function]:
                 offset = _offset(address, loaded)
                 if info & 15 == _STT_FUNC and size and offset is not None:
                     text = names[name : names.index(b"\0", name)].decode("utf-8", "replace")
-                    found.append(Function(offset, size, text))
-    return sorted(found)
+                    yield Function(offset, size, text)
 
 
 def _offset(address: int, loaded: list[tuple[int, int, int]]) -> int | None:
