@@ -191,7 +191,7 @@ def test_a_schedule_that_ends_before_its_final_sparsity_is_drawn() -> None:
     ids=repr,
 )
 def test_schedules_are_those_of_tfmot(schedule: Schedule) -> None:
-    from pytest_sparsity import selection
+    from pytest_sparsity.variants import selection
 
     selection.import_tfmot()
     import tensorflow as tf
