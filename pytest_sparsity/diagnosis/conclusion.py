@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import xnnpack
-from pytest_sparsity.diagnosis import costs, size
+from pytest_sparsity.diagnosis import costs, elsewhere, size
 from pytest_sparsity.diagnosis.codes import ranked
-from pytest_sparsity.diagnosis.elsewhere import wrong_elsewhere
 from pytest_sparsity.diagnosis.observation import Observer
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
+from pytest_sparsity.xnnpack.names import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,12 +146,12 @@ def _conclude(
     threads: int,
 ) -> Diagnosis:
     verdict = xnnpack.verdict(analysis) if seen is None else seen.verdict
-    kernels = _kernels(analysis, verdict)
+    kernels = _kernels(analysis, seen)
     found = [
         *xnnpack.findings(analysis),
         *size.findings(analysis.model, dense),
         *costs.findings(analysis, kernels, seen, threads),
-        *wrong_elsewhere(analysis, verdict),
+        *elsewhere.findings(analysis, verdict),
         *_speed_limit(analysis, target, seen, verdict),
     ]
     if seen is not None:
@@ -168,10 +168,19 @@ def _conclude(
     )
 
 
-def _kernels(analysis: Analysis, verdict: str) -> tuple[str, ...]:
-    """The kernels by the rules, but none sparse where observation says that none is."""
+def _kernels(analysis: Analysis, seen: Observation | None) -> tuple[str, ...]:
+    """The kernels by the profile where there is one, else by the rules.
+
+    Where the model is observed to run dense, none is sparse whatever the rules say.
+    """
     kernels = xnnpack.kernels(analysis)
-    if verdict == "dense" and xnnpack.verdict(analysis) != "dense":
+    if seen is None:
+        return kernels
+    profiled = costs.profiled_kernels(analysis, seen.profile)
+    if profiled is not None:
+        pairs = zip(kernels, profiled, strict=True)
+        return tuple(rule if rule in {"miscomputes", "block"} else name for rule, name in pairs)
+    if seen.verdict == "dense" and xnnpack.verdict(analysis) != "dense":
         return tuple("block" if kernel == "block" else "dense" for kernel in kernels)
     return kernels
 
@@ -192,6 +201,18 @@ def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> It
             "rules-disagree",
             f"the rules say {rules!r}, but {seen.verdict!r} was observed on {target.name}",
             None,
+            "trust what was observed, and report the model: the rules need mending",
+        )
+    profiled = costs.profiled_kernels(analysis, seen.profile)
+    ruled = xnnpack.sparse_nodes(analysis)
+    if profiled is not None and profiled != ruled:
+        place = next(i for i, (a, b) in enumerate(zip(profiled, ruled, strict=True)) if a != b)
+        layer = analysis.model.layers[place]
+        yield Finding(
+            "rules-disagree",
+            f"the rules say that {layer_name(layer)} runs {ruled[place]}, but {target.name}'s "
+            f"profile says {profiled[place]}",
+            place,
             "trust what was observed, and report the model: the rules need mending",
         )
     if seen.skips_zeros == bool(analysis.closed):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MEMORY_FROM = 1_000_000
 """Bytes of unpacked weights from which memory is worth a word."""
+PROFILE_FROM = 200_000
+"""Nanoseconds that a profile must sum up to: LiteRT counts whole microseconds per operator."""
 SHARE_ENOUGH = 0.75
 """Share of the time in 1x1 convolutions from which the other layers are no reason: a speedup of 4
 is left to hope for."""
@@ -39,7 +41,7 @@ def findings(
 
 
 def pointwise_share(analysis: Analysis, profile: Profile | None) -> float | None:
-    """Share of a profile's time spent in prunable layers; None if it does not fit the model.
+    """Share of a profile's time spent in prunable layers; None if it is too short to tell.
 
     Args:
         analysis: of the model on the target that was profiled.
@@ -47,14 +49,30 @@ def pointwise_share(analysis: Analysis, profile: Profile | None) -> float | None
     """
     if profile is None or len(profile) != len(analysis.order):
         return None
+    if sum(ns for _, ns in profile) < PROFILE_FROM:
+        return None
     prunable = {x.operator for x in analysis.model.layers if x.prunable and x.graph == 0}
-    total = sum(ns for _, ns in profile)
     mine = sum(
         ns
         for operator, (_, ns) in zip(analysis.order, profile, strict=True)
         if operator in prunable
     )
-    return mine / total if total else None
+    return mine / sum(ns for _, ns in profile)
+
+
+def profiled_kernels(analysis: Analysis, profile: Profile | None) -> tuple[str, ...] | None:
+    """Per layer "sparse" or "dense", by the names of the kernels that ran; None without a profile.
+
+    XNNPACK's sparse kernels are those named SPMM.
+    """
+    if profile is None or len(profile) != len(analysis.order):
+        return None
+    names = zip(analysis.order, profile, strict=True)
+    sparse = {operator for operator, (name, _) in names if "SPMM" in name}
+    return tuple(
+        "sparse" if layer.graph == 0 and layer.operator in sparse else "dense"
+        for layer in analysis.model.layers
+    )
 
 
 def other_layers(share: float | None, runtime: str) -> Iterator[Finding]:

@@ -26,20 +26,29 @@ def analyses(model: Model) -> list[tuple[str, Analysis]]:
     ]
 
 
-def wrong_elsewhere(here: Analysis, verdict: str) -> Iterator[Finding]:
-    """Wrong answers that this target hides because it has no sparse kernels."""
+def findings(here: Analysis, verdict: str) -> list[Finding]:
+    """What this target hides because it has no sparse kernels.
+
+    Args:
+        here: the rules for the target.
+        verdict: on the target.
+    """
     if not here.closed or verdict in {"fails", "miscomputes"}:
-        return
-    wrong = {}
-    for name, there in analyses(here.model):
-        result = xnnpack.verdict(there)
-        if result in {"fails", "miscomputes"}:
-            wrong[name] = there
+        return []
+    there = analyses(here.model)
+    return [*_wrong(there), *xnnpack.why_dense(there[0][1])]
+
+
+def _wrong(there: list[tuple[str, Analysis]]) -> Iterator[Finding]:
+    """Wrong answers on CPUs with sparse kernels."""
+    wrong = {
+        name: analysis
+        for name, analysis in there
+        if xnnpack.verdict(analysis) in {"fails", "miscomputes"}
+    }
     if not wrong:
         return
-    analysis = next(iter(wrong.values()))
-    codes = {"wrong-layout", "set-up-fails", "permuted-shape"}
-    causes = [f for f in xnnpack.findings(analysis) if f.code in codes]
+    causes = xnnpack.why_wrong(next(iter(wrong.values())))
     cause = f": {causes[0].message}" if causes else ""
     yield Finding(
         "wrong-elsewhere",

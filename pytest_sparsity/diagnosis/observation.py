@@ -36,7 +36,8 @@ class Observation:
         fault: the target's words if the model fails, else "".
         crashed: the model was accepted and then ended the worker.
         repeats: a second run of the same inputs gave the same outputs.
-        profile: the operators that ran, with nanoseconds; None where the target has no profile.
+        profile: the operators that ran, with nanoseconds; None if not asked for, or the target has
+            none.
         flushes: the target's kernels take subnormal weights for zero; None if the model has none.
         flush_deviation: of the outputs when the subnormal weights are set to zero; None likewise.
     """
@@ -94,8 +95,12 @@ class Observer:
             self._worker = self.target.open(threads=self.threads)
         return self._worker
 
-    def observe(self, model: Model) -> Observation:
+    def observe(self, model: Model, *, profile: bool = True) -> Observation:
         """Run a model with seeded inputs.
+
+        Args:
+            model: the model.
+            profile: ask for the operators too, which takes longer than all the rest.
 
         Raises:
             Unsupported: the target cannot run here.
@@ -104,7 +109,7 @@ class Observer:
         skips = skips_zeros(self.target, self.worker)
         try:
             with tempfile.TemporaryDirectory() as folder:
-                return self._observe(model, Path(folder), skips=skips)
+                return self._observe(model, Path(folder), skips=skips, profile=profile)
         except LoadError as error:
             self.close()
             return Observation("fails", skips, fault=str(error))
@@ -112,7 +117,7 @@ class Observer:
             self.close()
             return Observation("fails", skips, fault=str(error), crashed=True)
 
-    def _observe(self, model: Model, folder: Path, *, skips: bool) -> Observation:
+    def _observe(self, model: Model, folder: Path, *, skips: bool, profile: bool) -> Observation:
         found = comparisons(self.worker, model, folder)
         subnormal = any(layer.subnormals for layer in model.layers)
         return Observation(
@@ -120,7 +125,7 @@ class Observer:
             skips_zeros=skips,
             comparisons=tuple(found),
             repeats=self._repeats(model),
-            profile=self.profile(model),
+            profile=self.profile(model) if profile else None,
             flushes=flushes_subnormals(self.target, self.worker) if subnormal else None,
             flush_deviation=self._flush_deviation(model, folder) if subnormal else None,
         )

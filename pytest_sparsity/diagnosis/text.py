@@ -24,6 +24,8 @@ def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
     findings = list(diagnosis.findings)
     while findings:
         entry = finding_lines(findings[0])
+        if findings[0].message in diagnosis.headline:
+            entry = entry[1:]
         rest = len(findings) - 1
         if len(said) + len(entry) + bool(rest) > limit:
             break

@@ -57,14 +57,28 @@ class _Cause:
     remedy: str
 
 
-def findings(analysis: Analysis, partition: Partition) -> Iterator[Finding]:
-    """All findings about a partition in which XNNPACK looked for sparse layers."""
-    if partition.rewrite is None or partition.execution is None:
-        return
-    chain = _Chain(analysis, partition, partition.rewrite)
-    yield from chain.wrong()
-    yield from chain.dense()
-    yield from chain.exchanged_outputs()
+def findings(analysis: Analysis) -> Iterator[Finding]:
+    """All findings about the partitions in which XNNPACK looked for sparse layers."""
+    for chain in _chains(analysis):
+        yield from chain.wrong()
+        yield from chain.dense()
+        yield from chain.exchanged_outputs()
+
+
+def why_wrong(analysis: Analysis) -> list[Finding]:
+    """The findings about wrong answers alone."""
+    return [finding for chain in _chains(analysis) for finding in chain.wrong()]
+
+
+def why_dense(analysis: Analysis) -> list[Finding]:
+    """The findings about layers that stay dense alone."""
+    return [finding for chain in _chains(analysis) for finding in chain.dense()]
+
+
+def _chains(analysis: Analysis) -> Iterator[_Chain]:
+    for partition in analysis.partitions:
+        if partition.rewrite is not None:
+            yield _Chain(analysis, partition, partition.rewrite)
 
 
 class _Chain:
@@ -269,4 +283,4 @@ def _too_few_zeros(zeros: int, parameters: int) -> _Cause:
         f"{zeros / parameters:.1%} of the weights in their chain are zero ({zeros} of "
         f"{parameters}), and sparse kernels need more than two thirds"
     )
-    return _Cause("too-few-zeros", text, f"prune at least {missing} more weights: aim at 70 %")
+    return _Cause("too-few-zeros", text, f"zero {missing} more of them at least: aim at 70 %")

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from pytest_sparsity.model import Layer, Model
 
 
+TENSORFLOW_PARTS = {"depthwise", "separable_conv2d", "kernel", "weights", ""}
+
+
 def layers_by_operator(model: Model) -> dict[int, Layer]:
     """The first layer of each operator of the main graph."""
     found: dict[int, Layer] = {}
@@ -23,12 +26,24 @@ def operator_name(model: Model, operator: int) -> str:
     """An operator's type, with its layer's name or else its place in the file."""
     layer = layers_by_operator(model).get(operator)
     op = model.graph.operators[operator].op
-    return f"{op} {layer.name!r}" if layer is not None else f"{op} #{operator}"
+    return layer_name(layer) if layer is not None else f"{op} #{operator}"
 
 
 def layer_name(layer: Layer) -> str:
-    """A layer's operator and name."""
-    return f"{layer.op} {layer.name!r}"
+    """A layer's operator and the Keras layer's name, as far as the tensor's name tells it."""
+    return f"{layer.op} {short(layer.name)!r}"
+
+
+def short(name: str) -> str:
+    """The Keras layer in a tensor's name: "net/relu/Relu6;net/conv_1/Conv2D" is "conv_1".
+
+    The converter joins the names of what it fuses, the convolution last; within one, what
+    TensorFlow appends begins with a capital or names the depthwise operator.
+    """
+    parts = name.rpartition(";")[2].split("/")
+    while len(parts) > 1 and (parts[-1][:1].isupper() or parts[-1] in TENSORFLOW_PARTS):
+        parts.pop()
+    return parts[-1]
 
 
 def stay(layers: Sequence[Layer]) -> str:

@@ -138,6 +138,19 @@ def kernels(analysis: Analysis) -> tuple[str, ...]:
     return tuple(_kernel(layer, analysis, sparse, wrong) for layer in analysis.model.layers)
 
 
+def sparse_nodes(analysis: Analysis) -> tuple[str, ...]:
+    """Per layer "sparse" where XNNPACK runs a sparse kernel, right or wrong, else "dense"."""
+    sparse: set[int] = set()
+    for partition in analysis.partitions:
+        if partition.execution is not None:
+            nodes = partition.graph.nodes
+            sparse |= {nodes[p].operator for p in partition.execution.sparse}
+    return tuple(
+        "sparse" if layer.graph == 0 and layer.operator in sparse else "dense"
+        for layer in analysis.model.layers
+    )
+
+
 def _kernel(layer: Layer, analysis: Analysis, sparse: set[int], wrong: set[int]) -> str:
     if layer.graph != 0:
         return "dense"

@@ -71,9 +71,7 @@ DEFECTS = {
 def findings(analysis: Analysis) -> list[Finding]:
     """All findings of the rules, in no particular order."""
     found = [*_runtime(analysis), *_defects(analysis), *_file(analysis)]
-    for partition in analysis.partitions:
-        found += chains.findings(analysis, partition)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *chains.findings(analysis)]))
 
 
 def _runtime(analysis: Analysis) -> Iterator[Finding]:
@@ -90,7 +88,8 @@ def _runtime(analysis: Analysis) -> Iterator[Finding]:
     if not analysis.exact:
         text = f"the rules were verified for {named} and are applied to another version"
         yield Finding("rules-unverified", text, None, f"install {build.runtime} {build.version}")
-    if not analysis.delegation.taken - set(analysis.delegation.unpackers.values()):
+    blocks = any(x.encoding.startswith("block") for x in analysis.model.layers)
+    if not blocks and not analysis.delegation.taken - set(analysis.delegation.unpackers.values()):
         text = "XNNPACK takes no operator of the model: TFLite's own kernels run all of it"
         yield Finding("delegate-off", text, None, "give the operators float32 inputs and a bias")
 
@@ -124,7 +123,7 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
     if zeros < PRUNED * parameters:
         yield Finding(
             "not-pruned",
-            f"only {zeros / parameters:.1%} of the weights that sparse kernels could skip are zero",
+            f"{zeros / parameters:.1%} of the weights that sparse kernels could skip are zero",
             None,
             "prune before converting: prune_low_magnitude for at least `frequency` steps, then "
             "strip_pruning",
