@@ -66,10 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def distinct(shape: tuple[int, ...], seed: int) -> Floats:
-    """Weights of different magnitudes: TFMOT keeps all that are equal to the smallest it keeps."""
+    """Weights, and blocks of them, of different magnitudes: TFMOT keeps all that tie."""
     rng = np.random.default_rng(seed)
     size = int(np.prod(shape))
-    magnitudes = rng.permutation(np.linspace(0.1, 1, size)) * rng.choice([-1, 1], size)
+    magnitudes = rng.permutation(np.geomspace(0.1, 1, size)) * rng.choice([-1, 1], size)
     weights: Floats = magnitudes.astype(np.float32).reshape(shape)
     return weights
 
