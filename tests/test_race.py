@@ -171,6 +171,7 @@ def test_a_race_finds_the_ratio() -> None:
     assert result.dense.median == pytest.approx(7.5e-6, rel=0.02)
     assert result.sparse.median == pytest.approx(5e-6, rel=0.02)
     assert result.sparse.low < result.sparse.median < result.sparse.high
+    assert repr(result) == f"Race(litert, {result.ratio}, 3 processes)"
     assert raced(machine(0.8)).verdict == "slower"
     assert raced(machine(1.0)).verdict == "inconclusive"
 

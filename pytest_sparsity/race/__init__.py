@@ -61,7 +61,7 @@ class Timing:
         return {name: _finite(value) for name, value in vars(self).items()}
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Race:
     """One interleaved measurement of two models on a target.
 
@@ -77,6 +77,9 @@ class Race:
     threads: int
     _trials: Trials
     _series: Series
+
+    def __repr__(self) -> str:
+        return f"Race({self.target}, {self.ratio}, {self.trials} processes)"
 
     @property
     def unit(self) -> str:
@@ -177,7 +180,7 @@ class Race:
 
     @property
     def evidence(self) -> dict[str, object]:
-        """How it was measured, for reports: plain values by name."""
+        """How it was measured, for reports: plain values by name, None for what is not known."""
         plan, hello = self._trials.plan, self._trials.hello
         facts: dict[str, object] = {
             "processes": self.trials,
@@ -197,9 +200,9 @@ class Race:
                 "warm_up": plan.warm_up,
                 "clock": self.clock,
                 "clock_reason": self._trials.clock_reason,
-                "preempted_share": self._trials.preempted_share(),
-                "wall_over_cpu": self._trials.wall_over_cpu(),
-                "process_spread": self._trials.spread(),
+                "preempted_share": _finite(self._trials.preempted_share()),
+                "wall_over_cpu": _finite(self._trials.wall_over_cpu()),
+                "process_spread": _finite(self._trials.spread()),
             }
         return facts
 
