@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.encoding import whole_blocks
 from pytest_sparsity.errors import Unsupported, WrongAnswers
 from pytest_sparsity.targets import LoadError, Target, seeded_inputs
 from pytest_sparsity.twin import densified
@@ -173,20 +174,34 @@ def check_answers(model: Model, target: str | Target) -> None:
     The answer is kept for the process, by the file's content, the target and its version.
 
     Raises:
-        WrongAnswers: the outputs are not finite, or differ by more than `TOLERANCE` from those of
-            the same weights stored densely or from those of the reference kernels.
+        WrongAnswers: the encoding lost weights, the outputs are not finite, or they differ by more
+            than `TOLERANCE` from those of the same weights stored densely or from those of the
+            reference kernels.
         LoadError: the target refuses the model.
         Unsupported: the target cannot run here.
     """
     target = Target.of(target)
     key = (model.sha256, target.name, target.version())
     if key not in _checked:
+        _check_blocks(model)
         with target.open() as worker, tempfile.TemporaryDirectory() as folder:
             wrong = [c for c in comparisons(worker, model, Path(folder)) if not c.right]
         _checked[key] = _verdict(model, target, wrong)
     error = _checked[key]
     if error is not None:
         raise error
+
+
+def _check_blocks(model: Model) -> None:
+    for graph in model.graphs:
+        for tensor in graph.tensors:
+            if tensor.sparsity is not None and not whole_blocks(tensor.shape, tensor.sparsity):
+                raise WrongAnswers(
+                    f"{model.path.name} is not the network that was trained, so its speed means "
+                    f"nothing: the encoding of {tensor.name!r} lost its last columns, since "
+                    f"{tensor.shape[-1]} is no multiple of its block; convert it without "
+                    f"EXPERIMENTAL_SPARSITY or with another width"
+                )
 
 
 def _verdict(model: Model, target: Target, wrong: Sequence[Comparison]) -> WrongAnswers | None:

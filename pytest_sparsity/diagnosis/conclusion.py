@@ -31,8 +31,8 @@ class Diagnosis:
     Attributes:
         model: the model.
         target: where.
-        verdict: "sparse", "dense", "miscomputes" (its answers are wrong) or "fails" (it does not
-            load, or crashes).
+        verdict: "sparse", "dense", "miscomputes" (its answers are wrong, or garbage that may end
+            the process) or "fails" (it does not load).
         evidence: "observed" if the model was run, else "rules".
         kernels: per layer of `Model.layers`: "sparse", "block" (TFLite's kernels for blocks),
             "dense" or "miscomputes".
@@ -145,11 +145,13 @@ def _conclude(
     dense: Model | None,
     threads: int,
 ) -> Diagnosis:
-    verdict = xnnpack.verdict(analysis) if seen is None else seen.verdict
+    content = size.content(analysis.model, dense)
+    verdict = _verdict(analysis, seen, content)
     kernels = _kernels(analysis, seen)
     found = [
         *xnnpack.findings(analysis),
         *size.findings(analysis.model, dense),
+        *content,
         *costs.findings(analysis, kernels, seen, threads),
         *elsewhere.findings(analysis, verdict),
         *_speed_limit(analysis, target, seen, verdict),
@@ -166,6 +168,16 @@ def _conclude(
         outputs_match=None if seen is None else verdict not in WRONG,
         deviation=float("nan") if seen is None else seen.deviation,
     )
+
+
+def _verdict(analysis: Analysis, seen: Observation | None, content: list[Finding]) -> str:
+    """What is observed, or else what the rules say; and wrong if the file itself is."""
+    rules = xnnpack.verdict(analysis)
+    verdict = rules if seen is None or agree(analysis, seen) else seen.verdict
+    codes = {finding.code for finding in content}
+    if verdict not in WRONG and (analysis.lossy or codes & {"weights-lost", "weights-changed"}):
+        return "miscomputes"
+    return verdict
 
 
 def _kernels(analysis: Analysis, seen: Observation | None) -> tuple[str, ...]:
@@ -185,21 +197,27 @@ def _kernels(analysis: Analysis, seen: Observation | None) -> tuple[str, ...]:
     return kernels
 
 
-def agree(rules: str, seen: Observation) -> bool:
-    """The rules' verdict is the observed one.
+def agree(analysis: Analysis, seen: Observation) -> bool:
+    """The rules' verdict is the observed one, as far as it can be observed.
 
-    Where the rules say that memory is read or written that means something else, a crash is one of
-    the ways in which that shows.
+    Where the rules say that memory is read that means something else, a crash is one way in which
+    that shows. TFLite's kernels for blocks add in the order in which dense ones may add too, so the
+    same bits do not contradict them.
     """
-    return rules == seen.verdict or (seen.crashed and rules in WRONG)
+    rules = xnnpack.verdict(analysis)
+    if seen.crashed:
+        return rules in WRONG
+    if rules == "sparse" and not analysis.rewritten:
+        return seen.verdict in {"sparse", "dense"}
+    return rules == seen.verdict
 
 
 def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> Iterator[Finding]:
-    rules = xnnpack.verdict(analysis)
-    if not agree(rules, seen):
+    if not agree(analysis, seen):
         yield Finding(
             "rules-disagree",
-            f"the rules say {rules!r}, but {seen.verdict!r} was observed on {target.name}",
+            f"the rules say {xnnpack.verdict(analysis)!r}, but {seen.verdict!r} was "
+            f"observed on {target.name}",
             None,
             "trust what was observed, and report the model: the rules need mending",
         )

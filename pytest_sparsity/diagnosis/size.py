@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 TENSOR_OVERHEAD = 200
 """Bytes of metadata and of the DENSIFY that encoding one tensor adds (seen, TensorFlow 2.21)."""
-COUNTERPART = 0.9
-"""Share of the model's zeros that a file needs to count as the same weights stored densely."""
+COUNTERPART = 0.5
+"""Share of the model's zeros that a file needs to count as the same weights stored densely. One
+that was not pruned has next to none; one whose sparse file lost columns has fewer than that."""
 
 
 def findings(model: Model, dense: Model | None) -> list[Finding]:
-    """All findings about size and content.
+    """All findings about size.
 
     Args:
         model: the model.
         dense: the same network stored densely, pruned or not.
     """
-    found = [*_layers(model), *_file(model, dense)]
-    if dense is not None:
-        found += _content(model, dense)
-    return found
+    return [*_layers(model), *_file(model, dense)]
+
+
+def content(model: Model, dense: Model | None) -> list[Finding]:
+    """All findings about weights that are not those of the counterpart. Arguments as above."""
+    return [] if dense is None else list(_content(model, dense))
 
 
 def dense_bytes(layer: Layer) -> int | None:

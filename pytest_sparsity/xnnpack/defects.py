@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.encoding import whole_blocks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,7 +29,7 @@ class Defect:
     Attributes:
         code: of the finding.
         operator: index of the operator.
-        verdict: "fails" or "miscomputes".
+        verdict: "fails" or "miscomputes" on the target, or "lossy": the file itself is wrong.
         figures: for the message and the remedy.
     """
 
@@ -110,8 +112,8 @@ def _block_layer(
     if weights.sparsity is None or not weights.sparsity.block_map:
         return
     width, block = weights.shape[-1], weights.sparsity.blocks[0]
-    if width % block:
-        yield Defect("dropped-columns", operator.index, "miscomputes", (str(width), str(block)))
+    if not whole_blocks(weights.shape, weights.sparsity):
+        yield Defect("dropped-columns", operator.index, "lossy", (str(width), str(block)))
     if weights.dtype != "int8" or operator.index in delegation.taken:
         return
     if len(weights.scales) > 1 and not build.per_channel_blocks:

@@ -62,6 +62,11 @@ class Analysis:
     defects: list[Defect]
 
     @property
+    def lossy(self) -> bool:
+        """The encoding lost weights, so that the file is wrong wherever it runs."""
+        return any(defect.verdict == "lossy" for defect in self.defects)
+
+    @property
     def rewritten(self) -> bool:
         """XNNPACK moves some values to channels-first, so that bits differ from dense kernels'."""
         return any(p.rewrite is not None and p.rewrite.channels_first for p in self.partitions)
@@ -184,7 +189,7 @@ def _wrong_layers(partition: Partition) -> set[int]:
 
 
 def verdict(analysis: Analysis) -> str:
-    """The model as a whole: "fails", "miscomputes", "sparse" or "dense".
+    """What the target does with the file: "fails", "miscomputes", "sparse" or "dense".
 
     Sparse is what XNNPACK itself calls so: it has switched to sparse inference, if only for layers
     without weights; or TFLite's kernels for blocks of weights run.
