@@ -208,19 +208,20 @@ def target_facts(target: Target) -> dict[str, object]:
 
 def command_baselines(options: argparse.Namespace) -> None:
     """List recorded values, or what changed between two revisions of git."""
-    from pytest_sparsity.baseline import history
+    from pytest_sparsity.baseline import Store, history
     from pytest_sparsity.report import tables
 
+    store = Store(options.folder)
     if options.until and not options.since:
         raise ValueError("--until needs --since")
     if options.since:
-        changes = history.changes(options.folder, options.since, options.until)
+        changes = history.changes(store, options.since, options.until)
         if options.json:
             put([vars(change) for change in changes])
         else:
             print("\n".join(tables.changes(changes)))
         return
-    values = history.recorded(options.folder)
+    values = history.recorded(store)
     if options.json:
         put([vars(value) for value in values])
     else:

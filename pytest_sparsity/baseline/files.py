@@ -84,7 +84,7 @@ def read(path: Path, shown: str = "") -> dict[str, Value]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise BaselineError(f"{shown} cannot be read: {error}") from error
+        raise BaselineError(f"{shown} cannot be read: {error}") from None
     return parse(text, shown)
 
 
@@ -93,12 +93,12 @@ def parse(text: str, source: str) -> dict[str, Value]:
     try:
         document = json.loads(text, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
-        raise BaselineError(_damage(text, source, error)) from error
+        raise BaselineError(_damage(text, source, error)) from None
     except _TwiceError as error:
         raise BaselineError(
             f"{source} is damaged at {_place(error.args[0])}: recorded twice, as happens when "
             "branches are merged; keep one of the two lines"
-        ) from error
+        ) from None
     if not isinstance(document, dict):
         raise BaselineError(
             f"{source} is damaged at $: expected an object, found {_kind(document)}"

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.baseline.files import SEPARATOR, BaselineError, Value, parse
 from pytest_sparsity.baseline.recorded import relative_change
-from pytest_sparsity.baseline.store import Store, is_values
+from pytest_sparsity.baseline.store import is_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from pytest_sparsity.baseline.store import Store
 
 Snapshot = dict[tuple[str, str, str], Value]  # by file, test and name
 # Commits that a trend goes back at most.
@@ -83,27 +85,25 @@ class Trend:
     points: tuple[Point, ...]
 
 
-def recorded(folder: Path) -> list[Entry]:
+def recorded(store: Store) -> list[Entry]:
     """Return all values that are recorded now.
 
     Raises:
         ValueError: there is no such folder.
         BaselineError: a file cannot be used.
     """
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
-    return [Entry(*place, value) for place, value in _on_disk(folder).items()]
+    return [Entry(*place, value) for place, value in _on_disk(store).items()]
 
 
-def changes(folder: Path, since: str, until: str | None = None) -> list[Change]:
+def changes(store: Store, since: str, until: str | None = None) -> list[Change]:
     """Return the values that differ between two revisions, or between one and the files on disk.
 
     Raises:
         ValueError: the folder is in no git repository, or there is no such revision.
         BaselineError: a file cannot be used.
     """
-    before = _at(folder, since)
-    after = _on_disk(folder) if until is None else _at(folder, until)
+    before = _at(store.folder, since)
+    after = _on_disk(store) if until is None else _at(store.folder, until)
     return [
         Change(*place, old, new, relative_change(new, old))
         for place in sorted({*before, *after})
@@ -111,12 +111,15 @@ def changes(folder: Path, since: str, until: str | None = None) -> list[Change]:
     ]
 
 
-def trends(folder: Path) -> list[Trend]:
+def trends(store: Store) -> list[Trend]:
     """Return how each value that is recorded now moved; empty if git does not know.
 
-    A file that cannot be used today, for instance of an old schema, is passed over.
+    What was committed and cannot be read today is passed over.
+
+    Raises:
+        BaselineError: a file on disk cannot be used.
     """
-    now = _on_disk(folder)
+    now, folder = _on_disk(store), store.folder
     try:
         log = _git(folder, "log", f"-{COMMITS}", "--format=%H %cI", "--", ".").splitlines()
         prefix = _git(folder, "rev-parse", "--show-prefix").strip()
@@ -140,8 +143,9 @@ def _extend(
             found.append(Point(commit, date, value))
 
 
-def _on_disk(folder: Path) -> Snapshot:
-    store = Store(folder)
+def _on_disk(store: Store) -> Snapshot:
+    if not store.folder.is_dir():
+        raise ValueError(f"there is no folder {store.folder}")
     return _sorted({file: store.values(file) for file in store.files()})
 
 

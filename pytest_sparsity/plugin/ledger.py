@@ -25,6 +25,7 @@ class Ledger:
         self._config = config
         self._tests: list[Record] = []
         self._unused: list[str] = []
+        self._fault = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the fixtures left behind."""
@@ -38,19 +39,20 @@ class Ledger:
         controller = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
         if config.option.collectonly or controller:  # which collects nothing itself
             return
-        self._unused = unused_baselines(config)
+        self._unused, self._fault = unused_baselines(config)
         if hasattr(config, "workeroutput"):
-            config.workeroutput[UNUSED] = self._unused
+            config.workeroutput[UNUSED] = self._unused, self._fault
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take what an xdist worker found; all of them collect the same tests."""
-        self._unused = getattr(node, "workeroutput", {}).get(UNUSED, self._unused)
+        known = self._unused, self._fault
+        self._unused, self._fault = getattr(node, "workeroutput", {}).get(UNUSED, known)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the claims, and write the report."""
         self._write_report(terminalreporter)
-        if not self._tests and not self._unused:
+        if not self._tests and not self._unused and not self._fault:
             return
         from pytest_sparsity.report import terminal
 
@@ -67,9 +69,8 @@ class Ledger:
     def _lines(self, verbosity: int) -> Iterable[Line]:
         from pytest_sparsity.report import terminal
 
-        claims = list(terminal.claims(self._tests))
-        if verbosity < 0:
-            claims = [line for line in claims if line[0] in ("refuted", "undecided")]
+        quiet = ("refuted", "undecided") if verbosity < 0 else ()
+        claims = list(terminal.claims(self._tests, quiet))
         yield from claims
         if verbosity > 0 or any(about == "undecided" for about, _ in claims):
             yield from terminal.resolutions(self._tests)
@@ -77,22 +78,32 @@ class Ledger:
             yield from terminal.moved(self._tests, everything=verbosity > 0)
         yield from terminal.recorded(self._tests)
         yield from terminal.unused(self._unused)
+        if self._fault:
+            yield "unused", f"unused baselines are not known: {self._fault}"
 
     def _write_report(self, terminalreporter: pytest.TerminalReporter) -> None:
         path = self._config.stash[OPTIONS].report
         if path is None:
             return
+        from pytest_sparsity.baseline import BaselineError
+        from pytest_sparsity.baseline.history import trends
         from pytest_sparsity.report import document
 
-        document.write(path, document.compose(self._tests, self._unused, []))
+        store = suite(self._config).store
+        try:
+            moved = trends(store) if store.folder.is_dir() else []
+        except BaselineError as error:
+            terminalreporter.write_line(f"sparsity report: no trends: {error}", yellow=True)
+            moved = []
+        document.write(path, document.compose(self._tests, self._unused, moved))
         terminalreporter.write_line(f"sparsity report: {path}")
 
 
-def unused_baselines(config: pytest.Config) -> list[str]:
-    """Return the tests that have baselines and do not exist."""
+def unused_baselines(config: pytest.Config) -> tuple[list[str], str]:
+    """Return the tests that have baselines and do not exist, or why that is not known."""
     options = config.stash[OPTIONS]
     if not (config.rootpath / options.baselines).is_dir():
-        return []
+        return [], ""
     from pytest_sparsity.baseline import BaselineError
     from pytest_sparsity.baseline.unused import Known, unused
 
@@ -103,6 +114,6 @@ def unused_baselines(config: pytest.Config) -> list[str]:
         for module, found in config.stash[COLLECTED].items()
     }
     try:
-        return unused(suite(config).store, config.rootpath, collected)
+        return unused(suite(config).store, config.rootpath, collected), ""
     except BaselineError as error:
-        return [str(error)]
+        return [], str(error)

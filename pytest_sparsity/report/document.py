@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_sparsity.baseline.history import Trend
     from pytest_sparsity.report.records import Record
 
 SCHEMA = 1
 
 
-def compose(tests: Sequence[Record], unused: Sequence[str], trends: Sequence[Record]) -> Record:
+def compose(tests: Sequence[Record], unused: Sequence[str], trends: Sequence[Trend]) -> Record:
     """Return the document: what was claimed, measured and compared, and how values moved.
 
     Args:
         tests: the records of the tests, each with `nodeid` and `outcome`.
         unused: tests that have baselines and do not exist.
-        trends: per recorded value `file`, `test`, `name` and `points`, oldest first.
+        trends: how recorded values moved.
     """
     from pytest_sparsity import __version__
 

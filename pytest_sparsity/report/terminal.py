@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.baseline.recorded import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pytest_sparsity.report.records import Record
 
@@ -26,8 +26,13 @@ MOVED_SHOWN = 10
 Line = tuple[str, str]  # (what it is about, text)
 
 
-def claims(tests: Iterable[Record]) -> Iterator[Line]:
-    """Yield one line per claim: value, claim, verdict, target, test; races without one too."""
+def claims(tests: Iterable[Record], verdicts: Collection[str] = ()) -> Iterator[Line]:
+    """Yield one line per claim: value, claim, verdict, target, test; races without one too.
+
+    Args:
+        tests: the records.
+        verdicts: show these only; all by default.
+    """
     rows = [
         (race, claim, test["nodeid"])
         for test in tests
@@ -44,6 +49,7 @@ def claims(tests: Iterable[Record]) -> Iterator[Line]:
         )
         for race, claim, nodeid in rows
     ]
+    cells = [row for row in cells if not verdicts or row[2] in verdicts]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
