@@ -52,7 +52,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--limit", type=float, default=0.03, help="seconds")
     options = parser.parse_args()

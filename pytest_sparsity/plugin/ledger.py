@@ -40,8 +40,8 @@ class Ledger:
         if config.option.collectonly or controller:  # which collects nothing itself
             return
         self._unused, self._fault = unused_baselines(config)
-        if hasattr(config, "workeroutput"):
-            config.workeroutput[UNUSED] = self._unused, self._fault
+        output: dict[str, object] = getattr(config, "workeroutput", {})
+        output[UNUSED] = self._unused, self._fault
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -63,7 +63,7 @@ def _claims(tests: Iterable[Record]) -> Iterable[Record]:
             for claim in race["claims"] or [{**unclaimed, **race["ratio"]}]:
                 yield {
                     **claim,
-                    "verdict": terminal.WORDS.get(claim["verdict"], claim["verdict"]),
+                    "verdict": terminal.word(claim["verdict"]),
                     "nodeid": test["nodeid"],
                     "race": race,
                     "measured": terminal.ratio(claim, race["unit"]),
@@ -93,8 +93,8 @@ def _cost(median: float | None, unit: str) -> str:
 def _baselines(document: Record) -> Iterable[Record]:
     for test in document["tests"]:
         for entry in test["baselines"]:
-            word = terminal.WORDS.get(entry["verdict"], entry["verdict"])
-            yield {**entry, "verdict": word, "nodeid": test["nodeid"]}
+            verdict = terminal.word(entry["verdict"])
+            yield {**entry, "verdict": verdict, "nodeid": test["nodeid"]}
 
 
 def _trends(document: Record) -> Iterable[Record]:
@@ -116,7 +116,7 @@ def _verdicts(tests: Iterable[Record]) -> list[tuple[str, int]]:
         if "baseline" not in claim
     ]  # fmt: skip
     said += [entry["verdict"] for test in tests for entry in test["baselines"]]
-    counted = Counter(terminal.WORDS.get(word, word) for word in said)
+    counted = Counter(map(terminal.word, said))
     return [
         (word, counted[word])
         for word in ("refuted", "undecided", "holds", "recorded")

@@ -19,11 +19,15 @@ COLOURS = {
     "undecided": {"yellow": True},
     "unused": {"yellow": True},
 }
-WORDS = {"inconclusive": "undecided"}
 # Lines about values that moved within their tolerance; `-v` shows all.
 MOVED_SHOWN = 10
 
 Line = tuple[str, str]  # (what it is about, text)
+
+
+def word(verdict: str) -> str:
+    """Return what a verdict is called in print."""
+    return "undecided" if verdict == "inconclusive" else verdict
 
 
 def claims(tests: Iterable[Record], verdicts: Collection[str] = ()) -> Iterator[Line]:
@@ -43,7 +47,7 @@ def claims(tests: Iterable[Record], verdicts: Collection[str] = ()) -> Iterator[
         (
             ratio(claim if claim is not _NO_CLAIM else race["ratio"], race["unit"]),
             claim["text"],
-            WORDS.get(claim["verdict"], claim["verdict"]),
+            word(claim["verdict"]),
             race["target"],
             nodeid,
         )
@@ -62,12 +66,12 @@ _NO_CLAIM: Record = {"text": "", "verdict": "not claimed"}
 def ratio(bounds: Record, unit: str) -> str:
     """Return a ratio with its interval: `1.83x [1.79, 1.88]`."""
     value, low, high = (bounds[name] for name in ("value", "low", "high"))
-    word = " instructions" if unit == "instructions" else ""
+    counted = " instructions" if unit == "instructions" else ""
     if value is None or low is None or high is None:
-        return f"unknown{word}"
+        return f"unknown{counted}"
     if low == high:
-        return f"{_digits(value, 4)}x{word}"
-    return f"{_digits(value)}x [{_digits(low)}, {_digits(high)}]{word}"
+        return f"{_digits(value, 4)}x{counted}"
+    return f"{_digits(value)}x [{_digits(low)}, {_digits(high)}]{counted}"
 
 
 def _digits(value: float, number: int = 3) -> str:
@@ -159,11 +163,11 @@ def _test_of(test: Record) -> str:
 
 
 def _counts(about: str, verdicts: Sequence[str]) -> str:
-    said = [WORDS.get(verdict, verdict) for verdict in verdicts]
-    words = ("holds", "refuted", "undecided", "recorded")
-    counted = [f"{said.count(word)} {_plural(word, said.count(word))}" for word in words]
+    said = [word(verdict) for verdict in verdicts]
+    kinds = ("holds", "refuted", "undecided", "recorded")
+    counted = [f"{said.count(kind)} {_plural(kind, said.count(kind))}" for kind in kinds]
     return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if said else ""
 
 
-def _plural(word: str, number: int) -> str:
-    return "hold" if word == "holds" and number > 1 else word
+def _plural(kind: str, number: int) -> str:
+    return "hold" if kind == "holds" and number > 1 else kind
