@@ -618,6 +618,91 @@ def test_the_plugin_compiles_without_a_warning(tmp_path: Path) -> None:
     subprocess.run([*command, str(source)], cwd=tmp_path, check=True)
 
 
+# A loop of 24 instructions, one of which begins 6 bytes before the end of a page and has 10.
+LOOP = """
+    .globl counted
+    .type counted, @function
+    .p2align 12
+    .skip 4096 - 32
+counted:
+    mov $1000, %ecx
+1:  .rept 21
+    nop
+    .endr
+    movabs $0x1122334455667788, %rax
+    dec %ecx
+    jnz 1b
+    ret
+    .size counted, . - counted
+    .section .note.GNU-stack, "", @progbits
+"""
+CALLS = """
+#include <unistd.h>
+void counted(void);
+int main(void) {
+    close(0x5a5a5a);
+    for (int i = 0; i < 3; i++) {
+        counted();
+        close(0x5a5a5a);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def counted_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a library, a program that calls it between marks, and the plugin."""
+    missing = emulated.KINDS["litert@nehalem"].cannot_count()
+    if shutil.which("qemu-x86_64") is None or missing is not None:
+        pytest.skip(str(missing or f"no emulator: {emulated.SYSTEM_PACKAGES}"))
+    folder = tmp_path_factory.mktemp("counted")
+    (folder / "loop.s").write_text(LOOP, "ascii")
+    (folder / "calls.c").write_text(CALLS, "ascii")
+    source = str(Path(emulated.__file__).with_name("count.c"))
+    for command in (
+        ["-shared", "-nostdlib", "-o", "libloop.so", "loop.s"],
+        ["-o", "calls", "calls.c", "./libloop.so"],
+        ["-shared", "-fPIC", "-O2", "-o", "count.so", source],
+    ):
+        subprocess.run(["cc", *command], cwd=folder, check=True)
+    return folder
+
+
+def counts_of(folder: Path, *arguments: str) -> list[int]:
+    plugin = ",".join(["file=./count.so", "out=counts", "library=libloop.so", *arguments])
+    command = ["qemu-x86_64", "-cpu", "Nehalem", "-plugin", plugin, "./calls"]
+    subprocess.run(command, cwd=folder, check=True)
+    lines = (folder / "counts").read_text("ascii").splitlines()
+    assert all(re.fullmatch(r"mark \d+", line) for line in lines)
+    return [int(line.split()[1]) for line in lines]
+
+
+INSTRUCTIONS = 1 + 1000 * 24 + 1
+
+
+def test_every_instruction_is_counted_once(counted_program: Path) -> None:
+    assert counts_of(counted_program) == [i * INSTRUCTIONS for i in range(4)]
+
+
+def test_blocks_add_up(counted_program: Path) -> None:
+    counts_of(counted_program, "blocks=blocks")
+    parts = (counted_program / "blocks").read_text("ascii").split("mark\n")
+    assert parts[0] == parts[4] == ""
+    for part in parts[1:4]:
+        pairs = [(int(a, 16), int(b)) for a, b in (line.split() for line in part.splitlines())]
+        found = symbols.by_function(counted_program / "libloop.so", pairs)
+        assert found == {"counted": INSTRUCTIONS}
+
+
+def test_what_is_excepted_is_not_counted(counted_program: Path) -> None:
+    (function,) = symbols.functions(counted_program / "libloop.so")
+    (counted_program / "except").write_text(f"{function.offset:x} {function.size:x}\n", "ascii")
+    assert counts_of(counted_program, "except=except") == [0, 0, 0, 0]
+    with pytest.raises(subprocess.CalledProcessError):
+        counts_of(counted_program, "except=no-such-file")
+
+
 def test_an_emulated_cpu_counts(tmp_path: Path) -> None:
     """The whole way on the CPU that needs no guest: twice the invocations, twice the count."""
     target = Target.of("litert@nehalem")
