@@ -155,15 +155,22 @@ class Evidence:
         )
         lines = failure.baseline(comparison, entry.race if entry else None)
         remedy = f"if this is intended, record it with: {self.baseline.command}"
-        return failure.explanation(lines, entry.diagnosis() if entry else None, remedy)
+        known = self.diagnoses[-1] if self.diagnoses else None
+        return failure.explanation(lines, entry.diagnosis() if entry else known, remedy)
 
     def sections(self) -> list[tuple[str, str]]:
         """Return what is shown below the test's failure, as title and text."""
         shown = [
-            (f"sparsity: {entry.sparse.path.name}", failure.section(entry.reasons))
+            (
+                f"sparsity: {entry.sparse.path.name} on {entry.race.target}",
+                failure.section(entry.reasons),
+            )
             for entry in self.entries
             if entry.reasons is not None
         ]
+        for known in self.diagnoses:
+            title = f"sparsity: {known.model.path.name} on {known.target}"
+            shown.append((title, failure.section(known)))
         for variants in self.variants:
             reasons = diagnosed(variants.sparse, "litert", variants.pruned, observe=False)
             shown.append(("sparsity: variants", failure.sizes(variants, reasons)))

@@ -130,7 +130,9 @@ def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
     races = [claim for test in tests for race in test["races"] for claim in race["claims"]]
     parts = [
         _counts("races", [claim["verdict"] for claim in races if "baseline" not in claim]),
-        _counts("baselines", [entry["verdict"] for test in tests for entry in test["baselines"]]),
+        _counts(
+            "baselines", [_outcome(entry, test) for test in tests for entry in test["baselines"]]
+        ),
         f"unused baselines: {len(unused_tests)}" if unused_tests else "",
     ]
     return "; ".join(filter(None, parts))
@@ -162,9 +164,14 @@ def _test_of(test: Record) -> str:
     return str(test["nodeid"].partition("::")[2])
 
 
+def _outcome(entry: Record, test: Record) -> str:
+    lost = entry["verdict"] == "recorded" and test["outcome"] == "failed"
+    return "not recorded" if lost else str(entry["verdict"])
+
+
 def _counts(about: str, verdicts: Sequence[str]) -> str:
     said = [word(verdict) for verdict in verdicts]
-    kinds = ("holds", "refuted", "undecided", "recorded")
+    kinds = ("holds", "refuted", "undecided", "recorded", "not recorded")
     counted = [f"{said.count(kind)} {_plural(kind, said.count(kind))}" for kind in kinds]
     return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if said else ""
 

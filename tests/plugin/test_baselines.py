@@ -212,6 +212,7 @@ def test_a_test_that_fails_records_nothing_and_says_so(project: Project) -> None
     result.stdout.fnmatch_lines(
         [
             "not recorded, the test failed: baselines/test_claims.json  test_size::nbytes = 100",
+            "baselines: 1 not recorded",
         ]
     )
     assert not (project.path / "baselines").exists()

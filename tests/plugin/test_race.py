@@ -63,7 +63,7 @@ def test_a_claim_that_is_refuted_says_what_was_measured_on_what_and_why(project:
     )
     result.stdout.fnmatch_lines(
         [
-            "-* sparsity: sparse.tflite -*",
+            "-* sparsity: sparse.tflite on litert -*",
             "sparse.tflite on litert runs no sparse kernel: XNNPACK has no sparse kernels for *",
             "",
             "layer  operator           shape      zeros  stored  kernel  name",
