@@ -128,7 +128,7 @@ def diagnose(
         model, target.runtime, target.version(), target.arch, target.features
     )
     seen = _observed(model, target, threads, observer) if observe else None
-    return _conclude(analysis, target, seen, other, threads)
+    return conclude(analysis, target, seen, other, threads)
 
 
 def _observed(model: Model, target: Target, threads: int, observer: Observer | None) -> Observation:
@@ -138,13 +138,14 @@ def _observed(model: Model, target: Target, threads: int, observer: Observer | N
         return fresh.observe(model)
 
 
-def _conclude(
+def conclude(
     analysis: Analysis,
     target: Target,
     seen: Observation | None,
     dense: Model | None,
     threads: int,
 ) -> Diagnosis:
+    """Put the rules and what was seen together. Arguments as of `diagnose`."""
     content = size.content(analysis.model, dense)
     verdict = _verdict(analysis, seen, content)
     kernels = _kernels(analysis, seen)

@@ -35,7 +35,7 @@ def findings(
         *_memory(model),
         *_subnormals(analysis, seen),
         *_alignment(model, kernels),
-        *_state(model, seen),
+        *state(model, seen),
         *_threads(analysis, threads),
     ]
 
@@ -95,10 +95,11 @@ def _memory(model: Model) -> Iterator[Finding]:
     if unpacked < MEMORY_FROM:
         return
     saved = unpacked - sum(layer.nbytes for layer in encoded)
+    smaller = f"{saved / 1e6:.1f} MB smaller" if saved > 0 else "no smaller"
     yield Finding(
         "memory",
         f"the runtime unpacks the sparse-encoded weights into {unpacked / 1e6:.1f} MB of memory "
-        f"while the model is loaded; the file is {saved / 1e6:.1f} MB smaller for it",
+        f"while the model is loaded; the file is {smaller} for it",
         None,
         "claim the size of the file, not of memory, where dense weights stay in the mapped file",
     )
@@ -147,7 +148,8 @@ def _alignment(model: Model, kernels: tuple[str, ...]) -> Iterator[Finding]:
         )
 
 
-def _state(model: Model, seen: Observation | None) -> Iterator[Finding]:
+def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
+    """A model that does not answer the same twice."""
     if not any(tensor.variable for graph in model.graphs for tensor in graph.tensors):
         return
     if seen is not None and seen.repeats:

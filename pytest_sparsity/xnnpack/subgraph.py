@@ -218,7 +218,8 @@ def _fuse_squares(graph: Subgraph) -> None:
 
 def _drop_unbounded_clamps(graph: Subgraph) -> None:
     """A clamp without bounds disappears; between two external values it becomes a copy."""
-    for position, node in reversed(list(enumerate(graph.nodes))):
+    for position in reversed(range(len(graph.nodes))):
+        node = graph.nodes[position]
         if node.name != "unbounded clamp":
             continue
         (read,), written = node.inputs, node.output

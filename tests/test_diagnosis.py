@@ -1,0 +1,791 @@
+"""Every finding on a model that has it and on one that just does not; lies; texts."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from corpus import CASES, Case, Parts, Recipe
+from pytest_sparsity import xnnpack
+from pytest_sparsity.diagnosis import (
+    Diagnosis,
+    Observation,
+    Observer,
+    answers,
+    check_answers,
+    conclusion,
+    costs,
+    diagnose,
+    explanation,
+    layer_table,
+    lines,
+    probes,
+    size,
+)
+from pytest_sparsity.diagnosis.answers import TOLERANCE, TWIN, Comparison
+from pytest_sparsity.diagnosis.codes import CODES
+from pytest_sparsity.encoding import encode
+from pytest_sparsity.errors import ModelError, WrongAnswers
+from pytest_sparsity.model import Model
+from pytest_sparsity.targets import Target, available_targets
+from pytest_sparsity.twin import densified, replace_weights
+from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.xnnpack.builds import gate_closed
+
+BY_NAME = {case.name: case for case in CASES}
+JS, LITERT = Target("litert-js", "litert-js"), Target("litert", "litert")
+OLD, TENSORFLOW = Target("tflite-runtime", "tflite-runtime"), Target("tensorflow", "tensorflow")
+VERSIONS = {build.runtime: build.version for build in xnnpack.BUILDS}
+RIGHT = Comparison(TWIN, 1e-7, identical=False, finite=True, seed=0)
+SAME = replace(RIGHT, deviation=0.0, identical=True)
+
+
+def model_of(network: str | Case | Network, folder: Path, name: str = "net") -> Model:
+    if isinstance(network, str):
+        network = BY_NAME[network]
+    if isinstance(network, Case):
+        return Model(network.write(folder))
+    return Model(network.write(folder / f"{name}.tflite"))
+
+
+def ruled(
+    network: str | Case | Network | Model,
+    folder: Path,
+    target: Target = JS,
+    *,
+    arch: str = "wasm32",
+    features: frozenset[str] = frozenset(),
+    version: str | None = None,
+    seen: Observation | None = None,
+    dense: Model | None = None,
+    threads: int = 1,
+) -> Diagnosis:
+    """A diagnosis for a target that need not be here, by rules and a scripted observation."""
+    model = network if isinstance(network, Model) else model_of(network, folder)
+    analysis = xnnpack.analyse(
+        model, target.runtime, version or VERSIONS[target.runtime], arch, features
+    )
+    return conclusion.conclude(analysis, target, seen, dense, threads)
+
+
+def codes(diagnosis: Diagnosis) -> list[str]:
+    return [finding.code for finding in diagnosis.findings]
+
+
+def seen(verdict: str, *comparisons: Comparison, **fields: Any) -> Observation:
+    fields = {"skips_zeros": True} | fields
+    return Observation(verdict, comparisons=comparisons or (RIGHT,), **fields)
+
+
+# ---------------------------------------------------------------------------------- networks
+
+
+def linear(
+    width: int,
+    *,
+    units: int = 4,
+    zeros: float = 0.75,
+    dtype: Any = "float32",
+    encoding: Any = "block 1x4",
+    per_channel: bool = True,
+    version: int | None = None,
+    int8: bool = False,
+) -> Network:
+    """One fully connected layer; `zeros` of its blocks, or else of its weights, are zero."""
+    parts = Parts("sparse", (1, width))
+    net, block = parts.net, {"block 1x4": 4, "block 1x16": 16}.get(encoding, 1)
+    values = parts.random((units, width // block), 1, zeros).repeat(block, axis=1)
+    channels = 0 if per_channel else None
+    weights = net.weights(values, encoding=encoding, dtype=dtype, channels=channels)
+    x = net.quantize(net.input, 1 / 127) if int8 else net.input
+    if version is None:
+        y = net.fully_connected(x, weights, np.zeros(units, np.float32), scale=0.1)
+    else:
+        y = net.operator(
+            "FULLY_CONNECTED",
+            [x, weights, None],
+            (1, units),
+            "FullyConnectedOptions",
+            {"AsymmetricQuantizeInputs": True},
+            version=version,
+        )
+    net.output(y)
+    return net
+
+
+def narrow_block(width: int) -> Network:
+    """Blocks of 4 as the converter writes them: as many as fit, what is left over is dropped."""
+    net = Network((1, width))
+    whole = width - width % 4
+    values = np.zeros((8, whole), np.float32)
+    values[:, :4] = 1.0
+    stored, sparsity = encode(values, 4)
+    weights = net.constant(stored, shape=(8, width), sparsity=sparsity)
+    net.output(
+        net.operator(
+            "FULLY_CONNECTED",
+            [net.input, weights, None],
+            (1, 8),
+            "FullyConnectedOptions",
+            {},
+            version=8,
+        )
+    )
+    return net
+
+
+def undensified(*, densify: bool) -> Network:
+    """A convolution that reads its sparse-encoded weights with or without a DENSIFY."""
+    parts = Parts("sparse", (1, 4, 4, 16))
+    stored, sparsity = encode(parts.random((8, 1, 1, 16), 16, 0.8))
+    weights = parts.net.constant(stored, shape=(8, 1, 1, 16), sparsity=sparsity)
+    if densify:
+        weights = parts.net.densify(weights)
+    parts.net.output(parts.net.conv2d(parts.net.input, weights))
+    return parts.net
+
+
+def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Case:
+    def build(p: Parts, x: Value) -> None:
+        p.finish(p.pointwise(p.pointwise(p.entry(x), channels, zeros=0.9), channels, zeros=share))
+
+    return Case(f"pruned {share}", build, encoding=encoding)
+
+
+def flat(share: float, *, encoding: Any = "sparse") -> Case:
+    """Two layers with the same share of zeros."""
+
+    def build(p: Parts, x: Value) -> None:
+        p.finish(p.pointwise(p.pointwise(p.entry(x), 100, zeros=share), 100, zeros=share))
+
+    return Case(f"flat {share}", build, encoding=encoding)
+
+
+def tanh(dtype: Any) -> Case:
+    """A layer that XNNPACK does not take, for its fused tanh."""
+
+    def build(p: Parts, x: Value) -> None:
+        p.finish(p.pointwise(p.pointwise(p.entry(x)), activation="TANH"))
+
+    return Case(f"tanh {dtype}", build, dtype=dtype)
+
+
+def with_subnormals(count: int, folder: Path) -> Model:
+    model = model_of(flat(0.8, encoding="dense"), folder)
+    layer = model.layers[1]
+    weights = model.weights(layer.tensor)
+    weights.reshape(-1)[np.flatnonzero(weights)[:count]] = 1e-40
+    return replace_weights(model, {layer.tensor: weights}, folder / "subnormal.tflite")
+
+
+def undelegated() -> Network:
+    net = Network((1, 4, 4, 3))
+    net.output(net.operator("L2_NORMALIZATION", [net.input], (1, 4, 4, 3), "L2NormOptions"))
+    return net
+
+
+# ------------------------------------------------------------------------- one pair per finding
+
+Pair = tuple[Callable[[Path], Diagnosis], Callable[[Path], Diagnosis]]
+
+
+def both(has: Any, has_not: Any, *args: Any, **kwargs: Any) -> Pair:
+    """The same question about two networks."""
+    return (
+        lambda folder: ruled(has, folder, *args, **kwargs),
+        lambda folder: ruled(has_not, folder, *args, **kwargs),
+    )
+
+
+def differing(network: Any, has: dict[str, Any], has_not: dict[str, Any]) -> Pair:
+    """Two questions about the same network."""
+    return (
+        lambda folder: ruled(network, folder, **has),
+        lambda folder: ruled(network, folder, **has_not),
+    )
+
+
+def counterpart(change: Callable[[Model, Path], Model]) -> Pair:
+    """A pruned model against its densely stored self, changed or not."""
+
+    def diagnosis(folder: Path, *, changed: bool) -> Diagnosis:
+        model = model_of("average", folder)
+        dense = densified(model, folder / "dense.tflite")
+        return ruled(model, folder, dense=change(dense, folder) if changed else dense)
+
+    return (
+        lambda folder: diagnosis(folder, changed=True),
+        lambda folder: diagnosis(folder, changed=False),
+    )
+
+
+def one_weight(value: float | None) -> Callable[[Model, Path], Model]:
+    """Change the first nonzero weight of the last layer, or with None give a zero one a value."""
+
+    def change(dense: Model, folder: Path) -> Model:
+        layer = dense.layers[-1]
+        weights = dense.weights(layer.tensor)
+        wanted = weights == 0 if value is None else weights != 0
+        weights.reshape(-1)[np.flatnonzero(wanted)[0]] = 1.0 if value is None else value
+        return replace_weights(dense, {layer.tensor: weights}, folder / "changed.tflite")
+
+    return change
+
+
+def state(repeats: bool) -> Callable[[Path], Diagnosis]:
+    """The converter writes fused LSTMs, the writer does not: a stand-in with a variable tensor."""
+
+    def diagnosis(folder: Path) -> Diagnosis:
+        tensors = (SimpleNamespace(variable=True),)
+        model = SimpleNamespace(graphs=(SimpleNamespace(tensors=tensors),))
+        found = costs.state(cast("Model", model), seen("dense", repeats=repeats))
+        plain = ruled("average", folder)
+        return replace(plain, findings=tuple(found))
+
+    return diagnosis
+
+
+def profiled(share: float) -> Callable[[Path], Diagnosis]:
+    """A dense profile of LiteRT with this share of the time in the prunable layers."""
+
+    def diagnosis(folder: Path) -> Diagnosis:
+        model = model_of("average", folder)
+        analysis = xnnpack.analyse(model, "litert", "2.3.0", "x86_64", frozenset({"avx"}))
+        prunable = {layer.operator for layer in model.layers if layer.prunable}
+        mine = sum(operator in prunable for operator in analysis.order)
+        others = len(analysis.order) - mine
+        profile = [
+            ("operator", round(1e6 * (share / mine if op in prunable else (1 - share) / others)))
+            for op in analysis.order
+        ]
+        observed = seen("dense", SAME, skips_zeros=False, profile=profile)
+        return conclusion.conclude(analysis, LITERT, observed, None, 1)
+
+    return diagnosis
+
+
+HERE = {"target": LITERT, "arch": "x86_64", "features": frozenset({"avx"})}
+BARE = {"target": LITERT, "arch": "x86_64", "features": frozenset({"sse2"})}
+PI = {"target": OLD, "arch": "aarch64", "features": frozenset({"asimd"})}
+PI5 = {"target": OLD, "arch": "aarch64", "features": frozenset({"asimd", "asimdhp"})}
+SLIGHTLY = replace(RIGHT, deviation=2 * TOLERANCE)
+JUST = replace(RIGHT, deviation=TOLERANCE)
+
+PAIRS: dict[str, Pair] = {
+    "rules-disagree": differing("average", {"seen": seen("dense", SAME)}, {"seen": seen("sparse")}),
+    "probe-disagrees": differing(
+        "average", {"seen": seen("sparse", skips_zeros=False)}, {"seen": seen("sparse")}
+    ),
+    "different-network": counterpart(lambda _, folder: model_of("residual", folder)),
+    "weights-changed": counterpart(one_weight(0.123)),
+    "weights-lost": counterpart(one_weight(None)),
+    "does-not-load": differing(
+        "average", {"seen": seen("fails", fault="no")}, {"seen": seen("sparse")}
+    ),
+    "crashes": differing(
+        "average", {"seen": seen("fails", fault="no", crashed=True)}, {"seen": seen("fails")}
+    ),
+    "outputs-differ": differing(
+        "average",
+        {"seen": seen("miscomputes", SLIGHTLY)},
+        {"seen": seen("sparse", JUST)},
+    ),
+    "op-version": both(linear(16, version=12), linear(16, version=11), OLD, arch="x86_64"),
+    "dynamic-range-sparse": both(
+        linear(16, dtype="int8", encoding="sparse"), linear(16, dtype="int8", encoding="dense")
+    ),
+    "int8-dense-sparse": both(
+        linear(16, dtype="int8", encoding="sparse", int8=True),
+        linear(16, dtype="int8", encoding="dense", int8=True),
+    ),
+    "fp16-blocks": both(
+        linear(16, dtype="float16"), linear(16, dtype="float16", encoding="sparse")
+    ),
+    "blocks-delegated": both(
+        linear(64, dtype="int8", encoding="block 1x16", version=12),
+        linear(64, dtype="int8", encoding="block 1x16", version=8),
+    ),
+    "dropped-columns": both(narrow_block(9), narrow_block(8)),
+    "ledger-overflow": both(
+        linear(4096, dtype="int8", encoding="block 1x16", version=8, per_channel=False),
+        linear(4080, dtype="int8", encoding="block 1x16", version=8, per_channel=False),
+    ),
+    "per-channel-blocks": both(
+        linear(64, dtype="int8", encoding="block 1x16", version=8),
+        linear(64, dtype="int8", encoding="block 1x16", version=8, per_channel=False),
+        OLD,
+        arch="x86_64",
+    ),
+    "no-densify": both(undensified(densify=False), undensified(densify=True)),
+    "never-unpacked": both(tanh("float16"), tanh("float32")),
+    "wrong-layout": both("depthwise stride 2 same", "depthwise stride 2 padded"),
+    "set-up-fails": both("pruned convolution head", "square convolution head"),
+    "permuted-shape": both("keep dims softmax", "keep dims reshape linear"),
+    "wrong-elsewhere": both("depthwise stride 2 same", "depthwise stride 2 padded", **HERE),
+    "x86-avx": differing("average", HERE, BARE),
+    "no-sparse-build": differing("average", HERE | {"target": OLD}, PI5),
+    "needs-fp16": differing("average", PI, PI5),
+    "delegate-off": both(undelegated(), "average"),
+    "nothing-prunable": both("entry only", "average"),
+    "not-pruned": both(flat(0.04, encoding="dense"), flat(0.06, encoding="dense")),
+    "not-encoded": both(flat(0.8, encoding="dense"), flat(0.8)),
+    "quantized": both("int8", "fp16"),
+    "scattered-zeros": both(linear(64, encoding="sparse"), linear(64)),
+    "too-few-zeros": both("two thirds", "two thirds and one"),
+    "entry": both("entry same padding", "entry"),
+    "no-exit": both("flatten", "average"),
+    "not-delegated": both("not delegated", "relu"),
+    "incompatible-layer": both("max pool", "max pool 1x1"),
+    "value-leaves": both("middle output", "two outputs"),
+    "no-hint": both("blocks only", "second encoded"),
+    "below-threshold": both(pruned(0.29, encoding="dense"), pruned(0.30, encoding="dense")),
+    "file-larger": both(flat(0.1), flat(0.7)),
+    "encoding-larger": both(pruned(0.19), pruned(0.35)),
+    "other-layers": (profiled(0.5), profiled(0.8)),
+    "subnormal-weights": (
+        lambda folder: ruled(with_subnormals(3, folder), folder),
+        lambda folder: ruled(with_subnormals(0, folder), folder),
+    ),
+    "threads": differing("average", PI5 | {"threads": 2}, PI5 | {"threads": 1}),
+    "memory": both(
+        linear(1000, units=256, encoding="sparse"), linear(900, units=256, encoding="sparse")
+    ),
+    "unaligned-channels": both(
+        flat(0.04, encoding="dense"), pruned(0.04, encoding="dense", channels=96)
+    ),
+    "output-shape": both("keep dims", "average"),
+    "keeps-state": (state(repeats=False), state(repeats=True)),
+    "rules-unverified": differing("average", {"version": "9.9"}, {}),
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_finding(code: str, tmp_path: Path) -> None:
+    has, has_not = PAIRS[code]
+    diagnosis = has(tmp_path)
+    assert code in codes(diagnosis)
+    assert code not in codes(has_not(tmp_path))
+    finding = next(f for f in diagnosis.findings if f.code == code)
+    assert finding.remedy
+    assert not finding.message.endswith(".")
+    assert finding.layer is None or 0 <= finding.layer < len(diagnosis.model.layers)
+
+
+def test_every_code_has_a_pair_and_a_place() -> None:
+    assert set(PAIRS) == set(CODES)
+    assert len(set(CODES)) == len(CODES)
+
+
+def test_the_page_explains_every_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^### `([a-z0-9-]+)`$", page, re.MULTILINE)) == CODES
+    sections = re.split(r"^### .*$", page, flags=re.MULTILINE)[1:]
+    assert all(len(section.split()) > 10 for section in sections)
+
+
+# -------------------------------------------------------------------------------------- figures
+
+
+def test_break_even_is_where_the_encoded_layer_becomes_smaller(tmp_path: Path) -> None:
+    for dtype in ("float32", "float16"):
+        layer = model_of(linear(256, units=64, dtype=dtype, encoding="dense"), tmp_path).layers[0]
+        share = size.break_even(layer)
+        assert share is not None
+        zeros = round(share * layer.parameters)
+        stored = size.dense_bytes(layer)
+        assert stored is not None
+        assert size.encoded_bytes(layer, zeros) < stored <= size.encoded_bytes(layer, zeros - 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "share"),
+    [
+        ("float32", 256, 0.21),
+        ("float32", 784, 0.334),
+        ("float16", 256, 0.35),
+        ("float16", 784, 0.50),
+        ("int8", 784, 0.67),
+    ],
+)
+def test_break_even_as_measured(dtype: str, width: int, share: float, tmp_path: Path) -> None:
+    """Shares at which converted files (TensorFlow 2.21) became smaller, to 0.02."""
+    network = linear(width, units=256, dtype=dtype, encoding="dense")
+    layer = model_of(network, tmp_path).layers[0]
+    assert size.break_even(layer) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("zeros", [0.35, 0.6, 0.9])
+def test_encoded_bytes_as_written(zeros: float, tmp_path: Path) -> None:
+    layer = model_of(linear(300, units=64, zeros=zeros, encoding="sparse"), tmp_path).layers[0]
+    count = round(layer.sparsity * layer.parameters)
+    assert size.encoded_bytes(layer, count) - size.TENSOR_OVERHEAD == layer.nbytes
+
+
+def test_too_few_zeros_counts_what_is_missing(tmp_path: Path) -> None:
+    finding = next(f for f in ruled("two thirds", tmp_path).findings if f.code == "too-few-zeros")
+    assert "192 of 288" in finding.message
+    assert "zero 1 more" in finding.remedy
+
+
+def test_speed_limit_is_amdahls(tmp_path: Path) -> None:
+    (finding,) = [f for f in profiled(0.5)(tmp_path).findings if f.code == "other-layers"]
+    assert "50%" in finding.message
+    assert "2.00 times" in finding.message
+
+
+def test_a_short_profile_says_nothing(tmp_path: Path) -> None:
+    model = model_of("average", tmp_path)
+    analysis = xnnpack.analyse(model, "litert", "2.3.0", "x86_64", frozenset({"avx"}))
+    assert costs.pointwise_share(analysis, [("operator", 1000)] * len(analysis.order)) is None
+    assert costs.pointwise_share(analysis, [("operator", 10**6)]) is None
+    assert costs.pointwise_share(analysis, None) is None
+
+
+def test_subnormals_that_are_flushed_are_no_finding(tmp_path: Path) -> None:
+    model = with_subnormals(3, tmp_path)
+    flushed = seen("dense", SAME, flushes=True, flush_deviation=0.0)
+    kept = seen("dense", SAME, flushes=False, flush_deviation=1e-39)
+    assert "subnormal-weights" not in codes(ruled(model, tmp_path, seen=flushed))
+    (finding,) = [
+        f for f in ruled(model, tmp_path, seen=kept).findings if f.code == "subnormal-weights"
+    ]
+    assert finding.message.startswith("3 of 800 weights")
+    assert "1e-39" in finding.message
+
+
+# -------------------------------------------------------------------------- verdict and evidence
+
+
+def test_rules_alone(tmp_path: Path) -> None:
+    diagnosis = ruled("average", tmp_path)
+    assert (diagnosis.verdict, diagnosis.evidence) == ("sparse", "rules")
+    assert diagnosis.outputs_match is None
+    assert np.isnan(diagnosis.deviation)
+    assert diagnosis.findings == ()
+
+
+def test_observation_decides_and_the_disagreement_comes_first(tmp_path: Path) -> None:
+    diagnosis = ruled("average", tmp_path, seen=seen("dense", SAME))
+    assert diagnosis.verdict == "dense"
+    assert set(diagnosis.kernels) == {"dense"}
+    assert codes(diagnosis)[0] == "rules-disagree"
+    assert "'sparse'" in diagnosis.findings[0].message
+    assert "'dense'" in diagnosis.headline
+
+
+def test_a_profile_that_disagrees_about_one_layer(tmp_path: Path) -> None:
+    model = model_of("average", tmp_path)
+    analysis = xnnpack.analyse(model, "litert", "2.3.0", "aarch64", frozenset())
+    pointwise = [layer.operator for layer in model.layers if layer.prunable]
+    names = ["SPMM" if op in pointwise else "IGEMM" for op in analysis.order]
+    right = seen("sparse", profile=[(name, 1000) for name in names])
+    assert "rules-disagree" not in codes(conclusion.conclude(analysis, LITERT, right, None, 1))
+    names[analysis.order.index(pointwise[-1])] = "GEMM"
+    wrong = seen("sparse", profile=[(name, 1000) for name in names])
+    diagnosis = conclusion.conclude(analysis, LITERT, wrong, None, 1)
+    assert diagnosis.findings[0].code == "rules-disagree"
+    assert diagnosis.findings[0].layer == model.layers[-1].index
+    assert diagnosis.kernels == ("dense", "sparse", "dense")
+
+
+def test_blocks_may_answer_bit_for_bit(tmp_path: Path) -> None:
+    same = seen("dense", SAME, skips_zeros=False)
+    diagnosis = ruled(linear(64), tmp_path, seen=same, **HERE)  # type: ignore[arg-type]
+    assert diagnosis.verdict == "sparse"
+    assert diagnosis.findings == ()
+
+
+def test_a_crash_is_how_garbage_may_show(tmp_path: Path) -> None:
+    crash = seen("fails", crashed=True, fault="ended with SIGSEGV")
+    wrong = ruled("keep dims softmax", tmp_path, seen=crash)
+    assert wrong.verdict == "miscomputes"
+    assert "rules-disagree" not in codes(wrong)
+    right = ruled("average", tmp_path, seen=crash)
+    assert right.verdict == "fails"
+    assert codes(right)[:2] == ["rules-disagree", "crashes"]
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (linear(16, dtype="int8", encoding="sparse"), "fails"),
+        (linear(16, dtype="int8", encoding="sparse", int8=True), "fails"),
+        (linear(16, dtype="float16"), "miscomputes"),
+        (linear(64, dtype="int8", encoding="block 1x16", version=12), "miscomputes"),
+        (narrow_block(9), "miscomputes"),
+        (
+            linear(4096, dtype="int8", encoding="block 1x16", version=8, per_channel=False),
+            "miscomputes",
+        ),
+    ],
+)
+def test_defects_of_the_converter(network: Network, expected: str, tmp_path: Path) -> None:
+    """Seen with TensorFlow 2.21 as converter in ai-edge-litert 2.3.0."""
+    assert ruled(network, tmp_path, LITERT, arch="x86_64").verdict == expected
+
+
+def test_defects_of_the_old_runtime(tmp_path: Path) -> None:
+    """Seen in tflite-runtime 2.14.0 with files of TensorFlow 2.21."""
+    zeros = linear(64, dtype="int8", encoding="block 1x16", version=8)
+    unknown = linear(64, dtype="int8", encoding="dense", version=12)
+    assert ruled(zeros, tmp_path, OLD, arch="x86_64").verdict == "miscomputes"
+    assert ruled(unknown, tmp_path, OLD, arch="x86_64").verdict == "fails"
+
+
+def test_int8_dense_layers_load_in_tensorflow(tmp_path: Path) -> None:
+    network = linear(16, dtype="int8", encoding="sparse", int8=True)
+    assert ruled(network, tmp_path, TENSORFLOW, arch="x86_64").verdict == "dense"
+
+
+# ------------------------------------------------------------------------------------- on targets
+
+
+def target_with_sparse_kernels() -> str:
+    if not any(target.name == "litert-js" for target in available_targets()):
+        pytest.skip("litert-js is not available: python -m pip install 'pytest-sparsity[js]'")
+    return "litert-js"
+
+
+def test_observed_on_this_machine(tmp_path: Path) -> None:
+    diagnosis = diagnose(BY_NAME["residual"].write(tmp_path), "litert")
+    assert diagnosis.evidence == "observed"
+    assert diagnosis.outputs_match is True
+    assert diagnosis.deviation < TOLERANCE
+    assert "rules-disagree" not in codes(diagnosis)
+    assert "probe-disagrees" not in codes(diagnosis)
+
+
+def test_observed_where_there_are_sparse_kernels(tmp_path: Path) -> None:
+    with Observer(Target.of(target_with_sparse_kernels())) as observer:
+        verdicts = {
+            name: diagnose(BY_NAME[name].write(tmp_path), observer.target, observer=observer)
+            for name in ("residual", "two thirds", "depthwise stride 2 same")
+        }
+    assert [d.verdict for d in verdicts.values()] == ["sparse", "dense", "miscomputes"]
+    assert [d.outputs_match for d in verdicts.values()] == [True, True, False]
+    assert verdicts["depthwise stride 2 same"].deviation > 0.1
+
+
+def test_probes_of_this_machine() -> None:
+    target = Target.of("litert")
+    build, _ = xnnpack.build_of("litert", "")
+    with target.open() as worker:
+        gate = gate_closed(build, target.arch, target.features)
+        assert probes.skips_zeros(target, worker) == (not gate)
+        assert probes.flushes_subnormals(target, worker)
+
+
+def test_probes_of_web_assembly() -> None:
+    """Sparse kernels on any CPU, and no way to flush subnormals."""
+    target = Target.of(target_with_sparse_kernels())
+    assert probes.skips_zeros(target)
+    assert not probes.flushes_subnormals(target)
+
+
+def test_the_probe_qualifies_for_sparse_kernels(tmp_path: Path) -> None:
+    path = tmp_path / "probe.tflite"
+    path.write_bytes(probes.zero_skip_model())
+    assert ruled(Model(path), tmp_path).kernels == ("dense", "sparse", "sparse")
+
+
+def test_a_worker_that_crashed_is_replaced(tmp_path: Path) -> None:
+    with Observer(Target.of("litert")) as observer:
+        first = observer.worker
+        broken = observer.observe(model_of("dynamic range", tmp_path))
+        assert broken.verdict == "fails"
+        assert observer.observe(model_of("average", tmp_path)).verdict == "dense"
+        assert observer.worker is not first
+
+
+def test_subnormals_are_observed(tmp_path: Path) -> None:
+    with Observer(Target.of("litert")) as observer:
+        observed = observer.observe(with_subnormals(3, tmp_path))
+    assert observed.flushes is True
+    assert observed.flush_deviation == 0.0
+
+
+# ----------------------------------------------------------------------------------- planted lies
+
+
+def test_metadata_says_sparse_but_the_tensor_is_dense(tmp_path: Path) -> None:
+    net = Network((1, 4, 4, 16))
+    dense = Parts("dense").random((8, 1, 1, 16), 16, 0.8)
+    _, sparsity = encode(dense)
+    weights = net.densify(net.constant(dense, shape=dense.shape, sparsity=sparsity))
+    net.output(net.conv2d(net.input, weights))
+    with pytest.raises(ModelError, match=r"lie\.tflite: .*128 values are stored"):
+        diagnose(net.write(tmp_path / "lie.tflite"), observe=False)
+
+
+def test_sparse_encoded_weights_without_a_zero(tmp_path: Path) -> None:
+    def build(p: Parts, x: Value) -> None:
+        weights = p.net.weights(p.random((16, 1, 1, 8), 8), encoding="sparse")
+        p.finish(p.net.conv2d(p.entry(x), weights))
+
+    diagnosis = ruled(Case("full", build), tmp_path)
+    assert diagnosis.verdict == "dense"
+    assert {"not-pruned", "encoding-larger", "file-larger"} <= set(codes(diagnosis))
+
+
+def test_one_weight_changed(tmp_path: Path) -> None:
+    diagnosis = PAIRS["weights-changed"][0](tmp_path)
+    assert diagnosis.verdict == "miscomputes"
+    assert diagnosis.findings[0].message.startswith("1 of 256 weights of CONV_2D")
+
+
+def test_a_sparse_file_of_another_network(tmp_path: Path) -> None:
+    diagnosis = PAIRS["different-network"][0](tmp_path)
+    assert codes(diagnosis)[0] == "different-network"
+    assert diagnosis.findings[0].message.endswith("3 layers instead of 5")
+
+
+def test_a_trained_counterpart_is_no_lie(tmp_path: Path) -> None:
+    """Pruning goes on training: the weights that are left differ from the dense model's."""
+    model, dense = model_of(flat(0.8), tmp_path), model_of(flat(0.0, encoding="dense"), tmp_path)
+    assert codes(ruled(model, tmp_path, dense=dense)) == []
+
+
+def test_a_target_whose_probe_answers_against_its_gate(tmp_path: Path) -> None:
+    avx = ruled("average", tmp_path, seen=seen("sparse", skips_zeros=True), **HERE)  # type: ignore[arg-type]
+    assert codes(avx)[:2] == ["rules-disagree", "probe-disagrees"]
+    assert "should have no sparse kernels" in avx.findings[1].message
+    bare = ruled("average", tmp_path, seen=seen("dense", SAME, skips_zeros=False))
+    assert codes(bare)[:2] == ["rules-disagree", "probe-disagrees"]
+    assert "does not skip zeros" in bare.findings[1].message
+
+
+# -------------------------------------------------------------------------------- answers for races
+
+
+def test_right_answers(tmp_path: Path) -> None:
+    check_answers(model_of("residual", tmp_path), "litert")
+
+
+def test_wrong_answers(tmp_path: Path) -> None:
+    target = target_with_sparse_kernels()
+    model = model_of("depthwise stride 2 same", tmp_path)
+    for _ in range(2):  # The second time from memory.
+        with pytest.raises(WrongAnswers, match=r"stored densely by 0\.\d+ .*more than 0\.0001"):
+            check_answers(model, target)
+
+
+def test_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("swish", tmp_path)
+    check_answers(model, "litert")
+    monkeypatch.setattr(Target, "open", lambda *_args, **_kw: pytest.fail("asked again"))
+    check_answers(model, "litert")
+
+
+def test_lost_columns_are_wrong_answers(tmp_path: Path) -> None:
+    with pytest.raises(WrongAnswers, match="lost its last columns, since 9 is no multiple"):
+        check_answers(model_of(narrow_block(9), tmp_path), "litert")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([1.0, 2.1], [1.0, 2.0], 0.05),
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([1e-9, 0.0], [0.0, 0.0], float("inf")),
+        ([float("nan"), 2.0], [1.0, 2.0], float("inf")),
+        ([float("nan"), 2.0], [float("nan"), 2.0], 0.0),
+        ([1.0], [1.0, 2.0], float("inf")),
+    ],
+)
+def test_deviation(ours: list[float], theirs: list[float], expected: float) -> None:
+    found = answers.deviation(np.array(ours), np.array(theirs))
+    assert found == pytest.approx(expected)
+
+
+def test_comparison_shows_the_worst_inputs() -> None:
+    one = [[np.array([1.0])], [np.array([1.0])], [np.array([1.0])]]
+    other = [[np.array([1.0])], [np.array([1.1])], [np.array([1.0])]]
+    found = answers.compare("those of a twin", one, other)
+    assert (found.seed, found.right, found.identical) == (1, False, False)
+    assert "differ from those of a twin by 0.091" in str(found)
+    finite = answers.compare("a twin", [[np.array([np.inf])], *one[1:]], one)
+    assert (finite.finite, finite.right) == (False, False)
+    assert "not finite" in str(finite)
+
+
+# ----------------------------------------------------------------------------------------- texts
+
+
+def test_lines_are_few_and_the_most_important_first(tmp_path: Path) -> None:
+    diagnosis = ruled("int8", tmp_path, **HERE)  # type: ignore[arg-type]
+    assert len(diagnosis.findings) == 5
+    first = diagnosis.findings[0]
+    said = lines(diagnosis, limit=6)
+    # The headline has the first message, so only its remedy follows; the third pair has no room.
+    assert said[:2] == [diagnosis.headline, f"    -> {first.remedy}"]
+    assert said[2:] == [
+        f"  {diagnosis.findings[1].code}: {diagnosis.findings[1].message}",
+        f"    -> {diagnosis.findings[1].remedy}",
+        "... and 3 more findings",
+    ]
+    assert len(lines(diagnosis, limit=100)) == 2 * len(diagnosis.findings)
+    assert lines(diagnosis, limit=1) == [diagnosis.headline]
+
+
+def test_explanation_has_every_layer_and_finding(tmp_path: Path) -> None:
+    diagnosis = ruled("depthwise stride 2 same", tmp_path)
+    said = "\n".join(explanation(diagnosis))
+    assert all(finding.message in said and finding.remedy in said for finding in diagnosis.findings)
+    table = layer_table(diagnosis)
+    assert len(table) == len(diagnosis.model.layers) + 1
+    assert table[2].split()[:6] == ["1", "CONV_2D", "16x1x1x8", "79.7%", "sparse", "miscomputes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("average", "runs sparse kernels in 2 of 2 prunable layers"),
+        ("two thirds", "runs no sparse kernel: "),
+        ("depthwise stride 2 same", "computes wrong answers: "),
+    ],
+)
+def test_headline(name: str, expected: str, tmp_path: Path) -> None:
+    assert expected in ruled(name, tmp_path).headline
+
+
+def test_json_contract(tmp_path: Path) -> None:
+    diagnosis = ruled("depthwise stride 2 same", tmp_path)
+    made = json.loads(json.dumps(diagnosis.as_json()))
+    assert list(made) == [
+        "model", "nbytes", "sparsity", "target", "verdict", "evidence", "layers", "findings",
+    ]  # fmt: skip
+    assert list(made["layers"][0]) == [
+        "index", "op", "name", "shape", "sparsity", "encoding", "kernel",
+    ]  # fmt: skip
+    assert list(made["findings"][0]) == ["code", "message", "layer", "remedy"]
+    assert made["target"] == "litert-js"
+
+
+def test_a_large_model_is_explained_in_two_seconds(tmp_path: Path) -> None:
+    """100 MB without observation: 0.2 s of CPU time where this was written."""
+    net = Network((1, 5000))
+    weights = np.zeros((5000, 5000), np.float32)
+    weights[::3] = 1.0
+    net.output(net.fully_connected(net.input, weights))
+    path = net.write(tmp_path / "large.tflite")
+    assert path.stat().st_size > 100e6
+    start = time.process_time()
+    diagnosis = diagnose(path, "litert", observe=False)
+    explanation(diagnosis)
+    assert time.process_time() - start < 2
+
+
+def test_recipes_are_the_same_every_time(tmp_path: Path) -> None:
+    recipe = Recipe("entry", ("residual",), "average", seed=3)
+    first, second = (recipe.case().network().to_bytes() for _ in range(2))
+    assert first == second
