@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -252,30 +253,55 @@ def without_activation() -> Any:
     return sequence(layers.Dense(16), layers.Dense(8), shape=(16,))
 
 
-# Whether the pruned file comes from patching the dense one; None where either is right.
-Case = tuple[Build, str, bool | None]
-EQUALITIES: dict[str, Case] = {
-    "xnnpack_cnn": (zoo.xnnpack_cnn, "xnnpack", True),
-    "normalized": (normalized, "all", True),
-    "normalized_before": (normalized_before, "all", None),
-    "reused": (reused, "all", False),
-    "equal_kernels": (equal_kernels, "all", False),
-    "single_weights": (single_weights, "all", None),
-    "nested": (nested, "all", True),
-    "without_activation": (without_activation, "all", False),
+def calibration(shape: tuple[int, ...]) -> Callable[[], Iterator[Any]]:
+    def representative() -> Iterator[Any]:
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            yield [rng.random(shape, np.float32)]
+
+    return representative
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, what is asked of it, and how many conversions that takes (None: one or two)."""
+
+    build: Build
+    conversions: int | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+INT8: dict[str, Any] = {"quantize": "int8", "representative": calibration((1, 64))}
+
+EQUALITIES = {
+    "xnnpack_cnn": Case(zoo.xnnpack_cnn, 1, {"policy": "xnnpack"}),
+    "normalized": Case(normalized, 1),
+    "normalized_before": Case(normalized_before, None),
+    "reused": Case(reused, 2),
+    "equal_kernels": Case(equal_kernels, 2),
+    "single_weights": Case(single_weights, None),
+    "nested": Case(nested, 1),
+    "without_activation": Case(without_activation, 2),
+    "blocks": Case(perceptron, 1, {"pattern": "1x4"}),
+    "float16": Case(perceptron, 2, {"quantize": "float16"}),
+    "dynamic": Case(perceptron, 2, {"quantize": "dynamic"}),
+    "int8 in blocks": Case(perceptron, 2, {"pattern": "1x16", **INT8}),
 }
-MORE_EQUALITIES: dict[str, Case] = {
-    "rescaled": (rescaled, "all", None),
-    "empty_channels": (empty_channels, "all", None),
-    "along_time": (along_time, "all", True),
-    "grouped": (grouped, "all", False),
-    "with_a_lambda": (with_a_lambda, "all", False),
-    "mlp": (zoo.mlp, "all", True),
-    "mobilenet_v1 small": (lambda: zoo.mobilenet_v1(size=32, alpha=0.25), "xnnpack", True),
-    "mobilenet_v1": (zoo.mobilenet_v1, "xnnpack", True),
-    "mobilenet_v1 of Keras": (lambda: zoo.mobilenet_v1(xnnpack=False), "all", True),
-    "mobilenet_v2": (zoo.mobilenet_v2, "xnnpack", True),
-    "mobilenet_v2 of Keras": (lambda: zoo.mobilenet_v2(xnnpack=False), "all", True),
+MORE_EQUALITIES = {
+    "rescaled": Case(rescaled, None),
+    "empty_channels": Case(empty_channels, None),
+    "along_time": Case(along_time, 1),
+    "grouped": Case(grouped, 2),
+    "with_a_lambda": Case(with_a_lambda, 2),
+    "two of four": Case(zoo.xnnpack_cnn, 1, {"policy": "xnnpack", "pattern": "2:4"}),
+    "int8": Case(perceptron, 2, INT8),
+    "mlp": Case(zoo.mlp, 1),
+    "mlp at 99 %": Case(zoo.mlp, 1, {"sparsity": 0.99}),
+    "mobilenet_v1 small": Case(lambda: zoo.mobilenet_v1(size=32, alpha=0.25), 1),
+    "mobilenet_v1": Case(zoo.mobilenet_v1, 1, {"policy": "xnnpack"}),
+    "mobilenet_v1 of Keras": Case(lambda: zoo.mobilenet_v1(xnnpack=False), 1),
+    "mobilenet_v2": Case(zoo.mobilenet_v2, 1, {"policy": "xnnpack"}),
+    "mobilenet_v2 of Keras": Case(lambda: zoo.mobilenet_v2(xnnpack=False), 1),
 }
 
 
@@ -284,8 +310,10 @@ class InProcess:
 
     def close(self) -> None: ...
 
-    def convert(self, saved_model: Path, path: Path) -> None:
-        path.write_bytes(converter.convert(saved_model))
+    def convert(
+        self, saved_model: Path, path: Path, quantize: str | None, samples: Path | None
+    ) -> None:
+        path.write_bytes(converter.convert(saved_model, quantize, samples))
 
     def sparsify(self, source: Path, path: Path) -> None:
         path.write_bytes(converter.sparsify(source))
@@ -294,26 +322,48 @@ class InProcess:
 class Counted(InProcess):
     conversions = 0
 
-    def convert(self, saved_model: Path, path: Path) -> None:
+    def convert(
+        self, saved_model: Path, path: Path, quantize: str | None, samples: Path | None
+    ) -> None:
         type(self).conversions += 1
-        super().convert(saved_model, path)
+        super().convert(saved_model, path, quantize, samples)
 
 
-def fully_converted(build: Build, policy: str, sparsity: float, folder: Path) -> dict[str, bytes]:
+def wanted(build: Build, **options: Any) -> Recipe:
+    defaults: dict[str, Any] = {
+        "sparsity": 0.8,
+        "pattern": "unstructured",
+        "policy": "all",
+        "schedule": None,
+        "finetune": None,
+        "quantize": None,
+        "representative": None,
+        "depends": (),
+        "seed": 0,
+    }
+    return Recipe(build, **{**defaults, **options})
+
+
+def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
     """Return the three files as TFMOT and the converter make them, but for negative zeros."""
     import tensorflow as tf
 
-    wanted = Recipe(*(build, sparsity, "unstructured", policy, None, None, None, None, (), 0))
     files = {}
     with building.seeded(0), selection.quiet():
-        network = building.prune(wanted)
+        network = building.prune(asked)
         for role in ROLES:
             weights = network.dense_weights if role == "dense" else network.pruned_weights
             network.model.set_weights(weights)
             saved = building.export(network.model, folder / role)
-            convert = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+            convert: Any = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+            convert.optimizations = [tf.lite.Optimize.DEFAULT] if asked.quantize else []
+            if asked.quantize == "float16":
+                convert.target_spec.supported_types = [tf.float16]
+            if asked.representative is not None:
+                convert.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+                convert.representative_dataset = asked.representative
             if role == "sparse":
-                convert.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+                convert.optimizations += [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
             path = folder / f"{role}.tflite"
             path.write_bytes(convert.convert())
             if role != "sparse":
@@ -322,21 +372,16 @@ def fully_converted(build: Build, policy: str, sparsity: float, folder: Path) ->
     return files
 
 
-def check_equality(
-    case: Case,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    sparsity: float = 0.7,
-) -> None:
-    build, policy, patched = case
+def check_equality(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "Converter", Counted)
     monkeypatch.setattr(Counted, "conversions", 0)
+    options = {"policy": "all", **case.options}
     with selection.quiet():
-        built = build_variants(build, sparsity=sparsity, policy=policy, cache=folder / "store")
-    full = fully_converted(build, policy, sparsity, folder)
+        built = build_variants(case.build, cache=folder / "store", **options)
+    full = fully_converted(wanted(case.build, **options), folder)
     for role, content in contents(built).items():
         assert content == full[role], role
-    assert patched is None or Counted.conversions == (1 if patched else 2)
+    assert Counted.conversions in ((1, 2) if case.conversions is None else (case.conversions,))
 
 
 @pytest.mark.parametrize("name", EQUALITIES)
@@ -368,9 +413,8 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
         convert.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
         sys.stdout.buffer.write(convert.convert())
         """
-    wanted = Recipe(*(recurrent, 0.8, "unstructured", "all", None, None, None, None, (), 0))
     with building.seeded(0), selection.quiet():
-        saved = building.export(building.prune(wanted).model, tmp_path / "pruned")
+        saved = building.export(building.prune(wanted(recurrent)).model, tmp_path / "pruned")
     command = [sys.executable, "-c", textwrap.dedent(program), str(saved)]
     assert built.sparse.path.read_bytes() == subprocess.check_output(command)
 
@@ -518,6 +562,193 @@ def test_code_in_a_layer_that_cannot_be_told_is_converted_every_time(
     one, two = (build_variants(build, policy="all", cache=tmp_path) for _ in range(2))
     assert counted.conversions == 4
     assert one == two
+
+
+# ------------------------------------------------------------------------ patterns and types
+
+
+def test_blocks_are_stored_as_blocks(counted: type[Counted], tmp_path: Path) -> None:
+    built = build_variants(perceptron, pattern="1x4", policy="all", sparsity=0.9, cache=tmp_path)
+    assert [layer.encoding for layer in built.sparse.layers] == ["block 1x4"] * 2
+    for layer in built.pruned.layers:
+        blocks = built.pruned.weights(layer.tensor).reshape(-1, 4)
+        assert np.isin(np.count_nonzero(blocks, axis=1), (0, 4)).all()
+    assert all(w.as_asked and w.together == 4 for w in built.weights)
+
+
+@pytest.mark.parametrize(("zeros", "group"), [(2, 4), (1, 4), (5, 8)])
+def test_every_group_has_its_zeros(
+    zeros: int, group: int, counted: type[Counted], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"pattern": f"{zeros}:{group}", "policy": ["conv2d", "dense"]}
+
+    def build() -> Any:
+        from tf_keras import layers
+
+        flat = layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(5)
+        return sequence(*flat, shape=(4, 4, 16))
+
+    built = build_variants(build, cache=tmp_path, **options)
+    for layer in built.pruned.layers:
+        weights = built.pruned.weights(layer.tensor)
+        groups = weights.reshape(-1, group)
+        assert (np.count_nonzero(groups == 0, axis=1) == zeros).all()
+        dense = built.dense.weights(layer.tensor).reshape(-1, group)
+        kept = np.where(groups != 0, np.abs(dense), np.inf).min(axis=1)
+        dropped = np.where(groups == 0, np.abs(dense), 0).max(axis=1)
+        assert (kept >= dropped).all()
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1x4"])
+def test_training_without_learning_gives_the_same_patterns(
+    pattern: str, counted: type[Counted], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"pattern": pattern, "policy": "all", "cache": tmp_path}
+    direct = build_variants(perceptron, **options)
+    trained = build_variants(perceptron, finetune=fit(2), **options)
+    assert contents(trained) == contents(direct)
+
+
+def test_quantized_weights_keep_their_zeros(counted: type[Counted], tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = [{"quantize": "float16"}, {"quantize": "dynamic"}, INT8]
+    for options in asked:
+        built = build_variants(perceptron, policy=["dense"], cache=tmp_path, **options)
+        dtype = "float16" if options["quantize"] == "float16" else "int8"
+        assert built.sparse.layers[0].dtype == dtype
+        assert built.sparse.layers[0].encoding == "sparse"
+        assert built.sparse.layers[0].sparsity == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.usefixtures("counted")
+def test_quantization_that_quantizes_nothing_is_an_error(tmp_path: Path) -> None:
+    def build() -> Any:
+        return perceptron(width=8)
+
+    with pytest.raises(ConversionError, match=r"quantized nothing; .* 1024 elements"):
+        build_variants(build, policy="all", quantize="dynamic", cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [([], "no samples"), ([np.zeros(3), [np.zeros(3)] * 2], r"samples of \[1, 2\] inputs")],
+    ids=["none", "uneven"],
+)
+@pytest.mark.usefixtures("unconverted", "keras")
+def test_samples_that_cannot_be_calibrated_with(
+    samples: list[Any], says: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"quantize": "int8", "representative": lambda: samples}
+    with selection.quiet(), pytest.raises(ValueError, match=says):
+        build_variants(perceptron, policy="all", cache=tmp_path, **options)
+
+
+@pytest.mark.usefixtures("counted")
+def test_blocks_of_float16_are_an_error(tmp_path: Path) -> None:
+    """At 99 % the converter chooses blocks by itself, and leaves out their DENSIFY."""
+    options: dict[str, Any] = {"policy": "all", "sparsity": 0.99, "quantize": "float16"}
+    with pytest.raises(ConversionError, match=r"without a DENSIFY \(fp16-blocks\)"):
+        build_variants(perceptron, cache=tmp_path, **options)
+
+
+@pytest.mark.usefixtures("counted")
+def test_weights_that_the_converter_loses_are_an_error(tmp_path: Path) -> None:
+    """At 99 % the converter chooses blocks by itself, and drops what is left over of them."""
+
+    def build() -> Any:
+        model = perceptron(width=30)
+        kernel = np.full((30, 32), 0.001, np.float32)
+        kernel[-1] = 1  # the last of 30 inputs is left over of blocks of four
+        model.layers[0].kernel.assign(kernel + np.arange(30 * 32).reshape(30, 32) * 1e-9)
+        return model
+
+    with pytest.raises(ConversionError, match=r"lost weights .*32 of them are lost"):
+        build_variants(build, policy=["dense"], sparsity=1 - 1 / 30, cache=tmp_path)
+
+
+# ----------------------------------------------------------------------------------- channels
+
+
+def with_everything() -> Any:
+    """Return a network in which channels pass through every kind of layer that keeps them apart."""
+    import tf_keras as keras
+
+    layers = keras.layers
+    x = keras.Input((8, 8, 3), batch_size=1)
+    y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, name="stem")(x)))
+    y = layers.ZeroPadding2D(1)(y)
+    y = layers.DepthwiseConv2D(3, activation="tanh")(y)
+    y = layers.BatchNormalization(scale=False)(y)
+    y = layers.Conv2D(6, 1, activation="relu", name="point")(layers.MaxPooling2D(2)(y))
+    y = layers.Dense(10, activation="elu", name="hidden")(layers.Flatten()(y))
+    return fill(keras.Model(x, layers.Dense(4, name="last")(y)))
+
+
+def residual() -> Any:
+    import tf_keras as keras
+
+    layers = keras.layers
+    x = keras.Input((4, 4, 3), batch_size=1)
+    y = layers.Conv2D(8, 1, name="into_sum")(x)
+    z = layers.Conv2D(8, 1, name="free")(y)
+    z = layers.Conv2D(8, 1, activation="sigmoid", name="not_zero")(z)
+    z = layers.Conv2D(8, 1, name="also_into_sum")(z)
+    return fill(keras.Model(x, layers.Conv2D(2, 1, name="last")(layers.Add(name="sum")([y, z]))))
+
+
+def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> None:
+    with building.seeded(0), selection.quiet():
+        network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.5))
+        x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+        smaller: Any = network.smaller
+        zeroed, without = network.model(x).numpy(), smaller(x).numpy()
+        network.model.set_weights(network.dense_weights)
+        dense = network.model(x).numpy()
+    assert [(w.layer, w.zeros / w.parameters) for w in network.report] == [
+        ("stem", 0.5),
+        ("point", 0.5),
+        ("hidden", 0.5),
+    ]
+    assert smaller.get_layer("hidden").kernel.shape == (3 * 9, 5)
+    np.testing.assert_allclose(without, zeroed, rtol=1e-5)
+    assert np.abs(dense - zeroed).max() > 0.01 * np.abs(dense).max()
+
+
+def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
+    with building.seeded(0), selection.quiet():
+        network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.25))
+    before, after = network.dense_weights[0], network.pruned_weights[0]
+    norms, zeros = np.abs(before).sum(axis=(0, 1, 2)), ~after.any(axis=(0, 1, 2))
+    assert zeros.sum() == 2
+    assert norms[zeros].max() < norms[~zeros].min()
+
+
+def test_channels_leave_a_smaller_file(counted: type[Counted], tmp_path: Path) -> None:
+    built = build_variants(with_everything, pattern="channels", policy="all", cache=tmp_path)
+    assert built.dense.nbytes == built.pruned.nbytes > built.sparse.nbytes
+    shapes = {layer.shape for layer in built.sparse.layers}
+    assert (2, 3, 3, 3) in shapes
+    assert built.sparse.sparsity < 0.1 < built.pruned.sparsity
+    assert counted.conversions == 3
+
+
+def test_channels_that_others_need_stay(keras: Any) -> None:
+    with building.seeded(0), selection.quiet():
+        network = building.prune(wanted(residual, pattern="channels"))
+    assert [w.layer for w in network.report] == ["free"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ("into_sum", r"sum \(Add\) needs all outputs of into_sum"),
+        ("not_zero", "activation of not_zero does not leave zero at zero"),
+        ("last", "the network returns the outputs of last"),
+    ],
+)
+@pytest.mark.usefixtures("unconverted", "keras")
+def test_a_named_layer_whose_channels_must_stay(layer: str, says: str, tmp_path: Path) -> None:
+    with selection.quiet(), pytest.raises(ValueError, match=says):
+        build_variants(residual, pattern="channels", policy=[layer], cache=tmp_path)
 
 
 # --------------------------------------------------------------------------------- finetuning
@@ -762,10 +993,23 @@ def subclassed() -> Any:
         (lambda: 3, {}, "must return a tf_keras model; it returned builtins.int"),
         (perceptron, {"schedule": 0.5}, "schedule must be a TFMOT PruningSchedule"),
         (perceptron, {"sparsity": 1.0}, r"sparsity=1 must be in \[0, 1\)"),
-        (perceptron, {"pattern": "2:4"}, "pattern='2:4' is not supported yet"),
-        (perceptron, {"quantize": "int8"}, "quantize='int8' is not supported yet"),
+        (perceptron, {"pattern": "4x1"}, "pattern='4x1' is unknown: use 'unstructured', '1x4'"),
+        (perceptron, {"pattern": "1x8"}, "kernels for blocks of 1x4"),
+        (perceptron, {"pattern": "4:4"}, "needs 0 < m < n"),
+        (perceptron, {"pattern": "2:4", "sparsity": 0.6}, "contradicts pattern='2:4'"),
+        (perceptron, {"pattern": "2:4", "schedule": perceptron}, "TFMOT ignores the schedule"),
+        (perceptron, {"pattern": "channels", "finetune": untrained}, "are for TFMOT's patterns"),
+        (perceptron, {"quantize": "int4"}, "quantize='int4' is unknown: use None, 'float16'"),
+        (perceptron, {"quantize": "int8"}, "quantize='int8' needs representative"),
+        (perceptron, {"representative": perceptron}, "nothing else takes it"),
+        (perceptron, {"quantize": "float16", "pattern": "1x4"}, r"broken \(fp16-blocks\)"),
+        (normalized, {"pattern": "1x4", "policy": ["conv2d"]}, "has 4 dimensions, TFMOT needs 2"),
+        (along_time, {"pattern": "1x4", "policy": "xnnpack"}, "PruneForLatencyOnXNNPack rejects"),
+        (lambda: perceptron(30), {"pattern": "1x4"}, "multiples of 4: .* has 30 inputs"),
+        (lambda: perceptron(30), {"pattern": "2:4"}, "multiples of 4: .* has 30 inputs"),
+        (reused, {"pattern": "channels"}, "layers that are used once; dense are not"),
     ],
-    ids=lambda value: value.__name__ if callable(value) else None,
+    ids=str,
 )
 @pytest.mark.usefixtures("unconverted")
 def test_what_cannot_be_pruned_says_why(

@@ -31,7 +31,7 @@ class Variants:
     Attributes:
         dense: the network as it was built.
         pruned: with zeros, stored densely.
-        sparse: with the same zeros, stored sparsely.
+        sparse: with the same zeros, stored sparsely; or not at all, if channels were pruned.
         weights: what became of each weight tensor that was selected for pruning.
     """
 
@@ -72,7 +72,11 @@ def build_variants(
         build: returns a Sequential or functional `tf_keras` model. A batch size that it leaves open
             stays open in the files, which LiteRT.js does not take: `Input(..., batch_size=1)`.
         sparsity: the fraction of zeros in every weight tensor that the policy selects, in [0, 1).
-        pattern: `"unstructured"`.
+        pattern: where the zeros go. `"unstructured"`: the smallest weights. `"1x4"`, `"1x16"`:
+            blocks of consecutive inputs of one output, in dense layers, for which TFLite has
+            kernels: 1x4 for float weights, 1x16 for int8 ones. `"2:4"`, or any m:n: m zeros in
+            every n consecutive inputs, which decides about `sparsity`. `"channels"`: whole outputs,
+            by their L1 norm; `pruned` holds them as zeros, `sparse` is the network without them.
         policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack (1x1 convolutions of a network that
             fits), `"all"` for every layer that TFMOT can prune, a TFMOT PruningPolicy, or a list of
             layer names. TFMOT never prunes a depthwise kernel.
@@ -83,8 +87,10 @@ def build_variants(
         finetune: called with the network in TFMOT's wrappers, to be compiled and trained, and with
             the callbacks that the training needs. Without it, TFMOT's masks are applied to the
             weights as they are.
-        quantize: None.
-        representative: None; belongs to `quantize`.
+        quantize: what the converter does to all three files: `"float16"` weights, `"dynamic"`
+            range (int8 weights), `"int8"` weights and activations, with float32 inputs and outputs.
+        representative: for int8, returns the inputs of some inferences to calibrate with: for each
+            a list of arrays, or the array if the network has one input.
         depends: files and folders that `build` and `finetune` read.
         seed: of the generators.
         cache: the folder to keep the files in; by default in the user's cache folder.
@@ -95,7 +101,8 @@ def build_variants(
         ValueError: an argument is not supported, the policy rejects the network, or pruning did not
             do what was asked (a TFMOT trap, which the message names).
         TypeError: `build` does not return a model that TFMOT can prune.
-        ConversionError: the converter refused the network, crashed or hung.
+        ConversionError: the converter refused the network, crashed or hung, or one of its known
+            defects has spoilt the file.
     """
     recipe = Recipe(
         *(build, float(sparsity), pattern, policy, schedule, finetune, quantize, representative),

@@ -7,10 +7,24 @@ from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
 from pytest_sparsity.twin import replace_weights
-from pytest_sparsity.variants import cache, fingerprint, location, pruning, selection
-from pytest_sparsity.variants.converter import Converter
+from pytest_sparsity.variants import (
+    cache,
+    channels,
+    fingerprint,
+    location,
+    patterns,
+    pruning,
+    selection,
+)
+from pytest_sparsity.variants.converter import (
+    ConversionError,
+    Converter,
+    checked_samples,
+    write_samples,
+)
 from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
 
 if TYPE_CHECKING:
@@ -20,8 +34,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytest_sparsity.variants.converter import Samples
     from pytest_sparsity.variants.location import Replacements
-    from pytest_sparsity.variants.pruning import PrunedWeight
+    from pytest_sparsity.variants.patterns import Pattern
+    from pytest_sparsity.variants.pruning import PrunedWeight, Schedule
     from pytest_sparsity.variants.recipe import Recipe
     from pytest_sparsity.variants.selection import Network
 
@@ -37,18 +53,22 @@ class Pruning:
     Attributes:
         model: as built; its weights are the dense ones or the pruned ones.
         pruned: the same object, or what training made of it.
+        smaller: the pruned network without the outputs that are zero, if these can be removed.
         dense_weights: of `model`, in the order of its `get_weights`.
         pruned_weights: of `pruned`, in the order of its `get_weights`.
         layers: the pruned ones of `model`.
         report: what became of their weights.
+        samples: to calibrate with; for each inference its inputs.
     """
 
     model: Network
     pruned: Network
+    smaller: Network | None
     dense_weights: Weights
     pruned_weights: Weights
     layers: list[Any]
     report: tuple[PrunedWeight, ...]
+    samples: Samples | None
 
 
 def build_entry(
@@ -81,9 +101,10 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
     yield from (
         _code(layer) for layer in selection.leaves(network.model) if not selection.is_stock(layer)
     )
-    yield recipe.name
+    yield recipe.name, recipe.pattern, recipe.quantize
     for weights in (network.dense_weights, network.pruned_weights):
         yield from (array.tobytes() for array in weights)
+    yield network.samples
     yield from builder()
 
 
@@ -115,46 +136,119 @@ def prune(recipe: Recipe) -> Pruning:
     """Build the network and prune it, checked; the generators are to be seeded."""
     model = recipe.build()
     selection.check_network(model)
-    layers = selection.select_layers(model, recipe.policy)
-    schedule, asked = pruning.resolve_schedule(recipe.schedule, recipe.sparsity)
-    if asked != recipe.sparsity != SPARSITY:
+    pattern = patterns.parse(recipe.pattern)
+    layers = selection.select_layers(model, recipe.policy, pattern)
+    schedule, asked = _schedule(recipe, pattern, layers)
+    dense_weights, before = model.get_weights(), pruning.values(layers)
+    pruned, smaller = model, None
+    wrappers: dict[int, Any] = {}
+    if pattern.channels:
+        smaller = channels.prune(model, layers, asked)
+    elif recipe.finetune is None:
+        pruning.apply_masks(layers, schedule, pattern)
+    else:
+        pruned, wrappers = pruning.train(model, layers, schedule, recipe.finetune, pattern)
+    report = pruning.check_zeros(layers, asked, before, schedule, wrappers, pattern)
+    samples = None
+    if recipe.representative is not None:
+        samples = checked_samples(recipe.representative())
+    weights = dense_weights, pruned.get_weights()
+    return Pruning(model, pruned, smaller, *weights, layers, report, samples)
+
+
+def _schedule(recipe: Recipe, pattern: Pattern, layers: list[Any]) -> tuple[Schedule, float]:
+    """Return the schedule, checked, and the sparsity that is asked for."""
+    sparsity = recipe.sparsity if pattern.sparsity is None else pattern.sparsity
+    schedule, asked = pruning.resolve_schedule(recipe.schedule, sparsity)
+    if asked != sparsity != SPARSITY:
         raise ValueError(
-            f"sparsity={recipe.sparsity:g} contradicts the schedule, which ends at {asked:g}; leave"
+            f"sparsity={sparsity:g} contradicts the schedule, which ends at {asked:g}; leave"
             " sparsity out"
         )
     pruning.check_schedule(schedule, asked, layers)
-    dense_weights, before = model.get_weights(), pruning.values(layers)
-    pruned = model
-    wrappers: dict[int, Any] = {}
-    if recipe.finetune is None:
-        pruning.apply_masks(layers, schedule)
-    else:
-        pruned, wrappers = pruning.train(model, layers, schedule, recipe.finetune)
-    report = pruning.check_zeros(layers, asked, before, schedule, wrappers)
-    return Pruning(model, pruned, dense_weights, pruned.get_weights(), layers, report)
+    return schedule, asked
 
 
 def _convert(
     recipe: Recipe, network: Pruning, converter: Converter, store: Path, key: str | None
 ) -> cache.Entry:
-    """Convert and publish; without a key, under one that follows from the cache."""
+    """Convert and publish; without a key, under one that follows from the files."""
     with cache.workspace(store) as scratch, cache.workspace(store) as folder:
         names = {role: f"{recipe.name}-{role}.tflite" for role in ROLES}
-        dense, pruned, sparse = (folder / names[role] for role in ROLES)
+        paths = {role: folder / name for role, name in names.items()}
+        _Conversion(recipe, network, converter, scratch).write(paths)
+        if key is None:
+            key = fingerprint.digest([content_of(path) for path in paths.values()])
+        return cache.publish(store, key, folder, names, [asdict(w) for w in network.report])
+
+
+class _Conversion:
+    """The files of one pruned network."""
+
+    def __init__(
+        self, recipe: Recipe, network: Pruning, converter: Converter, scratch: Path
+    ) -> None:
+        self._network = network
+        self._converter = converter
+        self._scratch = scratch
+        self._quantize = recipe.quantize
+        self._samples = None
+        if network.samples is not None:
+            self._samples = write_samples(network.samples, scratch / "samples.npz")
+
+    def write(self, paths: dict[str, Path]) -> None:
+        """Write the three files."""
+        network = self._network
         network.model.set_weights(network.dense_weights)
-        converter.convert(export(network.model, scratch / "dense"), scratch / "dense.tflite")
-        model = canonical(scratch / "dense.tflite", dense)
-        located = _locate(network, model)
+        dense = self._convert(network.model, paths["dense"])
+        check_quantized(dense, self._quantize)
+        located = None if self._quantize else _locate(network, dense)
         if located is None:
             network.pruned.set_weights(network.pruned_weights)
-            converter.convert(export(network.pruned, scratch / "pruned"), scratch / "p.tflite")
-            canonical(scratch / "p.tflite", pruned)
+            self._convert(network.pruned, paths["pruned"])
         else:
-            replace_weights(model, located, pruned)
-        converter.sparsify(pruned, sparse)
-        if key is None:
-            key = fingerprint.digest([content_of(path) for path in (dense, pruned, sparse)])
-        return cache.publish(store, key, folder, names, [asdict(w) for w in network.report])
+            replace_weights(dense, located, paths["pruned"])
+        if network.smaller is not None:
+            self._convert(network.smaller, paths["sparse"])
+        else:
+            self._converter.sparsify(paths["pruned"], paths["sparse"])
+            check_encoding(paths["pruned"], paths["sparse"])
+
+    def _convert(self, model: Network, path: Path) -> Model:
+        raw = self._scratch / path.name
+        saved = export(model, raw.with_suffix(""))
+        self._converter.convert(saved, raw, self._quantize, self._samples)
+        return canonical(raw, path)
+
+
+def check_quantized(model: Model, quantize: str | None) -> None:
+    """Raise ConversionError if quantization left all weights as they were."""
+    dtype = "float16" if quantize == "float16" else "int8"
+    if quantize is not None and all(layer.dtype != dtype for layer in model.layers):
+        raise ConversionError(
+            f"quantize={quantize!r} quantized nothing; the converter leaves weights of less than"
+            " 1024 elements alone in dynamic range quantization"
+        )
+
+
+def check_encoding(pruned: Path, sparse: Path) -> None:
+    """Raise ConversionError if the sparsely stored weights are not the densely stored ones."""
+    from pytest_sparsity.properties import decodes_to_the_same
+
+    model = Model(sparse)
+    encoded = {tensor.index for tensor in model.graph.tensors if tensor.sparsity is not None}
+    if any(o.op == "DEQUANTIZE" and o.inputs[0] in encoded for o in model.graph.operators):
+        raise ConversionError(
+            "the converter stored float16 weights in blocks without a DENSIFY (fp16-blocks), and"
+            " every runtime answers NaN or crashes; ask for less than 96.5 % zeros in dense layers,"
+            " or no float16"
+        )
+    try:
+        decodes_to_the_same(pruned, sparse)
+    except (AssertionError, ModelError) as error:
+        raise ConversionError(
+            f"the converter lost weights when it stored them sparsely: {error}"
+        ) from error
 
 
 def export(model: Network, folder: Path) -> Path:
@@ -181,8 +275,8 @@ def canonical(source: Path, path: Path) -> Model:
 
 def _locate(network: Pruning, model: Model) -> Replacements | None:
     """Return the pruned constants of the dense file, None if full conversion is needed."""
-    if network.pruned is not network.model:  # training changes all weights
-        return None
+    if network.pruned is not network.model or network.smaller is not None:
+        return None  # training changes all weights, and channels take their biases with them
     if not all(selection.is_stock(layer) for layer in selection.leaves(network.model)):
         return None
     if not all(_is_located(layer) for layer in network.layers):

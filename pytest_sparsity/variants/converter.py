@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import IO
+
+    from numpy.typing import NDArray
+
+    Samples = list[list[NDArray[Any]]]
 
 TIMEOUT = 1800.0
 """Seconds for one request; InceptionV3 takes about ten."""
@@ -62,13 +67,33 @@ class Converter:
                 _close(pipe)
         self._folder.cleanup()
 
-    def convert(self, saved_model: Path, path: Path) -> None:
+    def convert(
+        self,
+        saved_model: Path,
+        path: Path,
+        quantize: str | None = None,
+        samples: Path | None = None,
+    ) -> None:
         """Convert a SavedModel to a `.tflite` file whose weights are all stored densely.
+
+        Args:
+            saved_model: its folder.
+            path: of the file to write.
+            quantize: None, `"float16"`, `"dynamic"` or `"int8"`.
+            samples: for int8, what `write_samples` wrote.
 
         Raises:
             ConversionError: see there.
         """
-        self._ask({"do": "convert", "source": str(saved_model), "path": str(path)})
+        self._ask(
+            {
+                "do": "convert",
+                "source": str(saved_model),
+                "path": str(path),
+                "quantize": quantize,
+                "samples": None if samples is None else str(samples),
+            }
+        )
 
     def sparsify(self, source: Path, path: Path) -> None:
         """Write the `.tflite` file `source` with weights of many zeros stored sparsely.
@@ -80,7 +105,7 @@ class Converter:
         """
         self._ask({"do": "sparsify", "source": str(source), "path": str(path)})
 
-    def _ask(self, request: dict[str, str]) -> None:
+    def _ask(self, request: dict[str, str | None]) -> None:
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None
         assert stdout is not None
@@ -111,6 +136,38 @@ class Converter:
         return said[-1] if said else "no output"
 
 
+def checked_samples(samples: Iterable[Any]) -> Samples:
+    """Return inputs to calibrate with: for each inference the list of its inputs.
+
+    Args:
+        samples: for each inference a list of arrays, or the array if the network has one input.
+
+    Raises:
+        ValueError: there are none, or they differ in the number of inputs.
+    """
+    import numpy as np
+
+    listed = [each if isinstance(each, (list, tuple)) else [each] for each in samples]
+    counts = {len(inputs) for inputs in listed}
+    if len(counts) != 1:
+        found = f"samples of {sorted(counts)} inputs" if counts else "no samples"
+        raise ValueError(f"representative must return samples of equally many inputs, not {found}")
+    return [[np.asarray(array) for array in inputs] for inputs in listed]
+
+
+def write_samples(samples: Samples, path: Path) -> Path:
+    """Write the inputs to calibrate with to an `.npz` file."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {
+        f"{sample} {position}": array
+        for sample, inputs in enumerate(samples)
+        for position, array in enumerate(inputs)
+    }
+    np.savez(path, samples=len(samples), inputs=len(samples[0]), **arrays)
+    return path
+
+
 def _environment() -> dict[str, str]:
     """Return an environment in which the child imports what this process would import."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -134,11 +191,29 @@ def _close(pipe: IO[bytes]) -> None:
 # What follows runs in the child.
 
 
-def convert(source: Path) -> bytes:
+def convert(source: Path, quantize: str | None = None, samples: Path | None = None) -> bytes:
     """Return the `.tflite` file for a SavedModel."""
     import tensorflow as tf
 
-    return bytes(tf.lite.TFLiteConverter.from_saved_model(str(source)).convert())
+    converter: Any = tf.lite.TFLiteConverter.from_saved_model(str(source))
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if samples is not None:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: read_samples(samples)
+    return bytes(converter.convert())
+
+
+def read_samples(path: Path) -> Iterator[list[Any]]:
+    """Return what `write_samples` wrote: the inputs of one inference after the other."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        for sample in range(int(arrays["samples"])):
+            inputs = int(arrays["inputs"])
+            yield [arrays[f"{sample} {position}"] for position in range(inputs)]
 
 
 def sparsify(source: Path) -> bytes:
@@ -161,7 +236,11 @@ def sparsify(source: Path) -> bytes:
     if metadata is None:
         return bytes(sparse)
     model = flatbuffer_utils.convert_bytearray_to_object(sparse)
-    metadata.options.modelOptimizationModes = util.get_sparsity_modes(model)
+    modes = metadata.options.modelOptimizationModes
+    metadata.options.modelOptimizationModes = [
+        *([] if modes is None else modes),
+        *util.get_sparsity_modes(model),
+    ]
     metadata.environment.modelHash = util.get_model_hash(model)
     model = util.populate_conversion_metadata(model, metadata)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
@@ -175,10 +254,17 @@ def _drop_metadata(model: Any, name: bytes) -> None:
             model.buffers.pop()
 
 
-def _answer(request: dict[str, str]) -> dict[str, str | None]:
-    work = {"convert": convert, "sparsify": sparsify}[request["do"]]
+def _work(request: dict[str, Any]) -> bytes:
+    source = Path(request["source"])
+    if request["do"] == "sparsify":
+        return sparsify(source)
+    samples = request["samples"]
+    return convert(source, request["quantize"], None if samples is None else Path(samples))
+
+
+def _answer(request: dict[str, Any]) -> dict[str, str | None]:
     try:
-        Path(request["path"]).write_bytes(work(Path(request["source"])))
+        Path(request["path"]).write_bytes(_work(request))
     except Exception as error:
         lines = [line.strip() for line in str(error).split("\n") if line.strip()]
         faults = [line for line in lines if "error:" in line] or lines[-1:] or ["no message"]

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.variants.patterns import UNSTRUCTURED
 from pytest_sparsity.variants.selection import import_tfmot, prunable_weights, quiet
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytest_sparsity.variants.patterns import Pattern
     from pytest_sparsity.variants.selection import Network
 
 Schedule = Any
@@ -35,6 +37,7 @@ class PrunedWeight:
         asked: the sparsity asked for.
         zeros: exact zeros.
         parameters: elements.
+        together: elements that the pattern makes zero in one step.
     """
 
     layer: str
@@ -43,6 +46,7 @@ class PrunedWeight:
     asked: float
     zeros: int
     parameters: int
+    together: int = 1
 
     @property
     def sparsity(self) -> float:
@@ -51,8 +55,8 @@ class PrunedWeight:
 
     @property
     def as_asked(self) -> bool:
-        """Whether the zeros are as many as asked for, within one weight."""
-        return abs(self.zeros - self.asked * self.parameters) <= 1
+        """Whether the zeros are as many as asked for, within one step of the pattern."""
+        return abs(self.zeros - self.asked * self.parameters) <= self.together
 
     def __str__(self) -> str:
         of = f"{self.zeros} of {self.parameters} weights zero"
@@ -116,7 +120,7 @@ def last_update(schedule: Schedule) -> int | None:
     return int(begin + (end - begin) // frequency * frequency)
 
 
-def apply_masks(layers: Sequence[Any], schedule: Schedule) -> None:
+def apply_masks(layers: Sequence[Any], schedule: Schedule, pattern: Pattern = UNSTRUCTURED) -> None:
     """Prune the layers' weights in place, as TFMOT does at the schedule's last update.
 
     TFMOT's own mask code is called directly: the masks are the ones that a training without
@@ -135,6 +139,9 @@ def apply_masks(layers: Sequence[Any], schedule: Schedule) -> None:
             f"{type(schedule).__name__} has no begin_step, end_step and frequency, so only training"
             " can tell what it ends with: pass finetune="
         )
+    arguments = pattern.tfmot()
+    block, groups = arguments["block_size"], arguments["sparsity_m_by_n"]
+    step = 1 if groups else last  # TFMOT makes the masks of m:n at step 1 and never again
     with quiet():
         for layer in layers:
             triples = [
@@ -142,7 +149,7 @@ def apply_masks(layers: Sequence[Any], schedule: Schedule) -> None:
                 for weight in prunable_weights(layer)
             ]
             pruning = pruning_impl.Pruning(
-                lambda: tf.constant(last, tf.int64), triples, schedule, (1, 1), "AVG"
+                lambda: tf.constant(step, tf.int64), triples, schedule, block, "AVG", groups
             )
             pruning.conditional_mask_update()
             pruning.weight_mask_op()
@@ -173,6 +180,7 @@ def train(
     layers: Sequence[Any],
     schedule: Schedule,
     finetune: Callable[[Network, list[Any]], object],
+    pattern: Pattern = UNSTRUCTURED,
 ) -> tuple[Network, dict[int, Any]]:
     """Wrap the layers, let the user train, and strip the wrappers.
 
@@ -189,7 +197,10 @@ def train(
     sparsity = import_tfmot().sparsity.keras
     with quiet():
         wrapped = sparsity.prune_low_magnitude(
-            model, pruning_schedule=schedule, pruning_policy=_Selected(layers)
+            model,
+            pruning_schedule=schedule,
+            pruning_policy=_Selected(layers),
+            **pattern.tfmot(),
         )
     try:
         finetune(wrapped, [sparsity.UpdatePruningStep()])
@@ -219,6 +230,7 @@ def check_zeros(
     before: Sequence[Sequence[NDArray[np.float32]]],
     schedule: Schedule,
     wrappers: dict[int, Any],
+    pattern: Pattern = UNSTRUCTURED,
 ) -> tuple[PrunedWeight, ...]:
     """Count the zeros of the layers' weights after pruning.
 
@@ -228,6 +240,7 @@ def check_zeros(
         before: what `values` returned before pruning.
         schedule: what masks were made by.
         wrappers: what `train` returned; empty if there was no training.
+        pattern: of the zeros.
 
     Raises:
         ValueError: a weight differs from what was asked by more than one zero, and why.
@@ -235,7 +248,7 @@ def check_zeros(
     counted, faults = [], []
     for layer, originals in zip(layers, before, strict=True):
         for position, weight in enumerate(prunable_weights(layer)):
-            pruned = _count(layer, weight, asked)
+            pruned = _count(layer, weight, asked, pattern)
             counted.append(pruned)
             if pruned.as_asked:
                 continue
@@ -250,12 +263,13 @@ def check_zeros(
     return tuple(counted)
 
 
-def _count(layer: Any, weight: Any, asked: float) -> PrunedWeight:
+def _count(layer: Any, weight: Any, asked: float, pattern: Pattern) -> PrunedWeight:
     import numpy as np
 
     data = weight.numpy()
     zeros = data.size - int(np.count_nonzero(data))
-    return PrunedWeight(layer.name, weight.name, data.shape, asked, zeros, data.size)
+    together = pattern.zeros_together(data.shape)
+    return PrunedWeight(layer.name, weight.name, data.shape, asked, zeros, data.size, together)
 
 
 def _why_masks(pruned: PrunedWeight, before: NDArray[np.float32]) -> str:
@@ -286,7 +300,7 @@ def _why_training(pruned: PrunedWeight, schedule: Schedule, wrapper: Any, positi
         return "finetune ended without a step of training"
     _weight, mask, _threshold = wrapper.pruning_vars[position]
     masked = int(np.count_nonzero(mask.numpy() == 0))
-    if abs(masked - pruned.asked * pruned.parameters) <= 1:
+    if abs(masked - pruned.asked * pruned.parameters) <= pruned.together:
         if masked > pruned.zeros:
             return (
                 "the masks are right but were not applied after the last step; a training loop of"

@@ -8,15 +8,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.variants import patterns
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_sparsity.variants.patterns import Pattern
     from pytest_sparsity.variants.selection import Network
 
 SPARSITY = 0.8
 
 BUILT_BY = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 """Distributions whose versions decide about the bytes."""
+
+QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 OWN = ("variants", "twin")
 """Packages of ours that decide about the bytes."""
@@ -48,14 +53,37 @@ def check(recipe: Recipe) -> None:
     """Raise ValueError if no network could be built so, before anything is imported."""
     if not 0 <= recipe.sparsity < 1:
         raise ValueError(f"sparsity={recipe.sparsity:g} must be in [0, 1)")
-    if recipe.pattern != "unstructured":
+    zeros = patterns.parse(recipe.pattern)
+    if zeros.sparsity is not None and recipe.sparsity not in (SPARSITY, zeros.sparsity):
         raise ValueError(
-            f"pattern={recipe.pattern!r} is not supported yet; supported: 'unstructured'"
+            f"sparsity={recipe.sparsity:g} contradicts pattern={zeros.name!r}, which is"
+            f" {zeros.sparsity:g}; leave sparsity out"
         )
-    if recipe.quantize is not None:
-        raise ValueError(f"quantize={recipe.quantize!r} is not supported yet; supported: None")
-    if recipe.representative is not None:
-        raise ValueError("representative is for quantize='int8', which is not supported yet")
+    if zeros.sparsity is not None and recipe.schedule is not None:
+        raise ValueError(f"TFMOT ignores the schedule for pattern={zeros.name!r}; leave it out")
+    if zeros.channels and (recipe.schedule is not None or recipe.finetune is not None):
+        raise ValueError(
+            "pattern='channels' removes outputs from the network as it is built; schedule and"
+            " finetune are for TFMOT's patterns: return a trained network from the build function"
+        )
+    _check_quantization(recipe, zeros)
+
+
+def _check_quantization(recipe: Recipe, zeros: Pattern) -> None:
+    if recipe.quantize not in QUANTIZATIONS:
+        names = ", ".join(map(repr, QUANTIZATIONS))
+        raise ValueError(f"quantize={recipe.quantize!r} is unknown: use {names}")
+    if (recipe.quantize == "int8") != (recipe.representative is not None):
+        raise ValueError(
+            "quantize='int8' needs representative, a function that returns inputs to calibrate"
+            " with, and nothing else takes it"
+        )
+    if recipe.quantize == "float16" and zeros.block > 1:
+        raise ValueError(
+            f"quantize='float16' with pattern={zeros.name!r} is broken (fp16-blocks): TensorFlow"
+            " 2.21's converter leaves out the DENSIFY of float16 blocks, and every runtime answers"
+            " NaN or crashes; use pattern='unstructured', or no quantize"
+        )
 
 
 def asked(recipe: Recipe) -> Iterator[object]:

@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.variants import channels, patterns
+from pytest_sparsity.variants.patterns import UNSTRUCTURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from pytest_sparsity.variants.patterns import Pattern
 
 Network = Any
 """A `tf_keras.Model`; TensorFlow and TFMOT ship no types."""
@@ -73,13 +77,14 @@ def check_network(model: object) -> None:
     raise TypeError(f"the build function must return a tf_keras model; it returned {kind}")
 
 
-def select_layers(model: Network, policy: object) -> list[Any]:
+def select_layers(model: Network, policy: object, pattern: Pattern = UNSTRUCTURED) -> list[Any]:
     """Return the layers to prune, in the network's order.
 
     Args:
         model: a Sequential or functional model; models inside it are looked into.
         policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack, `"all"` for every layer that
             TFMOT can prune, a TFMOT PruningPolicy, or names of layers.
+        pattern: of the zeros. Layers that cannot have it are left out unless they are named.
 
     Raises:
         ValueError: the policy rejects the network, a name is unknown, a layer cannot be pruned, or
@@ -102,9 +107,37 @@ def select_layers(model: Network, policy: object) -> list[Any]:
             " out with policy=[names of the layers to prune]"
         )
     prunable = [layer for layer in selected if _supported(layer) and prunable_weights(layer)]
-    if not prunable:
-        raise ValueError(f"policy={policy!r} selects no layer with weights that TFMOT prunes")
-    return prunable
+    return _with_pattern(model, prunable, policy, pattern)
+
+
+def _with_pattern(model: Network, layers: list[Any], policy: object, pattern: Pattern) -> list[Any]:
+    if pattern.channels:
+        channels.check_graph(model)
+    obstacles = {layer.name: _obstacle(model, layer, pattern) for layer in layers}
+    reasons = [reason for reason in obstacles.values() if reason is not None]
+    if reasons and isinstance(policy, (list, tuple)):
+        raise ValueError(f"pattern={pattern.name!r} is impossible: {'; '.join(reasons)}")
+    able = [layer for layer in layers if obstacles[layer.name] is None]
+    if not able:
+        why = f": {'; '.join(reasons[:3])}" if reasons else ""
+        raise ValueError(
+            f"policy={policy!r} selects no layer with weights that TFMOT prunes to"
+            f" pattern={pattern.name!r}{why}"
+        )
+    weights = [(each.name, tuple(each.shape)) for layer in able for each in prunable_weights(layer)]
+    patterns.check_widths(weights, pattern)
+    return able
+
+
+def _obstacle(model: Network, layer: Any, pattern: Pattern) -> str | None:
+    """Return why a layer cannot have a pattern, None if it can."""
+    if pattern.channels:
+        return channels.obstacle(model, layer)
+    for weight in prunable_weights(layer):
+        if not pattern.fits(weight.shape):
+            ranks = " or ".join(map(str, pattern.ranks))
+            return f"{weight.name} has {len(weight.shape)} dimensions, TFMOT needs {ranks}"
+    return None
 
 
 def leaves(model: Network) -> Iterator[Any]:
