@@ -32,7 +32,13 @@ from pytest_sparsity.baseline.files import (
     read,
     write,
 )
-from pytest_sparsity.baseline.recorded import plain, ratio_verdict, sharpened, verdict
+from pytest_sparsity.baseline.recorded import (
+    plain,
+    ratio_verdict,
+    sharpened,
+    text,
+    verdict,
+)
 from pytest_sparsity.baseline.store import Place
 from pytest_sparsity.baseline.unused import Known, unused
 from pytest_sparsity.errors import Inconclusive
@@ -411,6 +417,14 @@ def test_a_thousand_comparisons_cost_less_than_a_second(tmp_path: Path) -> None:
         kept = Baseline(suite, "tests/test_claims.py", f"test_{number}", lambda _: None)
         assert number <= kept("nbytes")
     assert time.process_time() - started < 1
+
+
+def test_long_lists_are_cut_short_in_messages(tmp_path: Path) -> None:
+    assert text([1, "a", 0.5, 2.0, True]) == "[1, 'a', 0.5, 2.0, True]"
+    assert text(list(range(100, 200))) == (
+        "[100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, ..., "
+        "100 in all]"
+    )
 
 
 # --- ratios of times -------------------------------------------------------------------------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # A ratio of times of two different models moves by this much within an hour on one machine
 # (measured: 1.05 to 1.10 on a 2-core virtual machine), so without `within` this is allowed.
 DRIFT = 0.05
+LIST = 80  # characters of a list in a message
 
 Today = Scalar | list[Scalar] | Estimate
 
@@ -255,11 +256,12 @@ def relative_change(now: Value | None, before: Value | None) -> float | None:
 
 
 def text(value: Value | None) -> str:
-    """Return a value for messages."""
+    """Return a value for messages; a long list is cut short."""
     if isinstance(value, Ratio | RecordedFile):
         return str(value)
     if isinstance(value, list):
-        return f"[{', '.join(text(item) for item in value)}]"
+        whole = ", ".join(text(item) for item in value)
+        return f"[{whole}]" if len(whole) <= LIST else f"[{whole[:LIST]}..., {len(value)} in all]"
     if isinstance(value, float):
         return f"{value:g}" if value != int(value) else f"{value}"
     return "nothing" if value is None else repr(value)
