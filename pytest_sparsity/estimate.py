@@ -4,9 +4,10 @@ The unit of evidence is the fresh process, because two interpreters of the same 
 their lifetime and no number of repetitions inside one of them shows it. A process contributes the
 Hodges-Lehmann centre of the log ratios of its pairs; the estimate is the mean over processes and
 its interval Student's t over processes (Kalibera and Jones 2013, the top level of repetition). The
-interval is looked at after 3, 5, 8 and 14 processes, and the error is shared out among these looks,
-so that by the union bound all of them cover the truth together with the stated confidence. Hence a
-comparison may ask for the next look without bias. `docs/procedure.md` gives formulas and sources.
+interval is looked at after 3, 5, 8 and 14 processes, or at what the budget affords instead of the
+next of these, and the error is shared out among the looks, so that by the union bound all of them
+cover the truth together with the stated confidence. Hence a comparison may ask for the next look
+without bias. `docs/procedure.md` gives formulas and sources.
 
 Nothing here knows models, targets or clocks: what draws a process and what tells the time is handed
 in, so simulations with known truth and scripted clocks run the same code.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import math
 import operator
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -252,13 +254,12 @@ class Series:
     """Processes drawn on demand, the looks taken at them, and the claims decided by them.
 
     Args:
-        draw: runs one fresh process and returns its centre, a log ratio; raises `Stop` if there is
-            no room for it.
+        draw: runs one fresh process, in the seconds that it is given, and returns its centre, a log
+            ratio; raises `Stop` if it cannot.
         name: what is estimated, for messages.
-        budget: seconds for all processes, counted from `started`.
+        budget: seconds for all processes; what passes between the looks does not count.
         confidence: of all looks together, between 0 and 1.
         clock: monotonic seconds.
-        started: when the budget began; now by default.
         exact: whether one process gives the ratio itself (not its logarithm), without any spread.
         forecast: what a process will cost, seconds, once that is known; else 0. The first process
             does not tell, since it plans for the others.
@@ -266,13 +267,12 @@ class Series:
 
     def __init__(
         self,
-        draw: Callable[[], float],
+        draw: Callable[[float], float],
         *,
         name: str,
         budget: float,
         confidence: float,
         clock: Callable[[], float],
-        started: float | None = None,
         exact: bool = False,
         forecast: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -280,7 +280,6 @@ class Series:
         self._looks_at = (1,) if exact else LOOKS
         self._clock = clock
         self._forecast = forecast
-        self._started = clock() if started is None else started
         self._costs: list[float] = []
         self._estimates: list[Estimate] = []
         self._stopped = ""
@@ -308,18 +307,20 @@ class Series:
         return self._estimates[-1] if self._estimates else self._unknown
 
     def look(self) -> bool:
-        """Take the next look; return False if there is none or the budget has no room for it."""
-        taken = len(self._estimates)
-        if self._stopped:
-            return False
-        if taken == len(self._looks_at):
+        """Take the next look; return False if there is none or the budget has no room for it.
+
+        Where the budget has room for some of its processes only, it is taken at these. That depends
+        on what processes cost, not on what they say, so the interval keeps its confidence.
+        """
+        taken, before = len(self._estimates), len(self.centres)
+        if not self._stopped and taken == len(self._looks_at):
             self._stopped = "near threshold"
-            return False
         try:
-            while len(self.centres) < self._looks_at[taken]:
-                self._draw_one(self._looks_at[taken])
+            while not self._stopped and len(self.centres) < self._looks_at[taken]:
+                self._draw_one(self._looks_at[0] - len(self.centres))
         except Stop as stop:
             self._stopped = stop.reason
+        if len(self.centres) < self._looks_at[0] or len(self.centres) == before:
             return False
         self._estimates.append(self._estimate(taken))
         return True
@@ -348,17 +349,16 @@ class Series:
             yield self._estimates[number]
             number += 1
 
-    def _draw_one(self, wanted: int) -> None:
+    def _draw_one(self, needed: int) -> None:
+        """Draw a process if so many, and at least one, fit into the budget."""
         begun = self._clock()
-        needed = self._process_seconds() * (wanted - len(self.centres))
-        if begun - self._started + needed > self.budget:
+        if self.spent + self._process_seconds() * max(needed, 1) > self.budget:
             raise Stop("budget")
         try:
-            self.centres.append(self._draw())
+            self.centres.append(self._draw(self.budget - self.spent))
         finally:
-            now = self._clock()
-            self._costs.append(now - begun)
-            self.spent = now - self._started
+            self._costs.append(self._clock() - begun)
+            self.spent += self._costs[-1]
 
     def _process_seconds(self) -> float:
         """Forecast one process: the dearest so far, or what the first one foretold."""
@@ -386,15 +386,17 @@ class Series:
         Projected from the spread between the processes so far and their dearest cost; infinite if
         even the last look would probably not.
         """
+        import numpy as np
+
         cost = self._process_seconds()
         processes = len(self.centres)
         if processes < 2 or threshold <= 0:
             return cost * (LOOKS[0] - processes) if processes < LOOKS[0] else math.inf
         mean, _, _ = interval(self.centres, self.confidence)
         gap = abs(float(mean) - math.log(threshold))
-        spread = _spread(self.centres)
+        spread = float(np.std(self.centres, ddof=1))
         for look, wanted in enumerate(LOOKS):
-            if wanted > processes and _reach(spread, look, self.confidence) < gap:
+            if wanted > processes and _reach(spread, look, wanted, self.confidence) < gap:
                 return cost * (wanted - processes)
         return math.inf
 
@@ -422,21 +424,14 @@ class Series:
         return "; ".join(parts)
 
 
-def _nothing() -> float:
+def _nothing(_: float) -> float:
     raise Stop("near threshold")
 
 
-def _spread(centres: list[float]) -> float:
-    import numpy as np
-
-    return max(float(np.std(centres, ddof=1)), RESOLUTION)
-
-
-def _reach(spread: float, look: int, confidence: float) -> float:
-    """Return the distance (log ratio) that the interval at a look probably excludes."""
-    processes = LOOKS[look]
+def _reach(spread: float, look: int, processes: int, confidence: float) -> float:
+    """Return the distance (log ratio) that the interval of a look probably excludes."""
     quantile = t_quantile(0.5 + look_confidence(confidence, look) / 2, processes - 1)
-    return (quantile + LIKELY) * spread / math.sqrt(processes)
+    return (quantile + LIKELY) * max(spread, RESOLUTION) / math.sqrt(processes)
 
 
 def resolvable(
@@ -450,12 +445,12 @@ def resolvable(
         budget: seconds.
         confidence: of all looks together.
     """
-    within = [
-        _reach(max(spread, RESOLUTION), look, confidence)
-        for look, processes in enumerate(LOOKS)
-        if processes * process_seconds <= budget
-    ]
-    return min(within, default=math.inf)
+    affordable = int(min(budget / process_seconds, LOOKS[-1]))
+    if affordable < LOOKS[0]:
+        return math.inf
+    last = bisect_left(LOOKS, affordable)
+    sizes = (*LOOKS[:last], affordable)
+    return min(_reach(spread, look, size, confidence) for look, size in enumerate(sizes))
 
 
 def seconds_to_resolve(
@@ -463,6 +458,6 @@ def seconds_to_resolve(
 ) -> float:
     """Return the seconds that probably tell a log ratio of `effect` from 0; infinite if none do."""
     for look, processes in enumerate(LOOKS):
-        if _reach(max(spread, RESOLUTION), look, confidence) <= effect:
+        if _reach(spread, look, processes, confidence) <= effect:
             return processes * process_seconds
     return math.inf

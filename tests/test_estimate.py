@@ -44,7 +44,7 @@ def scripted(
     clock = Clock()
     script = iter(centres)
 
-    def draw() -> float:
+    def draw(_: float) -> float:
         clock.now += cost
         return next(script)
 
@@ -172,7 +172,8 @@ def test_a_spent_budget_says_how_much_longer_would_do() -> None:
         assert series.latest() >= 1.0
     claim = undecided.value.claim
     assert claim.reason == "budget"
-    assert len(series.centres) == 3
+    # There was no room for the look at 5, so it was taken at 4.
+    assert len(series.centres) == 4
     assert "set --sparsity-budget=" in str(undecided.value)
     # And that is true: with so much more the same processes decide.
     richer = scripted(centres, cost=1.0, budget=4.5 + claim.seconds)
@@ -194,7 +195,7 @@ def test_a_budget_too_small_for_the_first_look_gives_no_number() -> None:
 def test_a_noisy_clock_ends_the_series_with_its_reason() -> None:
     drawn = iter([0.01, -0.01, 0.0])
 
-    def draw() -> float:
+    def draw(_: float) -> float:
         centre = next(drawn, None)
         if centre is None:
             raise Stop("noisy clock")
@@ -216,7 +217,24 @@ def test_the_budget_is_never_exceeded(cost: float, budget: float) -> None:
         pass
     # The first process is what tells the cost; after it nothing starts that does not fit.
     assert series.spent <= max(budget, cost)
-    assert len(series.centres) in (1, *LOOKS)
+    fitting = int(min(budget / cost, LOOKS[-1]))
+    assert len(series.centres) == (fitting if fitting >= LOOKS[0] else 1)
+
+
+def test_time_between_comparisons_is_not_spent() -> None:
+    clock = Clock()
+    script = iter(around(1.005))
+
+    def draw(seconds: float) -> float:
+        assert seconds == 20.0 - len(series.centres)
+        clock.now += 1.0
+        return next(script)
+
+    series = Series(draw, name="speedup", budget=20.0, confidence=0.95, clock=clock)
+    series.look()
+    clock.now += 3600.0
+    assert series.latest() >= 1.0
+    assert series.spent == len(series.centres)
 
 
 def test_verdicts_do_not_depend_on_what_was_asked_before() -> None:
@@ -263,7 +281,7 @@ def test_every_comparison_is_kept_as_a_claim() -> None:
 def test_an_exact_ratio_needs_one_process_and_decides_everything() -> None:
     draws = iter([2.76])
     series = Series(
-        lambda: next(draws),
+        lambda _: next(draws),
         name="instruction_ratio",
         budget=1,
         confidence=0.95,
@@ -319,13 +337,15 @@ def test_an_estimate_without_a_series_is_looked_at_once() -> None:
 
 
 def test_planning_agrees_with_the_looks() -> None:
-    # Looks at 3, 5, 8, 14 processes of 1 s; a budget resolves what the last look in it does.
+    # Looks at 3, 5, 8, 14 processes of 1 s; a budget resolves what the looks in it do.
     effects = [resolvable(0.005, 1.0, budget) for budget in (2.9, 3.0, 5.0, 8.0, 14.0, 99.0)]
     assert math.isinf(effects[0])
     assert effects[1] > effects[2] > effects[3] > effects[4] == effects[5]
     for seconds, effect in zip((3.0, 5.0, 8.0, 14.0), effects[1:5], strict=True):
         assert seconds_to_resolve(effect, 0.005, 1.0) == seconds
     assert math.isinf(seconds_to_resolve(effects[4] / 2, 0.005, 1.0))
+    # With room for 4 the second look is taken there, with 6 the third, and so on.
+    assert effects[1] > resolvable(0.005, 1.0, 4.0) > effects[2] > resolvable(0.005, 1.0, 6.0)
 
 
 def test_what_is_called_resolvable_is_decided_in_four_of_five_series() -> None:

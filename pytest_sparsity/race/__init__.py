@@ -269,7 +269,8 @@ def race(
         sparse: the model that is claimed to be better.
         target: name of a target.
         threads: threads of the runtime.
-        budget: seconds of measuring, process starts included; never exceeded.
+        budget: seconds of measuring, process starts included; never exceeded. What passes between
+            comparisons does not count.
         confidence: of all looks of this race together.
         seed: of the order of blocks, interpreters and padding.
         controls: the controls raced so far, which are reused and added to; by default those of this
@@ -312,8 +313,7 @@ def start(
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two files without checking anything, and take the first look."""
-    begun = now()
-    trials = Trials(dense, sparse, target, threads, seed, begun + budget, now)
+    trials = Trials(dense, sparse, target, threads, seed, now)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
@@ -321,7 +321,6 @@ def start(
         budget=budget,
         confidence=confidence,
         clock=now,
-        started=begun,
         exact=not seconds,
         forecast=lambda: trials.process_seconds,
     )

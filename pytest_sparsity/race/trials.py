@@ -67,8 +67,8 @@ class Trials:
     """The processes of one race, started on demand.
 
     Attributes:
-        deadline: when the budget ends, on the clock `now`.
         now: monotonic seconds.
+        deadline: when the budget ends on that clock, if nothing else happens.
         plan: how they measure; None before the pilot.
         clock: `"cpu"`, `"wall"` or `"instructions"`; chosen after the first process.
         clock_reason: why this clock.
@@ -82,8 +82,8 @@ class Trials:
     target: Target
     threads: int
     seed: int
-    deadline: float
     now: Callable[[], float]
+    deadline: float = math.inf
     plan: Plan | None = None
     clock: str = ""
     clock_reason: str = ""
@@ -91,8 +91,11 @@ class Trials:
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
 
-    def draw(self) -> float:
+    def draw(self, seconds: float) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
+
+        Args:
+            seconds: that are left for it.
 
         Raises:
             Stop: the budget has no room for its pairs, or the clock is too noisy to go on.
@@ -100,6 +103,7 @@ class Trials:
         if self._noisy():
             raise Stop("noisy clock")
         begun = self.now()
+        self.deadline = begun + seconds
         if self.plan:
             self._leave_unless_room(self.plan.start_seconds)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
@@ -119,7 +123,7 @@ class Trials:
             self.clock, self.clock_reason = choose_clock(pairs, self.threads)
         return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
-    def count(self) -> float:
+    def count(self, _: float) -> float:
         """Count the instructions of one invocation of each model; return the ratio.
 
         Raises:
