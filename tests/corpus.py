@@ -592,6 +592,7 @@ CASES: tuple[Case, ...] = (
     Case("no entry", lambda p, x: p.finish(p.pointwise(p.pointwise(x)))),
     Case("scaled before entry", lambda p, x: _entry()(p, p.net.mul(x, _constant(())))),
     Case("entry only", lambda p, x: p.finish(p.entry(x))),
+    Case("pool 1x1 at the end", _ending(lambda p, x: p.net.max_pool(p.net.unary(x, "RELU"), 1))),
     Case("two pads before entry", lambda p, x: _entry()(p, p.net.pad(x, 1))),
     # branches and outputs
     Case("two outputs", _two_outputs),

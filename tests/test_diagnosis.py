@@ -327,6 +327,10 @@ PAIRS: dict[str, Pair] = {
     ),
     "no-densify": both(undensified(densify=False), undensified(densify=True)),
     "never-unpacked": both(tanh("float16"), tanh("float32")),
+    "unwritten-output": both(
+        Recipe("entry", ("relu", "max pool 1x1"), "no pooling").case(),
+        Recipe("entry", ("max pool 1x1",), "no pooling").case(),
+    ),
     "wrong-layout": both("depthwise stride 2 same", "depthwise stride 2 padded"),
     "set-up-fails": both("pruned convolution head", "square convolution head"),
     "permuted-shape": both("keep dims softmax", "keep dims reshape linear"),

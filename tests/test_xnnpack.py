@@ -24,6 +24,8 @@ OLD_ARM = ("tflite-runtime", "2.14.0", "aarch64", frozenset({"asimdhp"}))
 AVX = ("litert", "2.3.0", "x86_64", frozenset({"avx", "avx2"}))
 
 BY_NAME = {case.name: case for case in CASES}
+WRITTEN = [case for case in CASES if case.name != "pool 1x1 at the end"]
+"""All but the one of which XNNPACK drops every operator."""
 IMAGE = (1, 8, 8, 16)
 
 
@@ -239,6 +241,20 @@ def test_unbounded_clamps_disappear_or_become_copies() -> None:
     assert [node.kind for node in both.nodes] == ["reduce", "copy"]
 
 
+def test_an_unbounded_clamp_behind_a_merged_one_leaves_its_output_unwritten() -> None:
+    """XNNPACK's: writers are not brought up to date within a pass (seen on three runtimes)."""
+    unbounded = replace(CLAMP, name="unbounded clamp")
+    graph = chain(ENTRY_NODE, CLAMP, unbounded)
+    simplify(graph, modern=True)
+    assert graph.unwritten() == [3]
+    old = chain(ENTRY_NODE, CLAMP, unbounded)
+    simplify(old, modern=False)
+    assert old.unwritten() == []
+    inside = chain(ENTRY_NODE, CLAMP, unbounded, POINTWISE)
+    simplify(inside, modern=True)
+    assert inside.unwritten() == []
+
+
 def test_the_leader_of_a_cluster_need_not_be_an_exit() -> None:
     """The defect: here the second chain has no exit, and is rewritten since the first has one."""
     first = [replace(ENTRY_NODE, output=1), replace(POINTWISE, inputs=(1,), output=2)]
@@ -427,14 +443,14 @@ def test_float16_weights_need_a_float16_bias(tmp_path: Path) -> None:
     assert not analysed(Case("bias", build), tmp_path, OLD_ARM).delegation.refused
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", WRITTEN, ids=lambda case: case.name)
 def test_zeros_stored_densely_are_never_sparse(case: Case, tmp_path: Path) -> None:
     analysis = xnnpack.analyse(Model(case.write(tmp_path, "dense")), *JS)
     assert xnnpack.verdict(analysis) == "dense"
     assert set(xnnpack.kernels(analysis)) <= {"dense"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", WRITTEN, ids=lambda case: case.name)
 def test_every_operator_is_executed_once(case: Case, tmp_path: Path) -> None:
     analysis = analysed(case, tmp_path)
     executed = set(analysis.order) | set(analysis.delegation.unpackers.values())

@@ -31,6 +31,7 @@ CODES = (
     "per-channel-blocks",
     "no-densify",
     "never-unpacked",
+    "unwritten-output",
     "wrong-layout",
     "set-up-fails",
     "permuted-shape",

@@ -55,6 +55,18 @@ def defects(model: Model, build: Build, delegation: Delegation) -> list[Defect]:
     return found
 
 
+def unwritten_outputs(graph: Graph, unwritten: list[int]) -> list[Defect]:
+    """Outputs that XNNPACK's rewrites leave without a writer (since e9bc43cef4, 2025-10-29).
+
+    Seen in TensorFlow 2.21.0, ai-edge-litert 2.3.0 and LiteRT.js 2.5.3, also for dense models.
+    """
+    return [
+        Defect("unwritten-output", operator.index, "miscomputes")
+        for operator in graph.operators
+        if set(operator.outputs) & set(unwritten)
+    ]
+
+
 def _version(operator: Operator, build: Build) -> Iterator[Defect]:
     newest = dict(build.versions).get(operator.op)
     if newest is not None and operator.version > newest:

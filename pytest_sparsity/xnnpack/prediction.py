@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.xnnpack.builds import Build, build_of, gate_closed
-from pytest_sparsity.xnnpack.defects import Defect, defects
+from pytest_sparsity.xnnpack.defects import Defect, defects, unwritten_outputs
 from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, Lowering, delegate, epochs
 from pytest_sparsity.xnnpack.layout import Execution, execute
 from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
@@ -99,6 +99,7 @@ def analyse(
     }
     found = []
     order: list[int] = []
+    unwritten: list[int] = []
     for mine, operators in epochs(model.graph, delegation):
         if not mine:
             order += operators
@@ -108,10 +109,11 @@ def analyse(
         )
         graph = lowering.lower()
         simplify(graph, modern=build.modern)
+        unwritten += graph.unwritten()
         active = not closed and graph.sparse_hint
         found.append(_partition(model.graph, operators, graph, build, active=active))
         order += [node.operator for node in graph.nodes]
-    faults = defects(model, build, delegation)
+    faults = defects(model, build, delegation) + unwritten_outputs(model.graph, unwritten)
     return Analysis(model, build, exact, closed, delegation, found, order, faults)
 
 

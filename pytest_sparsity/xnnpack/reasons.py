@@ -52,6 +52,10 @@ DEFECTS = {
         "is not run by XNNPACK, yet the DENSIFY of its float16 weights went there and never runs",
         "keep the weights of this layer in float32, or make it one that XNNPACK runs",
     ),
+    "unwritten-output": (
+        "does nothing, and XNNPACK elides it with the activation before it: nothing writes its output",
+        "remove the pooling of 1x1 windows",
+    ),
     "dropped-columns": (
         "has a width of {0}, no multiple of its block of {1}: the last columns are lost",
         f"make the width a multiple of {{1}}, or {NO_SPARSITY}",

@@ -119,6 +119,12 @@ class Subgraph:
         counts.update(index for index, value in self.values.items() if value.external_output)
         return counts
 
+    def unwritten(self) -> list[int]:
+        """External outputs that no node writes (any more)."""
+        written = {node.output for node in self.nodes}
+        outputs = (index for index, value in self.values.items() if value.external_output)
+        return [index for index in outputs if index not in written]
+
     def producers(self) -> dict[int, int]:
         """The position in `nodes` of the node that writes each value."""
         return {node.output: position for position, node in enumerate(self.nodes)}
@@ -137,9 +143,9 @@ def simplify(graph: Subgraph, *, modern: bool) -> None:
     if modern:
         graph.nodes = [_as_clamp(graph, _as_square(node)) for node in graph.nodes]
         _fuse_squares(graph)
-        _drop_unbounded_clamps(graph)
-    _merge_clamps(graph, CLAMPING if modern else CLAMPING | {"binary"})
-    _drop_unread(graph)
+    clamping = CLAMPING if modern else CLAMPING | {"binary"}
+    while _Clamps(graph, clamping, elide=modern).run():
+        _drop_unread(graph)
 
 
 def _drop_unread(graph: Subgraph) -> None:
@@ -216,46 +222,65 @@ def _fuse_squares(graph: Subgraph) -> None:
             graph.nodes[position] = replace(node, inputs=square.inputs, name=f"{node.name}-squared")
 
 
-def _drop_unbounded_clamps(graph: Subgraph) -> None:
-    """A clamp without bounds disappears; between two external values it becomes a copy."""
-    for position in reversed(range(len(graph.nodes))):
-        node = graph.nodes[position]
-        if node.name != "unbounded clamp":
-            continue
-        (read,), written = node.inputs, node.output
-        source = graph.producers().get(read)
-        if not graph.values[written].external_output:
-            del graph.nodes[position]
-            _redirect(graph, written, read)
-        elif source is None or graph.values[read].external_output:
-            graph.nodes[position] = replace(node, kind="copy", name="")
+class _Clamps:
+    """One pass over the clamps, with writers and readers as they were before it.
+
+    That these are not brought up to date within a pass is XNNPACK's: where one clamp has merged
+    into the node before it and the next, without bounds, writes an output of the subgraph, the next
+    is elided against a node that is gone, and nothing writes the output.
+    """
+
+    def __init__(self, graph: Subgraph, clamping: frozenset[str], *, elide: bool) -> None:
+        self.graph = graph
+        self.clamping = clamping
+        self.elide = elide
+        self.nodes: list[Node | None] = list(graph.nodes)
+        self.writers = graph.producers()
+        self.readers = graph.consumers()
+
+    def run(self) -> bool:
+        """Whether anything changed."""
+        for position in range(len(self.nodes)):
+            node = self.nodes[position]
+            if node is None or not node.name.endswith("clamp"):
+                continue
+            if not self._merge(position, node) and self.elide and node.name != "clamp":
+                self._elide(position, node)
+        kept = [node for node in self.nodes if node is not None]
+        changed = kept != self.graph.nodes
+        self.graph.nodes = kept
+        return changed
+
+    def _merge(self, position: int, node: Node) -> bool:
+        """A clamp disappears into the node before it if that clamps and nothing else reads it."""
+        source = self.writers.get(node.inputs[0])
+        before = None if source is None else self.nodes[source]
+        if source is None or before is None or self.readers[node.inputs[0]] > 1:
+            return False
+        if before.kind not in self.clamping and before.name != "clamp":
+            return False
+        self.nodes[source] = replace(before, output=node.output)
+        self.nodes[position] = None
+        return True
+
+    def _elide(self, position: int, node: Node) -> None:
+        """A clamp without bounds disappears; between two external values it becomes a copy."""
+        read, written = node.inputs[0], node.output
+        source = self.writers.get(read)
+        if not self.graph.values[written].external_output:
+            self._redirect(written, read)
+        elif source is None or self.graph.values[read].external_output:
+            self.nodes[position] = replace(node, kind="copy", name="")
+            return
         else:
-            del graph.nodes[position]
-            graph.nodes[source] = replace(graph.nodes[source], output=written)
-            _redirect(graph, read, written)
+            before = self.nodes[source]
+            if before is not None:
+                self.nodes[source] = replace(before, output=written)
+            self._redirect(read, written)
+        self.nodes[position] = None
 
-
-def _redirect(graph: Subgraph, old: int, new: int) -> None:
-    """All nodes that read one value read another one."""
-    for position, node in enumerate(graph.nodes):
-        if old in node.inputs:
-            inputs = tuple(new if index == old else index for index in node.inputs)
-            graph.nodes[position] = replace(node, inputs=inputs)
-
-
-def _merge_clamps(graph: Subgraph, clamping: frozenset[str]) -> None:
-    """A clamp disappears into the node before it if that node clamps and nothing else reads it."""
-    position = 0
-    while position < len(graph.nodes):
-        node = graph.nodes[position]
-        position += 1
-        if node.kind != "unary" or not node.name.endswith("clamp"):
-            continue
-        source = graph.producers().get(node.inputs[0])
-        if source is None or graph.consumers()[node.inputs[0]] > 1:
-            continue
-        before = graph.nodes[source]
-        if before.kind in clamping or before.name == "clamp":
-            graph.nodes[source] = replace(before, output=node.output)
-            position -= 1
-            del graph.nodes[position]
+    def _redirect(self, old: int, new: int) -> None:
+        for position, node in enumerate(self.nodes):
+            if node is not None and old in node.inputs:
+                inputs = tuple(new if index == old else index for index in node.inputs)
+                self.nodes[position] = replace(node, inputs=inputs)
