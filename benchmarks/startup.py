@@ -70,7 +70,7 @@ def main() -> int:
         differences[clock] = statistics.median(values)
         total = statistics.median(row["without"][index] for row in rows)
         print(
-            f"{clock} time: +{1000 * differences[clock]:.1f} ms, 95 % interval "
+            f"{clock} time: {1000 * differences[clock]:+.1f} ms, 95 % interval "
             f"[{1000 * low:.1f}, {1000 * high:.1f}], on top of {1000 * total:.0f} ms "
             f"({options.pairs} pairs)"
         )

@@ -463,7 +463,7 @@ def test_an_interval_between_the_recorded_ends_says_that_the_record_is_too_wide(
 def scripted(centres: Iterable[float]) -> Estimate:
     drawn = iter(centres)
     series = Series(
-        lambda: next(drawn), name="speedup", budget=10, confidence=0.95, clock=lambda: 0.0
+        lambda *_: next(drawn), name="speedup", budget=10, confidence=0.95, clock=lambda: 0.0
     )
     series.look()
     return series.latest()
