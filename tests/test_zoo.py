@@ -19,6 +19,10 @@ SMALL: dict[str, Build] = {
     "mlp": zoo.mlp,
     "mobilenet_v1": lambda: zoo.mobilenet_v1(size=32, alpha=0.25),
     "mobilenet_v2": lambda: zoo.mobilenet_v2(size=32, alpha=0.35),
+    "traffic_signs": zoo.traffic_signs,
+    "mnist_cnn": zoo.mnist_cnn,
+    "ds_cnn": lambda: zoo.ds_cnn(filters=64),
+    "resnet18": lambda: zoo.resnet18(size=32, width=16),
     "mobilenet_v1 of Keras": lambda: zoo.mobilenet_v1(size=32, alpha=0.25, xnnpack=False),
     "mobilenet_v2 of Keras": lambda: zoo.mobilenet_v2(size=32, alpha=0.35, xnnpack=False),
 }
@@ -27,6 +31,8 @@ LARGE: dict[str, Build] = {
     "mobilenet_v2": zoo.mobilenet_v2,
     "mobilenet_v1 of Keras": lambda: zoo.mobilenet_v1(xnnpack=False),
     "mobilenet_v2 of Keras": lambda: zoo.mobilenet_v2(xnnpack=False),
+    "ds_cnn": zoo.ds_cnn,
+    "resnet18": zoo.resnet18,
 }
 TWO_FORMS = ("mobilenet_v1", "mobilenet_v2")
 
@@ -94,6 +100,10 @@ def test_xnnpack_s_policy_accepts_the_one_form_and_rejects_the_other(name: str, 
 @pytest.mark.parametrize("name", TWO_FORMS)
 def test_both_forms_have_the_same_parameters(name: str) -> None:
     assert small(name).count_params() == small(f"{name} of Keras").count_params()
+
+
+def test_resnet18_has_the_parameters_that_torchvision_counts() -> None:
+    assert sum(weight.numpy().size for weight in zoo.resnet18().trainable_weights) == 11_689_512
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
