@@ -254,8 +254,8 @@ class Series:
     """Processes drawn on demand, the looks taken at them, and the claims decided by them.
 
     Args:
-        draw: runs one fresh process, in the seconds that it is given, and returns its centre, a log
-            ratio; raises `Stop` if it cannot.
+        draw: runs one fresh process and returns its centre, a log ratio; raises `Stop` if there is
+            no room for it in the seconds that are left.
         name: what is estimated, for messages.
         budget: seconds for all processes; what passes between the looks does not count.
         confidence: of all looks together, between 0 and 1.
@@ -267,7 +267,7 @@ class Series:
 
     def __init__(
         self,
-        draw: Callable[[float], float],
+        draw: Callable[[], float],
         *,
         name: str,
         budget: float,
@@ -305,6 +305,10 @@ class Series:
     def latest(self) -> Estimate:
         """Return the estimate at the latest look, or one without bounds before the first."""
         return self._estimates[-1] if self._estimates else self._unknown
+
+    def left(self) -> float:
+        """Return the seconds that are left of the budget."""
+        return self.budget - self.spent
 
     def look(self) -> bool:
         """Take the next look; return False if there is none or the budget has no room for it.
@@ -352,10 +356,10 @@ class Series:
     def _draw_one(self, needed: int) -> None:
         """Draw a process if so many, and at least one, fit into the budget."""
         begun = self._clock()
-        if self.spent + self._process_seconds() * max(needed, 1) > self.budget:
+        if self._process_seconds() * max(needed, 1) > self.left():
             raise Stop("budget")
         try:
-            self.centres.append(self._draw(self.budget - self.spent))
+            self.centres.append(self._draw())
         finally:
             self._costs.append(self._clock() - begun)
             self.spent += self._costs[-1]
@@ -424,7 +428,7 @@ class Series:
         return "; ".join(parts)
 
 
-def _nothing(_: float) -> float:
+def _nothing() -> float:
     raise Stop("near threshold")
 
 

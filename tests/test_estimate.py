@@ -44,7 +44,7 @@ def scripted(
     clock = Clock()
     script = iter(centres)
 
-    def draw(_: float) -> float:
+    def draw() -> float:
         clock.now += cost
         return next(script)
 
@@ -195,7 +195,7 @@ def test_a_budget_too_small_for_the_first_look_gives_no_number() -> None:
 def test_a_noisy_clock_ends_the_series_with_its_reason() -> None:
     drawn = iter([0.01, -0.01, 0.0])
 
-    def draw(_: float) -> float:
+    def draw() -> float:
         centre = next(drawn, None)
         if centre is None:
             raise Stop("noisy clock")
@@ -225,8 +225,8 @@ def test_time_between_comparisons_is_not_spent() -> None:
     clock = Clock()
     script = iter(around(1.005))
 
-    def draw(seconds: float) -> float:
-        assert seconds == 20.0 - len(series.centres)
+    def draw() -> float:
+        assert series.left() == 20.0 - len(series.centres)
         clock.now += 1.0
         return next(script)
 
@@ -281,7 +281,7 @@ def test_every_comparison_is_kept_as_a_claim() -> None:
 def test_an_exact_ratio_needs_one_process_and_decides_everything() -> None:
     draws = iter([2.76])
     series = Series(
-        lambda _: next(draws),
+        lambda: next(draws),
         name="instruction_ratio",
         budget=1,
         confidence=0.95,

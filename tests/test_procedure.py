@@ -191,7 +191,7 @@ def test_a_series_decides_as_the_vectorised_looks_do() -> None:
         script = iter(row.tolist())
         now = [0.0]
 
-        def draw(_: float) -> float:
+        def draw() -> float:
             now[0] += 1.0
             return float(next(script))
 

@@ -53,7 +53,7 @@ def replays(values: NDArray[np.float64], *, flip: bool) -> Iterator[Series]:
             drawn = drawn * rng.choice([-1, 1], len(drawn))
         script = iter(drawn.tolist())
         yield Series(
-            lambda _, script=script: next(script),  # type: ignore[misc]
+            lambda script=script: next(script),  # type: ignore[misc]
             name="speedup",
             budget=1,
             confidence=0.95,
@@ -98,7 +98,7 @@ def test_processes_in_the_order_of_recording_are_never_refuted(name: str) -> Non
     for start, sign in itertools.product(starts, (1, -1)):
         script = iter((sign * values[start : start + LOOKS[-1]]).tolist())
         series = Series(
-            lambda _, script=script: next(script),  # type: ignore[misc]
+            lambda script=script: next(script),  # type: ignore[misc]
             name="speedup",
             budget=1,
             confidence=0.95,

@@ -313,7 +313,7 @@ def start(
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two files without checking anything, and take the first look."""
-    trials = Trials(dense, sparse, target, threads, seed, now)
+    trials = Trials(dense, sparse, target, threads, seed, now, left=lambda: series.left())
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,

@@ -68,6 +68,7 @@ class Trials:
 
     Attributes:
         now: monotonic seconds.
+        left: seconds that are left of the budget when a process begins.
         deadline: when the budget ends on that clock, if nothing else happens.
         plan: how they measure; None before the pilot.
         clock: `"cpu"`, `"wall"` or `"instructions"`; chosen after the first process.
@@ -83,6 +84,7 @@ class Trials:
     threads: int
     seed: int
     now: Callable[[], float]
+    left: Callable[[], float]
     deadline: float = math.inf
     plan: Plan | None = None
     clock: str = ""
@@ -91,11 +93,8 @@ class Trials:
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
 
-    def draw(self, seconds: float) -> float:
+    def draw(self) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
-
-        Args:
-            seconds: that are left for it.
 
         Raises:
             Stop: the budget has no room for its pairs, or the clock is too noisy to go on.
@@ -103,7 +102,7 @@ class Trials:
         if self._noisy():
             raise Stop("noisy clock")
         begun = self.now()
-        self.deadline = begun + seconds
+        self.deadline = begun + self.left()
         if self.plan:
             self._leave_unless_room(self.plan.start_seconds)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
@@ -123,7 +122,7 @@ class Trials:
             self.clock, self.clock_reason = choose_clock(pairs, self.threads)
         return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
-    def count(self, _: float) -> float:
+    def count(self) -> float:
         """Count the instructions of one invocation of each model; return the ratio.
 
         Raises:
