@@ -313,7 +313,7 @@ def start(
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two files without checking anything, and take the first look."""
-    trials = Trials(dense, sparse, target, threads, seed, now, left=lambda: series.left())
+    trials = Trials(dense, sparse, target, threads, seed, now)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
@@ -324,6 +324,7 @@ def start(
         exact=not seconds,
         forecast=lambda: trials.process_seconds,
     )
+    trials.left = series.left
     series.look()
     return Race(target, threads, trials, series)
 

@@ -84,7 +84,7 @@ class Trials:
     threads: int
     seed: int
     now: Callable[[], float]
-    left: Callable[[], float]
+    left: Callable[[], float] = field(default=lambda: math.inf)
     deadline: float = math.inf
     plan: Plan | None = None
     clock: str = ""
