@@ -367,6 +367,7 @@ def test_verdict(
     [
         ("tanh", "sparse", "sparse", "miscomputes"),
         ("minimum", "sparse", "sparse", "miscomputes"),
+        ("mean of squares", "sparse", "sparse", "miscomputes"),
         ("mean of channels", "sparse", "sparse", "dense"),
         ("linear keeps dims", "sparse", "sparse", "miscomputes"),
         ("add itself", "dense", "dense", "sparse"),

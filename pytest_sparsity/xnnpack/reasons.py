@@ -53,7 +53,7 @@ DEFECTS = {
         "keep the weights of this layer in float32, or make it one that XNNPACK runs",
     ),
     "unwritten-output": (
-        "does nothing, and XNNPACK elides it with the activation before it: nothing writes its output",
+        "pools nothing, so XNNPACK drops it with the activation before it and writes no output",
         "remove the pooling of 1x1 windows",
     ),
     "dropped-columns": (

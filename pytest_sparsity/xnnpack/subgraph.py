@@ -143,6 +143,7 @@ def simplify(graph: Subgraph, *, modern: bool) -> None:
     if modern:
         graph.nodes = [_as_clamp(graph, _as_square(node)) for node in graph.nodes]
         _fuse_squares(graph)
+        _drop_unread(graph)
     clamping = CLAMPING if modern else CLAMPING | {"binary"}
     while _Clamps(graph, clamping, elide=modern).run():
         _drop_unread(graph)
