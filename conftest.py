@@ -27,8 +27,8 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fused LSTM, whose state TFLite keeps from one invocation to the next."""
-    from pytest_sparsity import selection
-    from pytest_sparsity.converter import Converter
+    from pytest_sparsity.variants import selection
+    from pytest_sparsity.variants.converter import Converter
 
     selection.import_tfmot()
     import tf_keras as keras
