@@ -70,7 +70,7 @@ def test_the_user_s_own_benchmark_options_and_use_stay(project: Project) -> None
             benchmark(lambda: 5)
         """
     )
-    found = {row["name"]: row for row in rows(project)}
+    found = {row["name"]: row for row in rows(project, "--benchmark-max-time=0.01")}
     assert sorted(found) == ["test_grouped", "test_only_theirs", "test_own"]
     assert found["test_grouped"]["group"] == "mine"
     assert found["test_own"]["options"]["timer"] != "pytest_sparsity.replay"

@@ -188,6 +188,29 @@ def test_a_lack_in_a_fixture_skips_too(project: Project) -> None:
     )
 
 
+def test_a_lack_in_a_fixture_of_many_tests_skips_them_all(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+        from pytest_sparsity import Target
+
+        @pytest.fixture(scope="session")
+        def worker():
+            raise Target.of("litert").missing()
+
+        def test_first(worker):
+            pass
+
+        def test_second(worker):
+            pass
+        """
+    )
+    project.script["missing"] = {"litert": ["litert is not installed", "pip install litert"]}
+    result = project.run()
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED [[]2[]] test_claims.py:6: litert is not installed: *"])
+
+
 def test_a_skip_is_no_expected_failure(project: Project) -> None:
     project.script["missing"] = {"litert": ["litert is not installed", "pip install litert"]}
     project.test_file(
