@@ -53,7 +53,7 @@ class Core:
         name: the part of the target's name after the `@`.
         arch: its architecture in Linux' spelling.
         model: QEMU's name of it.
-        cpuinfo: what the guest reads as /proc/cpuinfo. QEMU before 8.1 shows the guest the host's;
+        cpuinfo: what the guest reads as /proc/cpuinfo. QEMU 7.2 would show it the host's;
             on that of an x86 CPU the ARM builds of LiteRT 2.3 crash when they create an
             interpreter. XNNPACK chooses its kernels by implementer and part, so these lines are a
             part of the CPU's model.

@@ -78,8 +78,10 @@ def count(litert: Worker) -> Count:
     def counted(model: Model) -> int:
         if model.sha256 not in known:
             litert.load("model", model.path)
-            (known[model.sha256],) = litert.run([("model", 1)]).instructions or ()
+            counts = litert.run([("model", 1)]).instructions
             litert.unload("model")
+            assert counts is not None
+            known[model.sha256] = counts[0]
         return known[model.sha256]
 
     return counted
