@@ -182,6 +182,17 @@ def test_an_interrupted_set_up_goes_on(system: FakeSystem) -> None:
     assert not list(guests.folder().glob("*.partial"))
 
 
+def test_a_broken_source_of_packages_that_nobody_needs(system: FakeSystem) -> None:
+    system.broken = "apt-get update"
+    guests.set_up("litert", "aarch64", silent)
+
+
+def test_offline_the_first_failure_is_told(system: FakeSystem) -> None:
+    system.broken = "apt-get"
+    with pytest.raises(Unsupported, match="^apt-get update failed: E: no route to host"):
+        guests.set_up("litert", "aarch64", silent)
+
+
 def test_downloaded_packages_survive_an_interruption(system: FakeSystem) -> None:
     system.broken = "unpacking"
     with pytest.raises(Unsupported):

@@ -170,7 +170,7 @@ def publish(final: Path, build: Callable[[Path], None]) -> None:
 def run(
     command: Sequence[str],
     doing: str,
-    remedy: str = "run the command again; what is done stays done",
+    remedy: str = "mend that and run the command again; what is done stays done",
     environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a command that must succeed.
@@ -227,14 +227,22 @@ def _python(system: Path) -> Path | None:
 def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) -> None:
     work = folder() / f".apt-{here.distribution}-{here.version}-{arch}"
     options = _apt_options(here, arch, work)
-    progress(f"Python for {arch} from {here.distribution} {here.version}: reading package lists")
-    run(["apt-get", *options, "update"], "apt-get update")
-    progress(f"Python for {arch} from {here.distribution} {here.version}: fetching 15 MB")
+    what = f"Python for {arch} from {here.distribution} {here.version}"
+    progress(f"{what}: reading package lists")
+    unread = None
+    try:
+        run(["apt-get", *options, "update"], "apt-get update")
+    except Unsupported as error:
+        # It fails if one of the machine's sources does, which may be one that nothing here needs.
+        unread = error
+    progress(f"{what}: fetching 15 MB")
     install = ["--yes", "--no-install-recommends", "--download-only", "install", *_PACKAGES]
-    run(["apt-get", *options, *install], "apt-get install --download-only")
-    packages = sorted((work / "cache/archives").glob("*.deb"))
-    progress(f"Python for {arch} from {here.distribution} {here.version}: unpacking")
-    for package in packages:
+    try:
+        run(["apt-get", *options, *install], "apt-get install --download-only")
+    except Unsupported as error:
+        raise unread or error from None
+    progress(f"{what}: unpacking")
+    for package in sorted((work / "cache/archives").glob("*.deb")):
         run(["dpkg-deb", "--extract", str(package), str(aside)], f"unpacking {package.name}")
     # From Debian 13 and Ubuntu 24.04 on the packages hold /usr/lib only, and a package that is not
     # fetched here links /lib to it; the loader's name in every program begins with /lib.
