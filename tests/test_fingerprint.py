@@ -108,6 +108,16 @@ def test_a_module_imported_inside_counts_as_a_whole_without_being_imported(
     assert digest(module(source, **{**others, "deep": "X = 2"}).build) != before
 
 
+def test_a_function_with_very_many_names_is_told(module: Callable[..., Any]) -> None:
+    names = "\n".join(f"        x{n} = n{n}" for n in range(300))
+    values = "\n".join(f"    n{n} = {n}" for n in range(300))
+    source = f"{values}\n    def build():\n{names}\n        import other\n        return other.make"
+    before = digest(module(source, other="def make(): {}").build)
+    assert digest(module(source.replace("n299 = 299", "n299 = 0"), other="").build) != before
+    assert digest(module(source, other="def make(): {}").build) == before
+    assert digest(module(source, other="def make(): []").build) != before
+
+
 def test_closures_count() -> None:
     def outer(width: object) -> Callable[[], object]:
         return lambda: width

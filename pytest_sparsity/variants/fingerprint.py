@@ -191,7 +191,7 @@ class _Describer:
 
     def _reached(self, code: types.CodeType, scope: dict[str, Any]) -> Iterator[Description]:
         """Describe the globals and modules that the bytecode reaches."""
-        instructions = list(dis.get_instructions(code))
+        instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
         for place, instruction in enumerate(instructions):
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 if instruction.argval in scope:

@@ -202,8 +202,20 @@ def train(
             pruning_policy=_Selected(layers),
             **pattern.tfmot(),
         )
+    _train(wrapped, finetune, sparsity.UpdatePruningStep())
+    wrappers = {id(w.layer): w for w in pruning_wrapper.collect_prunable_layers(wrapped)}
+    with quiet():
+        stripped = sparsity.strip_pruning(wrapped)
+    for layer in layers:
+        _make_zeros_canonical(layer)
+    return stripped, wrappers
+
+
+def _train(
+    wrapped: Network, finetune: Callable[[Network, list[Any]], object], callback: Any
+) -> None:
     try:
-        finetune(wrapped, [sparsity.UpdatePruningStep()])
+        finetune(wrapped, [callback])
     except Exception as error:
         if "requires the UpdatePruningStep callback" in str(error):
             raise ValueError(
@@ -211,12 +223,6 @@ def train(
                 " model.fit(x, y, callbacks=callbacks)"
             ) from error
         raise
-    wrappers = {id(w.layer): w for w in pruning_wrapper.collect_prunable_layers(wrapped)}
-    with quiet():
-        stripped = sparsity.strip_pruning(wrapped)
-    for layer in layers:
-        _make_zeros_canonical(layer)
-    return stripped, wrappers
 
 
 def values(layers: Sequence[Any]) -> list[list[NDArray[np.float32]]]:
