@@ -189,7 +189,7 @@ def test_a_broken_source_of_packages_that_nobody_needs(system: FakeSystem) -> No
 
 def test_offline_the_first_failure_is_told(system: FakeSystem) -> None:
     system.broken = "apt-get"
-    with pytest.raises(Unsupported, match="^apt-get update failed: E: no route to host"):
+    with pytest.raises(Unsupported, match=r"^apt-get update failed: E: no route to host"):
         guests.set_up("litert", "aarch64", silent)
 
 

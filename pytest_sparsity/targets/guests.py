@@ -231,7 +231,7 @@ def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) ->
     progress(f"{what}: reading package lists")
     unread = None
     try:
-        run(["apt-get", *options, "update"], "apt-get update")
+        run(["apt-get", *options, "update", "--error-on=any"], "apt-get update")
     except Unsupported as error:
         # It fails if one of the machine's sources does, which may be one that nothing here needs.
         unread = error
