@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Variants:
     dense: Model
     pruned: Model
     sparse: Model
-    weights: tuple[PrunedWeight, ...]
+    weights: tuple[PrunedWeight, ...] = field(repr=False)
 
 
 def build_variants(
