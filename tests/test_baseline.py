@@ -34,10 +34,10 @@ from pytest_sparsity.baseline.files import (
 )
 from pytest_sparsity.baseline.recorded import (
     plain,
-    ratio_verdict,
+    ratio_holds,
     sharpened,
     text,
-    verdict,
+    value_holds,
 )
 from pytest_sparsity.baseline.store import Place
 from pytest_sparsity.baseline.unused import Known, unused
@@ -260,7 +260,7 @@ def test_what_can_be_recorded(value: object, kept: object) -> None:
     ],
 )
 def test_verdicts(today: Value, sign: str, recorded: Value, within: float, holds: bool) -> None:
-    assert verdict(sign, today, recorded, within) is holds
+    assert value_holds(sign, today, recorded, within) is holds
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_verdicts(today: Value, sign: str, recorded: Value, within: float, holds
 )
 def test_values_of_two_kinds_are_not_compared(today: Value, recorded: Value, said: str) -> None:
     with pytest.raises(BaselineError, match=said):
-        verdict("<=", today, recorded, 0.0)
+        value_holds("<=", today, recorded, 0.0)
 
 
 def test_the_operator_is_the_direction_and_either_side_may_be_today_s(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_value_holds_against_its_own_record(value: Value, sign: str) -> None:
     kept = parse(text, "f")["t::n"]
     if isinstance(value, bool) and sign != "==":
         return
-    assert verdict(sign, rounded(value), kept, 0.0)
+    assert value_holds(sign, rounded(value), kept, 0.0)
 
 
 def test_an_update_records_and_keeps_what_is_there(tmp_path: Path) -> None:
@@ -449,15 +449,15 @@ def test_both_intervals_count(value: float, sign: str, within: float, holds: boo
     recorded = Ratio(2.0, 1.98, 2.02, 0.95)
     if holds is None:
         with pytest.raises(Inconclusive):
-            ratio_verdict(sign, estimate(value), recorded, within, "speedup")
+            ratio_holds("speedup", sign, estimate(value), recorded, within)
     else:
-        assert ratio_verdict(sign, estimate(value), recorded, within, "speedup") is holds
+        assert ratio_holds("speedup", sign, estimate(value), recorded, within) is holds
 
 
 def test_an_interval_between_the_recorded_ends_says_that_the_record_is_too_wide() -> None:
     recorded = Ratio(2.0, 1.5, 2.5, 0.95)
     with pytest.raises(Inconclusive, match="the recorded interval is too wide to tell; record it"):
-        ratio_verdict(">=", estimate(2.0, 0.001), recorded, 0.05, "speedup")
+        ratio_holds("speedup", ">=", estimate(2.0, 0.001), recorded, 0.05)
 
 
 def scripted(centres: Iterable[float]) -> Estimate:

@@ -25,10 +25,9 @@ from pytest_sparsity.baseline.recorded import (
     Recorded,
     Today,
     as_value,
-    ratio_verdict,
+    holds,
     sharpened,
     text,
-    verdict,
 )
 from pytest_sparsity.baseline.store import MODELS, Place, Store
 from pytest_sparsity.errors import Inconclusive, Unsupported
@@ -137,39 +136,45 @@ class Baseline:
         self._pending.clear()
 
     def _compare(self, recorded: Recorded, sign: str, value: Today) -> Comparison:
-        if isinstance(value, Estimate) and math.isnan(value.latest().value):
-            raise Inconclusive(
-                f"{recorded.name!r} has no look at its ratio: set --sparsity-budget higher"
-            )
+        """Compare today's value, or record it; the sign is that of the claim about it."""
+        race = self._race(value)
         timed = isinstance(value, Estimate) and value.latest().low != value.latest().high
-        race = self._origin(value) if isinstance(value, Estimate) else None
         place = self._place(race) if timed else Place.of(self._module)
         before = len(race.claims) if race else 0
+
+        def claims() -> tuple[Claim, ...]:
+            return race.claims[before:] if race else ()
+
         if self._suite.update:
             today = sharpened(value) if isinstance(value, Estimate) else value
-            claims = race.claims[before:] if race else ()
-            return self._record(recorded.name, sign, as_value(today), place, claims)
+            return self._record(recorded.name, sign, as_value(today), place, claims())
         found = self._found(recorded.name, place)
         within = (DRIFT if timed else 0.0) if recorded.within is None else recorded.within
-
-        def log(word: str) -> Comparison:
-            claims = race.claims[before:] if race else ()
+        word = "refuted"
+        try:
+            if holds(recorded.name, sign, value, found, within):
+                word = "holds"
+        except Inconclusive:
+            word = "inconclusive"
+            raise
+        finally:
             shown = self._suite.store.shown(place.file)
             made = Comparison(
-                recorded.name, sign, as_value(value), found, within, word, shown, claims
+                recorded.name, sign, as_value(value), found, within, word, shown, claims()
             )
             self.comparisons.append(made)
-            return made
+        return made
 
-        try:
-            if isinstance(value, Estimate) and isinstance(found, Ratio):
-                holds = ratio_verdict(sign, value, found, within, recorded.name)
-            else:
-                holds = verdict(sign, as_value(value), found, within)
-        except Inconclusive:
-            log("inconclusive")
-            raise
-        return log("holds" if holds else "refuted")
+    def _race(self, value: Today) -> Race | None:
+        """Return the race that an estimate comes from."""
+        if not isinstance(value, Estimate):
+            return None
+        if math.isnan(value.latest().value):
+            raise Inconclusive(
+                "there is no look at this ratio yet, so there is nothing to compare or to record: "
+                "set --sparsity-budget higher"
+            )
+        return self._origin(value)
 
     def _record(
         self, name: str, sign: str, today: Value, place: Place, claims: tuple[Claim, ...] = ()

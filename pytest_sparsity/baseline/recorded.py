@@ -189,21 +189,26 @@ def as_value(value: Today) -> Value:
     return rounded(value)  # type: ignore[no-any-return]  # of the type that it is given
 
 
-def verdict(sign: str, today: Value, recorded: Value, within: float) -> bool:
-    """Return whether today's value satisfies the claim about a recorded one, intervals apart.
+def holds(name: str, sign: str, today: Today, recorded: Value, within: float) -> bool:
+    """Return whether today's value satisfies the claim about a recorded one.
 
     Raises:
+        Inconclusive: an interval leaves it open, and there is no further look.
         BaselineError: they are not of one kind, or have no order.
     """
+    if isinstance(today, Estimate) and isinstance(recorded, Ratio):
+        return ratio_holds(name, sign, today, recorded, within)
+    return value_holds(sign, as_value(today), recorded, within)
+
+
+def value_holds(sign: str, today: Value, recorded: Value, within: float) -> bool:
+    """Return the same for values without an interval."""
     if isinstance(today, list) and isinstance(recorded, list):
-        if sign in ("==", "!="):
-            same = len(today) == len(recorded) and all(
-                verdict("==", a, b, within) for a, b in zip(today, recorded, strict=True)
-            )
-            return same == (sign == "==")
-        return len(today) == len(recorded) and all(
-            verdict(sign, a, b, within) for a, b in zip(today, recorded, strict=True)
+        each = "==" if sign == "!=" else sign
+        satisfied = len(today) == len(recorded) and all(
+            value_holds(each, a, b, within) for a, b in zip(today, recorded, strict=True)
         )
+        return satisfied != (sign == "!=")
     numbers_both = _is_number(today) and _is_number(recorded)
     if not numbers_both and type(today) is not type(recorded):
         raise BaselineError(f"{text(recorded)} was recorded and today's value is {text(today)}")
@@ -214,26 +219,26 @@ def verdict(sign: str, today: Value, recorded: Value, within: float) -> bool:
     return _ORDER[sign](today, _shifted(sign, recorded, within))
 
 
-def ratio_verdict(sign: str, estimate: Estimate, recorded: Ratio, within: float, name: str) -> bool:
-    """Return whether an estimate satisfies the claim about a recorded ratio.
+def ratio_holds(name: str, sign: str, estimate: Estimate, recorded: Ratio, within: float) -> bool:
+    """Return the same for two intervals.
 
-    It holds if it holds against the whole recorded interval and is refuted if it is refuted against
-    the whole of it. By the union bound the error of such a verdict is at most that of both
-    intervals together.
-
-    Raises:
-        Inconclusive: neither, and there is no further look.
+    The claim holds if it holds against the whole recorded interval and is refuted if it is refuted
+    against the whole of it. By the union bound such a verdict is wrong at most as often as one of
+    the two intervals is.
     """
     ends = (recorded.high, recorded.low) if sign in (">", ">=") else (recorded.low, recorded.high)
     hard, easy = (_shifted(sign, end, within) for end in ends)
-    if _ORDER[sign](estimate, hard):
-        return True
-    if not _ORDER[sign](estimate, easy):
-        return False
+    claim = f"{name!r} {sign} {recorded}, as recorded, within {100 * within:g} %"
+    try:
+        if _ORDER[sign](estimate, hard):
+            return True
+        if not _ORDER[sign](estimate, easy):
+            return False
+    except Inconclusive as error:
+        raise Inconclusive(f"{claim}: {error}") from None
     raise Inconclusive(
-        f"{name} {sign} {recorded} (recorded, within {100 * within:g} %) is undecided: measured "
-        f"{estimate.latest()}, and the recorded interval is too wide to tell; record it again with "
-        "a larger --sparsity-budget, or allow more with within="
+        f"{claim} is undecided: measured {estimate.latest()}, and the recorded interval is too "
+        "wide to tell; record it again with a larger --sparsity-budget, or allow more with within="
     )
 
 
