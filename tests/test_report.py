@@ -165,7 +165,10 @@ def test_claims_line_up() -> None:
     ],
 )
 def test_what_was_recorded(record: records.Record, outcome: str, said: str) -> None:
-    (line,) = texts(terminal.recorded([run(baselines=(record,), outcome=outcome)]))
+    tests = [run(baselines=(record,), outcome=outcome)]
+    (line,) = texts(terminal.recorded(tests, everything=True))
+    few = texts(terminal.recorded(tests, everything=False))
+    assert few == ([] if line.startswith("unchanged") else [line])
     assert line == said.format("b/m.json  test_a::nbytes")
 
 

@@ -76,7 +76,7 @@ class Ledger:
             yield from terminal.resolutions(self._tests)
         if verbosity >= 0:
             yield from terminal.moved(self._tests, everything=verbosity > 0)
-        yield from terminal.recorded(self._tests)
+        yield from terminal.recorded(self._tests, everything=verbosity > 0)
         yield from terminal.unused(self._unused)
         if self._fault:
             yield "unused", f"unused baselines are not known: {self._fault}"

@@ -78,11 +78,12 @@ def _digits(value: float, number: int = 3) -> str:
     return f"{value:#.{number}g}".removesuffix(".")
 
 
-def recorded(tests: Iterable[Record]) -> Iterator[Line]:
-    """Yield one line per value that was recorded."""
+def recorded(tests: Iterable[Record], *, everything: bool) -> Iterator[Line]:
+    """Yield one line per value that was recorded; values that were the same only on demand."""
     for test in tests:
         for entry in test["baselines"]:
-            if entry["verdict"] == "recorded":
+            same = entry["recorded"] is not None and not entry["moved"]
+            if entry["verdict"] == "recorded" and (everything or not same):
                 yield "recorded", _recorded(entry, test)
 
 
