@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -635,3 +637,39 @@ def test_a_model_that_does_not_load_fails_and_does_not_break_the_check(folder: P
         AssertionError, match=r"- repeatable: litert failed when loading new\.tflite"
     ):
         properties.check(Files(model, model, model))
+
+
+# ---------------------------------------------------------------------------------- the how-to
+
+
+def test_the_how_to_runs(pytester: pytest.Pytester) -> None:
+    text = (DATA.parent.parent / "docs" / "properties.md").read_text()
+    blocks = re.findall(r"```python\n# (test_\w+\.py)\n(.*?)```", text, re.DOTALL)
+    assert [name for name, _ in blocks] == ["test_release.py", "test_packer.py"]
+    for name, code in blocks:
+        (pytester.path / name).write_text(code)
+    for role, kind in (("dense", "dense"), ("pruned", "dense"), ("sparse", "sparse")):
+        shutil.copy(DATA / f"cnn_{kind}.tflite", pytester.path / f"{role}.tflite")
+    pytester.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=4)
+
+
+def test_the_how_to_names_every_property() -> None:
+    text = (DATA.parent.parent / "docs" / "properties.md").read_text()
+    named = set(re.findall(r"`(\w+)\(", text)) | {"check"}
+    helpers = {"minimum_runtime", "only_removes"}
+    assert set(properties.__all__) - helpers <= named
+    drawn = set(strategies.__all__) - {"Chain", "Pair", "Schedule", "SingleLayer"}
+    assert drawn <= named
+
+
+def test_the_how_to_s_figures() -> None:
+    figures = [
+        ((128, 1, 1, 64), "float32", 0.21),
+        ((128, 1, 1, 64), "float16", 0.36),
+        ((128, 1, 1, 64), "int8", 0.63),
+        ((16, 1, 1, 8), "float32", 0.77),
+        ((16, 1, 1, 8), "float16", np.inf),
+        ((16, 1, 1, 8), "int8", np.inf),
+    ]
+    for shape, dtype, figure in figures:
+        assert properties.break_even(shape, dtype) == pytest.approx(figure, abs=0.005)
