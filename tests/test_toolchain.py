@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ class Pruner:
         self, weights: Floats, schedule: Schedule, steps: Sequence[int] = (1,), **options: Any
     ) -> list[Floats]:
         """The weights after the masks are updated at each of the steps."""
-        import tensorflow as tf
         from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
+        tf: Any = import_module("tensorflow")
         with selection.quiet():
             step = tf.Variable(0, dtype=tf.int64)
             weight = tf.Variable(weights)
@@ -171,10 +172,8 @@ def train(tfmot: Pruner, schedule: Schedule, epochs: int, *, rate: float = 0.1) 
     samples = rng.random((320, 24), np.float32)
     labels = (samples @ rng.standard_normal((24, 5), np.float32)).argmax(axis=1)
 
-    class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_epoch_end(self, *_: object) -> None:
-            kernels = {w.layer.name: w.layer.kernel.numpy() for w in self.model.layers}
-            checkpoints.append(kernels)
+    def checkpoint(_epoch: int, _logs: object) -> None:
+        checkpoints.append({w.layer.name: w.layer.kernel.numpy() for w in wrapped.layers})
 
     with selection.quiet():
         keras.backend.clear_session()
@@ -186,7 +185,8 @@ def train(tfmot: Pruner, schedule: Schedule, epochs: int, *, rate: float = 0.1) 
         wrapped = tfmot.keras.prune_low_magnitude(network, pruning_schedule=schedule.build())
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         wrapped.compile(keras.optimizers.SGD(rate), loss)
-        callbacks = [tfmot.keras.UpdatePruningStep(), Checkpoints()]
+        taken = keras.callbacks.LambdaCallback(on_epoch_end=checkpoint)
+        callbacks = [tfmot.keras.UpdatePruningStep(), taken]
         wrapped.fit(samples, labels, 32, epochs, verbose=0, callbacks=callbacks)
         return Trained(wrapped, tfmot.keras.strip_pruning(wrapped), checkpoints)
 

@@ -43,8 +43,9 @@ def moved(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def fit(network: Any, epochs: int, callbacks: list[Any]) -> None:
-    import tf_keras as keras
+    import tf_keras
 
+    keras: Any = tf_keras
     (images, labels), _ = digits()
     rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * STEPS)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -76,9 +77,10 @@ def build() -> Any:
 
 
 def decay() -> Any:
-    from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
+    import tensorflow_model_optimization as tfmot
 
-    return PolynomialDecay(0.25, 0.75, begin_step=0, end_step=6 * STEPS, frequency=1)
+    polynomial = tfmot.sparsity.keras.PolynomialDecay
+    return polynomial(0.25, 0.75, begin_step=0, end_step=6 * STEPS, frequency=1)
 
 
 def finetune(network: Any, callbacks: list[Any]) -> None:
