@@ -366,6 +366,11 @@ PAIRS: dict[str, Pair] = {
     "unaligned-channels": both(
         flat(0.04, encoding="dense"), pruned(0.04, encoding="dense", channels=96)
     ),
+    "constant-output": differing(
+        "average",
+        {"seen": seen("dense", replace(SAME, constant=True))},
+        {"seen": seen("dense", SAME)},
+    ),
     "output-shape": both("keep dims", "average"),
     "keeps-state": (state(repeats=False), state(repeats=True)),
     "rules-unverified": differing("average", {"version": "9.9"}, {}),
@@ -499,6 +504,19 @@ def test_a_profile_that_disagrees_about_one_layer(tmp_path: Path) -> None:
     assert diagnosis.findings[0].code == "rules-disagree"
     assert diagnosis.findings[0].layer == model.layers[-1].index
     assert diagnosis.kernels == ("dense", "sparse", "dense")
+
+
+def test_dead_outputs_decide_nothing(tmp_path: Path) -> None:
+    """Also on a real target: after a ReLU with a large negative bias all is zero."""
+    dead = seen("dense", replace(SAME, constant=True))
+    diagnosis = ruled("average", tmp_path, seen=dead)
+    assert (diagnosis.verdict, codes(diagnosis)) == ("sparse", ["constant-output"])
+    net = Network((1, 8))
+    weights, bias = np.ones((4, 8), np.float32), np.full(4, -100, np.float32)
+    net.output(net.fully_connected(net.input, weights, bias, activation="RELU"))
+    with Observer(Target.of("litert")) as observer:
+        assert observer.observe(model_of(net, tmp_path)).constant
+        assert not observer.observe(model_of("average", tmp_path)).constant
 
 
 def test_blocks_may_answer_bit_for_bit(tmp_path: Path) -> None:

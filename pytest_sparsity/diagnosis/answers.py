@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class Comparison:
         identical: every bit is equal.
         finite: all the model's outputs are finite.
         seed: of the inputs with the largest deviation.
+        constant: the outputs are the same for all inputs, so that they can hide anything.
     """
 
     against: str
@@ -56,6 +57,7 @@ class Comparison:
     identical: bool
     finite: bool
     seed: int
+    constant: bool = False
 
     @property
     def right(self) -> bool:
@@ -82,14 +84,14 @@ def compare(against: str, ours: Sequence[Outputs], theirs: Sequence[Outputs]) ->
     return Comparison(
         against=against,
         deviation=deviations[worst],
-        identical=all(
-            a.tobytes() == b.tobytes()
-            for one, other in pairs
-            for a, b in zip(one, other, strict=True)
-        ),
+        identical=all(_equal(one, other) for one, other in pairs),
         finite=all(finite),
         seed=SEEDS[worst],
     )
+
+
+def _equal(ours: Outputs, theirs: Outputs) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
 
 
 def deviation(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
@@ -155,7 +157,9 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
         found.append(compare(TWIN, ours, theirs))
     if is_float(model):
         found += _against_reference(worker, twin, ours)
-    return found or [compare("themselves", ours, ours)]
+    constant = all(_equal(ours[0], outputs) for outputs in ours[1:])
+    found = found or [compare("themselves", ours, ours)]
+    return [replace(comparison, constant=constant) for comparison in found]
 
 
 def _against_reference(worker: Worker, twin: Model, ours: Sequence[Outputs]) -> list[Comparison]:

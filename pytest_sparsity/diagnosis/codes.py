@@ -64,6 +64,7 @@ CODES = (
     "memory",
     "unaligned-channels",
     # Good to know.
+    "constant-output",
     "output-shape",
     "keeps-state",
     "rules-unverified",

@@ -203,11 +203,13 @@ def agree(analysis: Analysis, seen: Observation) -> bool:
 
     Where the rules say that memory is read that means something else, a crash is one way in which
     that shows. TFLite's kernels for blocks add in the order in which dense ones may add too, so the
-    same bits do not contradict them.
+    same bits do not contradict them; nor do those of outputs that are always the same.
     """
     rules = xnnpack.verdict(analysis)
     if seen.crashed:
         return rules in WRONG
+    if seen.verdict == "dense" and seen.constant:
+        return rules not in WRONG
     if rules == "sparse" and not analysis.rewritten:
         return seen.verdict in {"sparse", "dense"}
     return rules == seen.verdict
@@ -242,6 +244,14 @@ def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> It
             f"qualifies for them {found} skip zeros there",
             None,
             "trust the probe, and report the target with `pytest-sparsity targets --json`",
+        )
+    if seen.constant:
+        yield Finding(
+            "constant-output",
+            f"the outputs on {target.name} do not depend on the inputs, so comparing them shows "
+            f"nothing",
+            None,
+            "give the model trained weights, or random ones that keep its activations alive",
         )
     if seen.verdict == "fails":
         code = "crashes" if seen.crashed else "does-not-load"

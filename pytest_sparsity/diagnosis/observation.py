@@ -53,6 +53,11 @@ class Observation:
     flush_deviation: float | None = None
 
     @property
+    def constant(self) -> bool:
+        """The outputs do not depend on the inputs, so that equal bits prove nothing."""
+        return any(comparison.constant for comparison in self.comparisons)
+
+    @property
     def deviation(self) -> float:
         """The largest over all comparisons; inf if the model fails."""
         if self.verdict == "fails":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 TENSOR_OVERHEAD = 200
 """Bytes of metadata and of the DENSIFY that encoding one tensor adds (seen, TensorFlow 2.21)."""
+WORTH_A_WORD = 0.005
+"""Share of the file by which a layer must have grown to be mentioned."""
 COUNTERPART = 0.5
 """Share of the model's zeros that a file needs to count as the same weights stored densely. One
 that was not pruned has next to none; one whose sparse file lost columns has fewer than that."""
@@ -84,22 +86,21 @@ def _growth(layer: Layer) -> int:
 def _layers(model: Model) -> Iterator[Finding]:
     for layer in model.layers:
         grown = _growth(layer)
-        if grown <= 0:
+        if grown <= WORTH_A_WORD * model.nbytes:
             continue
         share = break_even(layer)
-        needs = (
-            "no share of zeros makes it smaller"
-            if share is None
-            else (f"it shrinks from {share:.0%} zeros on")
-        )
+        needs, remedy = "no share of zeros makes it smaller", "leave this layer unpruned"
+        if share is not None:
+            needs, remedy = (
+                f"it shrinks from {share:.0%} zeros on",
+                f"prune it to {share:.0%} or more",
+            )
         yield Finding(
             "encoding-larger",
             f"encoding makes {layer_name(layer)} {grown} bytes larger ({layer.dtype}, "
             f"{layer.sparsity:.0%} zeros): {needs}",
             layer.index,
-            "store it densely: keep its zeros under 30 %"
-            if share is None
-            else f"prune it to more than {share:.0%} zeros",
+            f"{remedy}, or convert without EXPERIMENTAL_SPARSITY",
         )
 
 

@@ -143,8 +143,8 @@ class _Chain:
     def _permuted_shape(self, position: int, layer: Layer | None) -> Finding:
         return Finding(
             "permuted-shape",
-            f"XNNPACK gives {self._name(self.nodes[position])} or what reads it an image with its "
-            f"dimensions exchanged, as sparse reductions announce them",
+            f"sparse inference exchanges the dimensions of what {self._name(self.nodes[position])} "
+            f"reads or writes, and its values come out wrong",
             index_of(layer),
             NO_KEEPDIMS,
         )
@@ -218,8 +218,8 @@ class _Chain:
     def _blamed(self, blame: Blame) -> _Cause:
         if blame.code == "graph-output":
             text = (
-                f"{self._name(self.nodes[blame.node])} reads a value that also leaves the sparse "
-                f"chain, as an output of the model or to a layer that XNNPACK does not run"
+                "a value inside the sparse chain also leaves it, as an output of the model or to a "
+                "layer that XNNPACK does not run"
             )
             return _Cause("value-leaves", text, "output something computed from it instead")
         if blame.code == "graph-input":
@@ -233,7 +233,7 @@ class _Chain:
             if deeper is not None and deeper != blame:
                 return self._blamed(deeper)
         if self._begins(other):
-            text = f"it begins with {self._name(self.nodes[other])}: {self._why(other)}"
+            text = f"the chain begins with {self._name(self.nodes[other])}: {self._why(other)}"
             return _Cause("entry", text, ENTRY_RECIPE)
         text = f"the sparse chain meets {self._name(self.nodes[other])}: {self._why(other)}"
         return _Cause("incompatible-layer", text, self._remedy(other))
