@@ -171,9 +171,13 @@ class Evidence:
         for known in self.diagnoses:
             title = f"sparsity: {known.model.path.name} on {known.target}"
             shown.append((title, failure.section(known)))
+        explained = bool(shown)
         for variants in self.variants:
-            reasons = diagnosed(variants.sparse, "litert", variants.pruned, observe=False)
-            shown.append(("sparsity: variants", failure.sizes(variants, reasons)))
+            text = failure.sizes(variants)
+            if not explained:
+                reasons = diagnosed(variants.sparse, "litert", variants.pruned, observe=False)
+                text += f"\n\n{failure.section(reasons)}"
+            shown.append(("sparsity: variants", text))
         return shown
 
 

@@ -106,14 +106,14 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def sizes(variants: Variants, diagnosis: Diagnosis | str) -> str:
-    """Return the sizes of a network's three files, and what a diagnosis says of the sparse one."""
+def sizes(variants: Variants) -> str:
+    """Return the sizes of a network's three files."""
     files = {"dense": variants.dense, "pruned": variants.pruned, "sparse": variants.sparse}
     rows = [
         (name, f"{model.nbytes:,}", f"{model.sparsity:.1%}", str(model.path))
         for name, model in files.items()
     ]
-    return "\n".join([*table(("file", "bytes", "zeros", "path"), rows), "", section(diagnosis)])
+    return "\n".join(table(("file", "bytes", "zeros", "path"), rows))
 
 
 def timing(value: Timing, unit: str) -> str:

@@ -50,6 +50,13 @@ def test_pytest_benchmark_has_the_samples_to_the_last_digit(project: Project) ->
     assert kept["claims"][0]["verdict"] == "holds"
 
 
+def test_pytest_benchmark_is_left_alone_unless_it_is_asked_for_something(project: Project) -> None:
+    project.test_file()
+    result = project.run("-W", "error")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*benchmark: 1 tests*")
+
+
 def test_the_user_s_own_benchmark_options_and_use_stay(project: Project) -> None:
     project.test_file(
         f"""

@@ -147,3 +147,16 @@ def test_a_failed_size_claim_shows_the_files_and_their_layers(project: Project) 
         ]
     )
     assert str(result.stdout).count("sparsity: variants") == 1, "of the test that used them only"
+
+
+def test_a_failed_race_explains_itself_once(project: Project) -> None:
+    body = """
+    def test_speed(network, race):
+        assert race(network.dense, network.sparse).speedup >= 100
+"""
+    project.test_file(SIZES[: SIZES.index("    def test_first")] + body.lstrip("\n"))
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    text = str(result.stdout)
+    assert text.count("sparsity: variants") == 1
+    assert text.count("layer  operator") == 1
