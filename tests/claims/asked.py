@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from pytest_sparsity import Model
+from pytest_sparsity.variants.selection import quiet
+from pytest_sparsity.writer import Network as Writer
 
 STEPS = 8
 
@@ -27,3 +32,78 @@ def fit_noise(network: Any, callbacks: list[Any]) -> None:
     labels = rng.integers(0, network.output_shape[-1], STEPS)
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.fit(images, labels, batch_size=1, verbose=0, callbacks=callbacks)
+
+
+def residual() -> Any:
+    """A ResNet-18 of half the width for images of 64x64: 2.9 million weights."""
+    from pytest_sparsity import zoo
+
+    return zoo.resnet18(size=64, width=32, classes=100)
+
+
+def residual_images() -> Any:
+    """Inputs of four inferences to calibrate int8 with."""
+    import numpy as np
+
+    return list(np.random.default_rng(0).random((4, 1, 64, 64, 3), np.float32))
+
+
+def functional() -> Any:
+    """The network of `zoo.mnist_cnn` as a functional model, with the same weights."""
+    import tf_keras as keras
+
+    from pytest_sparsity import zoo
+
+    layers = keras.layers
+    image = keras.Input((28, 28, 1), batch_size=1)
+    x = layers.Flatten()(layers.Conv2D(32, 3, activation="relu")(image))
+    return zoo.scale_weights(keras.Model(image, layers.Dense(10)(x), name="mnist_cnn"))
+
+
+def on_one_device() -> Any:
+    """The network of `zoo.mnist_cnn` under the simplest of TensorFlow's strategies."""
+    import tensorflow as tf
+
+    from pytest_sparsity import zoo
+
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        return zoo.mnist_cnn()
+
+
+def fit_noise_eagerly(network: Any, callbacks: list[Any]) -> None:
+    """Do as `fit_noise`, every operation on its own and not as a graph."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        with quiet():  # TensorFlow warns that its data pipeline stays a graph
+            fit_noise(network, callbacks)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def convolutions(folder: Path, channels: int, scale: float = 1.0) -> Model:
+    """Three 3x3 convolutions of an image of 28x28, all with so many channels."""
+    import numpy as np
+
+    rng, net = np.random.default_rng(0), Writer((1, 28, 28, channels))
+    x, shape = net.input, (channels, 3, 3, channels)
+    for _ in range(3):
+        weights = rng.standard_normal(shape, np.float32) / np.float32(3 * (channels / 2) ** 0.5)
+        x = net.conv2d(x, weights * np.float32(scale), activation="RELU")
+    net.output(net.mean(x))
+    return Model(net.write(folder / f"convolutions-{channels}-{scale:g}.tflite"))
+
+
+def blocks(folder: Path, scale: float = 1.0) -> Model:
+    """Three layers of 1024 units, seven tenths of their blocks of 1x4 zero."""
+    import numpy as np
+
+    rng, net = np.random.default_rng(0), Writer((1, 1024))
+    x = net.input
+    for _ in range(3):
+        weights = rng.standard_normal((1024, 1024), np.float32) / np.float32(32)
+        weights *= np.repeat(rng.random((1024, 256)) < 0.3, 4, axis=1)
+        x = net.fully_connected(x, weights * np.float32(scale), encoding="block 1x4")
+    net.output(x)
+    return Model(net.write(folder / f"blocks-{scale:g}.tflite"))

@@ -16,6 +16,7 @@ import pytest
 from claims import asked
 from pytest_sparsity import Model, Target, Variants, zoo
 from pytest_sparsity.diagnosis import Observer
+from pytest_sparsity.diagnosis.probes import flushes_subnormals
 from pytest_sparsity.plugin.protocols import DiagnoseFixture, RaceFixture
 from pytest_sparsity.variants.selection import import_tfmot, quiet
 
@@ -210,3 +211,112 @@ def test_blocks_at_90_percent_make_a_perceptron_faster_on_this_cpu(
     assert set(diagnosis.kernels) == {"block"}
     assert diagnosis.outputs_match
     assert race(files.dense, files.sparse, target="litert").speedup >= 1.5
+
+
+# --------------------------- a residual network, channels pruned: "worse than quantization alone"
+
+
+@pytest.fixture
+def residual(variants: Build) -> Variants:
+    """In int8: whole; half of the inner channels zero; without these."""
+    return variants(
+        asked.residual,
+        sparsity=0.5,
+        pattern="channels",
+        policy="all",
+        quantize="int8",
+        representative=asked.residual_images,
+    )
+
+
+@pytest.mark.race(budget=30)
+@pytest.mark.parametrize("target", ["litert", "tflite-runtime"])
+def test_removing_channels_and_int8_beat_int8_alone(
+    residual: Variants, target: str, race: RaceFixture
+) -> None:
+    assert residual.sparse.nbytes <= 0.55 * residual.dense.nbytes
+    assert race(residual.dense, residual.sparse, target=target).speedup >= 1.2
+
+
+@pytest.mark.race(budget=30)
+def test_channels_that_are_zero_but_still_there_gain_nothing(
+    residual: Variants, race: RaceFixture
+) -> None:
+    assert residual.pruned.nbytes == residual.dense.nbytes
+    assert not race(residual.dense, residual.pruned).speedup >= 1.2
+
+
+# One channel more is 6 % more arithmetic. With AVX-512 a step is 32 channels.
+@pytest.mark.race(budget=20)
+def test_a_channel_too_many_costs_more_than_its_arithmetic(
+    tmp_path: Path, race: RaceFixture, diagnose: DiagnoseFixture, avx: None
+) -> None:
+    odd, even = (asked.convolutions(tmp_path, channels) for channels in (33, 32))
+    assert race(odd, even, target="litert").speedup >= 1.2
+    assert "unaligned-channels" in codes(diagnose, odd, "litert")
+    assert "unaligned-channels" not in codes(diagnose, even, "litert")
+
+
+# ------------------------------------ "pruned, it is ten times as slow": are subnormal numbers why?
+
+
+def test_pruning_leaves_no_subnormal_weights(residual: Variants, mnist: Variants) -> None:
+    for files in (residual, mnist):
+        for model in (files.pruned, files.sparse):
+            assert not any(layer.subnormals for layer in model.layers)
+
+
+@pytest.mark.parametrize("target", NATIVE)
+def test_kernels_of_xnnpack_take_subnormal_weights_for_zero(target: str) -> None:
+    assert flushes_subnormals(Target.of(target))
+
+
+@pytest.mark.race(budget=20)
+def test_xnnpack_is_as_fast_with_subnormal_weights(tmp_path: Path, race: RaceFixture) -> None:
+    normal, subnormal = (asked.convolutions(tmp_path, 32, scale) for scale in (1.0, 1e-40))
+    assert sum(layer.subnormals for layer in subnormal.layers) > 10_000
+    assert race(normal, subnormal, target="litert").speedup >= 0.9
+
+
+@pytest.mark.race(budget=20)
+def test_kernels_outside_xnnpack_are_slower_with_them_but_not_ten_times(
+    tmp_path: Path, race: RaceFixture, diagnose: DiagnoseFixture
+) -> None:
+    normal, subnormal = (asked.blocks(tmp_path, scale) for scale in (1.0, 1e-40))
+    ratio = race(normal, subnormal, target="litert").speedup
+    assert ratio >= 0.1
+    assert not ratio >= 0.95
+    assert "subnormal-weights" in codes(diagnose, subnormal, "litert")
+    assert "subnormal-weights" not in codes(diagnose, normal, "litert")
+
+
+# ------------------- Sequential or functional, eager or graph, distributed on one worker: the same
+
+WAYS = {
+    "functional": (asked.functional, asked.fit_noise),
+    "eager": (zoo.mnist_cnn, asked.fit_noise_eagerly),
+    "one device": (asked.on_one_device, asked.fit_noise),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_the_same_network_gives_the_same_files(
+    way: str, mnist: Variants, variants: Build
+) -> None:
+    build, finetune = WAYS[way]
+    files = variants(build, policy="all", schedule=asked.half_to_four_fifths, finetune=finetune)
+    for role in ("dense", "pruned", "sparse"):
+        ours, theirs = (getattr(each, role).path.read_bytes() for each in (files, mnist))
+        assert ours == theirs, role
+
+
+def test_one_mirrored_worker_prunes_as_many_weights(mnist: Variants) -> None:
+    sparsity = import_tfmot().sparsity.keras
+    import tensorflow as tf
+
+    with quiet(), tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        wrapped = sparsity.prune_low_magnitude(zoo.mnist_cnn(), asked.half_to_four_fifths())
+        asked.fit_noise(wrapped, [sparsity.UpdatePruningStep()])
+    kernels = [layer.kernel.numpy() for layer in sparsity.strip_pruning(wrapped).layers[::2]]
+    zeros = [kernel.size - int((kernel != 0).sum()) for kernel in kernels]
+    assert zeros == [weight.zeros for weight in mnist.weights]
