@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pytest_sparsity import Model
+from pytest_sparsity import Model, zoo
 from pytest_sparsity.variants.selection import quiet
 from pytest_sparsity.writer import Network as Writer
 
@@ -35,9 +35,7 @@ def fit_noise(network: Any, callbacks: list[Any]) -> None:
 
 
 def residual() -> Any:
-    """A ResNet-18 of half the width for images of 64x64: 2.9 million weights."""
-    from pytest_sparsity import zoo
-
+    """A ResNet-18 of half the width for images of 64x64: 2.8 million weights."""
     return zoo.resnet18(size=64, width=32, classes=100)
 
 
@@ -52,8 +50,6 @@ def functional() -> Any:
     """The network of `zoo.mnist_cnn` as a functional model, with the same weights."""
     import tf_keras as keras
 
-    from pytest_sparsity import zoo
-
     layers = keras.layers
     image = keras.Input((28, 28, 1), batch_size=1)
     x = layers.Flatten()(layers.Conv2D(32, 3, activation="relu")(image))
@@ -63,8 +59,6 @@ def functional() -> Any:
 def on_one_device() -> Any:
     """The network of `zoo.mnist_cnn` under the simplest of TensorFlow's strategies."""
     import tensorflow as tf
-
-    from pytest_sparsity import zoo
 
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
         return zoo.mnist_cnn()
