@@ -712,6 +712,25 @@ def test_lost_columns_are_wrong_answers(tmp_path: Path) -> None:
         check_answers(model_of(narrow_block(9), tmp_path), "litert")
 
 
+def test_varying_values() -> None:
+    def outputs(*values: float) -> list[Any]:
+        return [np.array(values)]
+
+    assert answers.varying([outputs(1, 2, 3), outputs(1, 2, 3)]) == 0
+    assert answers.varying([outputs(1, 2, 3), outputs(1, 2, 4)]) == 2
+    assert answers.varying([outputs(1, 1, 1), outputs(1, 2, 2), outputs(1, 1, 2)]) == 1
+    assert answers.varying([[*outputs(1), *outputs(5)], [*outputs(2), *outputs(5)]]) == 2
+
+
+def test_a_nearly_dead_model_gets_more_inputs(tmp_path: Path) -> None:
+    """Of 24 inputs two make the bits of this model's sparse and dense kernels differ."""
+    recipe = Recipe("entry", ("pointwise 95", "pointwise 95"), "depth to space", zeros=0.5)
+    with Observer(Target.of(target_with_sparse_kernels())) as observer:
+        observed = observer.observe(model_of(recipe.case(), tmp_path))
+    assert observed.verdict == "sparse"
+    assert observed.comparisons[0].seed in answers.MORE
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
     [

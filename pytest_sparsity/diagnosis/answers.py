@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2)
 """One set of inputs per seed; the reference kernels, which are slow, get the first only."""
 
+MORE = tuple(range(len(SEEDS), 24))
+"""Further inputs for a model whose outputs vary so little that equal bits may be luck."""
+
+TELLING = 16
+"""Values that must vary with the inputs before equal bits show that the same kernels ran. Sparse
+and dense kernels differ in the last bit of about half of all sums; of very short ones in fewer."""
+
 TOLERANCE = 1e-4
 """Largest deviation that is still rounding, as a share of the largest output.
 
@@ -74,7 +81,7 @@ class Comparison:
 
 
 def compare(against: str, ours: Sequence[Outputs], theirs: Sequence[Outputs]) -> Comparison:
-    """Compare outputs, one entry per seed of `SEEDS`."""
+    """Compare outputs, one entry per seed from 0 on."""
     import numpy as np
 
     pairs = list(zip(ours, theirs, strict=True))
@@ -86,7 +93,7 @@ def compare(against: str, ours: Sequence[Outputs], theirs: Sequence[Outputs]) ->
         deviation=deviations[worst],
         identical=all(_equal(one, other) for one, other in pairs),
         finite=all(finite),
-        seed=SEEDS[worst],
+        seed=worst,
     )
 
 
@@ -148,18 +155,35 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
     """
     signature = worker.load("model", model.path)
     ours = outputs_of(worker, "model", signature, SEEDS)
-    worker.unload("model")
     found, twin = [], model
     if model.encoded:
         twin = densified(model, folder / "twin.tflite")
-        theirs = outputs_of(worker, "twin", worker.load("twin", twin.path), SEEDS)
-        worker.unload("twin")
+        worker.load("twin", twin.path)
+        theirs = outputs_of(worker, "twin", signature, SEEDS)
         found.append(compare(TWIN, ours, theirs))
+        if found[0].identical and varying(ours) < TELLING:
+            more, others = (outputs_of(worker, key, signature, MORE) for key in ("model", "twin"))
+            ours, theirs = ours + more, theirs + others
+            found[0] = compare(TWIN, ours, theirs)
+        worker.unload("twin")
+    worker.unload("model")
     if is_float(model):
         found += _against_reference(worker, twin, ours)
-    constant = all(_equal(ours[0], outputs) for outputs in ours[1:])
+    constant = varying(ours) == 0
     found = found or [compare("themselves", ours, ours)]
     return [replace(comparison, constant=constant) for comparison in found]
+
+
+def varying(outputs: Sequence[Outputs]) -> int:
+    """How many values occur in the outputs for some inputs and not in those for all."""
+    import numpy as np
+
+    count = 0
+    for tensor in zip(*outputs, strict=True):
+        values = [np.unique(array) for array in tensor]
+        _, times = np.unique(np.concatenate(values), return_counts=True)
+        count += int(np.count_nonzero(times < len(values)))
+    return count
 
 
 def _against_reference(worker: Worker, twin: Model, ours: Sequence[Outputs]) -> list[Comparison]:
