@@ -306,11 +306,9 @@ class _Parts:
         merged: dict[str, Any] = {"stride": 2, "activation": "RELU"} | options
         return self.net.conv2d(x, weights, **merged)
 
-    def pointwise(self, x: Value, **options: Any) -> Value:
-        channels = x.shape[3]
-        weights = self.random(
-            self.chain.channels, 1, 1, channels, inputs=channels, zeros=self.chain.zeros
-        )
+    def pointwise(self, x: Value, channels: int = 0, **options: Any) -> Value:
+        outputs, inputs = channels or self.chain.channels, x.shape[3]
+        weights = self.random(outputs, 1, 1, inputs, inputs=inputs, zeros=self.chain.zeros)
         return self.net.conv2d(
             x, weights, activation="RELU", encoding=self.encoding, name="pointwise", **options
         )
@@ -338,7 +336,7 @@ STEPS: dict[str, Callable[[_Parts, Value], Value]] = {
     "depthwise 5x5": lambda p, x: p.depthwise(x, 5),
     "hard swish": lambda p, x: p.net.unary(x, "HARD_SWISH"),
     "leaky relu": lambda p, x: p.net.leaky_relu(x, 0.1),
-    "residual": lambda p, x: p.net.add(x, p.pointwise(p.depthwise(x))),
+    "residual": lambda p, x: p.net.add(x, p.pointwise(p.depthwise(x), x.shape[3])),
     "swish": lambda p, x: p.net.mul(x, p.net.unary(x, "LOGISTIC")),
     "resize": lambda p, x: p.net.resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2])),
 }
@@ -368,7 +366,7 @@ BAD_STEPS: dict[str, Callable[[_Parts, Value], Value]] = {
     "depthwise multiplier 2": lambda p, x: p.depthwise(x, multiplier=2),
     "pointwise stride 2": lambda p, x: p.pointwise(x, stride=2),
     "prelu": lambda p, x: p.net.prelu(x, p.random(1, 1, x.shape[3], inputs=9)),
-    "subtract": lambda p, x: p.net.sub(x, p.pointwise(x)),
+    "subtract": lambda p, x: p.net.sub(x, p.pointwise(x, x.shape[3])),
 }
 """Steps that the rules reject for one reason each."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,12 @@ def test_every_fault_is_drawn_and_is_all_that_is_left(fault: dict[str, Any]) -> 
         strategies.networks(accepted=False), lambda chain: getattr(chain, field) == value
     )
     assert found == Chain(**fault)
+
+
+def test_any_two_steps_fit_together(folder: Path) -> None:
+    names = [*strategies.STEPS, *strategies.BAD_STEPS]
+    for steps in itertools.product(names, repeat=2):
+        assert written(Chain(steps=steps, channels=8), folder).layers
 
 
 def test_networks_shrink_to_the_step_that_matters() -> None:
