@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pytest_sparsity.accuracy import Accuracy, accuracy, newcombe, wilson
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
-from pytest_sparsity.estimate import InconclusiveClaim
+from pytest_sparsity.estimate import Estimate, InconclusiveClaim
 from pytest_sparsity.inference import answers
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Quantization
@@ -188,6 +188,19 @@ def test_accuracies_are_subtracted_not_compared() -> None:
         found.__ge__(math.nan)
     with pytest.raises(TypeError):
         _ = found >= "0.5"
+
+
+class Wary:
+    """Something that knows how to be compared with an estimate, as a recorded value does."""
+
+    def __le__(self, other: object) -> bool:
+        return isinstance(other, Estimate)
+
+
+def test_a_comparison_with_the_unknown_is_left_to_the_other_side() -> None:
+    found = measured([True, False])
+    assert found >= Wary()
+    assert found.latest() is found
 
 
 def test_other_samples_cannot_be_subtracted() -> None:
