@@ -377,6 +377,14 @@ def test_a_race_keeps_its_claims_its_samples_and_its_evidence() -> None:
     assert 0 < facts["process_spread"] < 0.02
 
 
+def test_an_emulator_that_cannot_count_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = Unsupported("this qemu-aarch64 takes no plugins", "count in a debian:12 container")
+    monkeypatch.setattr(Target, "cannot_count", lambda self: why)
+    scripted = machine(instructions=lambda _, cost: round(1000 * cost))
+    with pytest.raises(Unsupported, match="takes no plugins"):
+        start(DENSE, SPARSE, target(scripted, "instructions"), 1, 60, now=scripted.clock)
+
+
 def test_instructions_are_counted_once_and_exactly() -> None:
     scripted = machine(2.76, instructions=lambda _, cost: round(1000 * cost), layout=0)
     result = start(DENSE, SPARSE, target(scripted, "instructions"), 1, 60, now=scripted.clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import xnnpack
@@ -12,6 +12,7 @@ from pytest_sparsity.diagnosis.observation import Observer
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
+from pytest_sparsity.targets.proof import Microkernel, microkernels
 from pytest_sparsity.xnnpack.names import layer_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Diagnosis:
         outputs_match: the outputs are finite and equal those of the same weights stored densely and
             of the reference kernels but for rounding; None if the model was not run.
         deviation: the largest difference found, over the largest output; nan if not run.
+        microkernels: the proof, if it was asked for: what ran in one inference by name, the ones
+            with most instructions first.
     """
 
     model: Model
@@ -50,6 +53,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     outputs_match: bool | None
     deviation: float
+    microkernels: tuple[Microkernel, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -102,6 +106,7 @@ def diagnose(
     dense: Model | str | PathLike[str] | None = None,
     threads: int = 1,
     observer: Observer | None = None,
+    proof: bool = False,
 ) -> Diagnosis:
     """Find out what a model does on a target, and why.
 
@@ -116,10 +121,12 @@ def diagnose(
             same too, and differences are findings.
         threads: of the model that is run.
         observer: of the target, to be used for several models; by default a worker is started.
+        proof: also name the microkernels that run, on an emulated target by its emulator, on this
+            machine by valgrind, which takes some ten seconds.
 
     Raises:
         ModelError: the file is not a model.
-        Unsupported: the target cannot run here.
+        Unsupported: the target cannot run here, or proof is asked for and cannot be had.
         TargetError: the target fails with the probe, which has nothing to do with the model.
     """
     model, target = Model.of(model), Target.of(target)
@@ -128,7 +135,8 @@ def diagnose(
         model, target.runtime, target.version(), target.arch, target.features
     )
     seen = _observed(model, target, threads, observer) if observe else None
-    return conclude(analysis, target, seen, other, threads)
+    diagnosis = conclude(analysis, target, seen, other, threads)
+    return replace(diagnosis, microkernels=microkernels(target, model.path)) if proof else diagnosis
 
 
 def _observed(model: Model, target: Target, threads: int, observer: Observer | None) -> Observation:

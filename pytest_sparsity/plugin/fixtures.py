@@ -108,7 +108,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
 def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> DiagnoseFixture:
     """Say which layers run sparse kernels, why the others do not, and whether answers are right.
 
-    `diagnose(model, *, target=None, observe=True, dense=None) -> Diagnosis`
+    `diagnose(model, *, target=None, observe=True, dense=None, proof=False) -> Diagnosis`
     """
     from pytest_sparsity.diagnosis import diagnose as run_diagnose
     from pytest_sparsity.model import Model
@@ -122,10 +122,11 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
         target: str | Target | None = None,
         observe: bool = True,
         dense: AnyModel | None = None,
+        proof: bool = False,
     ) -> Diagnosis:
         where = Target.of(_sparsity_settings.target if target is None else target)
         other = None if dense is None else Model.of(dense)
-        result = run_diagnose(Model.of(model), where, observe=observe, dense=other)
+        result = run_diagnose(Model.of(model), where, observe=observe, dense=other, proof=proof)
         evidence.diagnoses.append(result)
         return result
 

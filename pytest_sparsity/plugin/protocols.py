@@ -43,6 +43,7 @@ class DiagnoseFixture(Protocol):
         target: str | Target | None = None,
         observe: bool = True,
         dense: AnyModel | None = None,
+        proof: bool = False,
     ) -> Diagnosis:
         """Diagnose a model; without a target on the one of the test."""
         ...

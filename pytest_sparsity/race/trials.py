@@ -126,8 +126,12 @@ class Trials:
         """Count the instructions of one invocation of each model; return the ratio.
 
         Raises:
+            Unsupported: the emulator runs the target but cannot count.
             CannotMeasure: a second count of the same model differs.
         """
+        unable = self.target.cannot_count()
+        if unable is not None:
+            raise unable
         with self.target.open(threads=self.threads) as worker:
             self.hello = worker.hello
             rng = random.Random(self.seed)

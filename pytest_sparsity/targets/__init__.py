@@ -118,6 +118,11 @@ class Target:
         """Whether nothing is known to be missing."""
         return self.missing() is None
 
+    def cannot_count(self) -> Unsupported | None:
+        """Say why an emulated target cannot count instructions although it runs, or None."""
+        kind = emulated.KINDS.get(self.name)
+        return kind.cannot_count() if kind else None
+
     def version(self) -> str:
         """Return the runtime's version, or "unknown"; the runtime is not imported."""
         return _KINDS[self.name].version(self.runtime)

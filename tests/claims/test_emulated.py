@@ -201,8 +201,9 @@ def test_callgrind_proves_the_dense_kernels_here(runtime: str, variants: Build) 
     target = Target.of(runtime)
     if "avx" not in target.features:
         pytest.skip("needs a CPU with AVX: without it the sparse kernels run natively")
-    kernels = proof.microkernels(target, variants(zoo.xnnpack_cnn, sparsity=0.75).sparse.path)
-    names = [kernel.name for kernel in kernels]
+    files = variants(zoo.xnnpack_cnn, sparsity=0.75)
+    diagnosis = diagnose(files.sparse, target=target, proof=True)
+    names = [kernel.name for kernel in diagnosis.microkernels]
     assert any(name.startswith("xnn_f32_gemm_minmax_ukernel_") for name in names)
     assert not any("_spmm_" in name for name in names)
 
