@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import Model, Target, Variants, build_variants, diagnose, zoo
 from pytest_sparsity.errors import TargetError
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.variants.converter import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +201,7 @@ def build(technique: Technique) -> Variants | str:
     print(technique.network, technique.name, flush=True)
     try:
         return build_variants(technique.build, **technique.options)
-    except (ValueError, TypeError) as error:
+    except (ConversionError, ValueError) as error:
         return " ".join(str(error).split())
 
 

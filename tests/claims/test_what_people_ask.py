@@ -330,3 +330,15 @@ def test_one_mirrored_worker_prunes_as_many_weights(mnist: Variants) -> None:
     kernels = [layer.kernel.numpy() for layer in sparsity.strip_pruning(wrapped).layers[::2]]
     zeros = [kernel.size - int((kernel != 0).sum()) for kernel in kernels]
     assert zeros == [weight.zeros for weight in mnist.weights]
+
+
+# --------------------------------------- compressed files: "up to six times smaller", of the guide
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sparsity", "holds"), [(0.75, False), (0.875, False), (0.9, True)])
+def test_six_times_smaller_needs_nearly_nine_tenths_of_zeros(
+    sparsity: float, holds: bool, variants: Build
+) -> None:
+    files = variants(zoo.mobilenet_v1, sparsity=sparsity, policy="all")
+    assert (files.dense.nbytes / compressed(files.pruned) >= 6) == holds
