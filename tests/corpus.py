@@ -49,11 +49,18 @@ class Parts:
     def random(
         self, shape: tuple[int, ...], fan_in: int, zeros: float = 0.0
     ) -> NDArray[np.float32]:
-        """Weights of which exactly the rounded share is zero."""
+        """Weights of which exactly the rounded share is zero.
+
+        One weight of each output is positive, as far as the zeros allow: behind a ReLU an output
+        without any is dead, and dead networks answer the same whatever the kernels do.
+        """
         values = self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1.0, 1.0], shape)
+        flat, width = values.reshape(-1), values.size // shape[0]
         count = round(zeros * values.size)
-        places = self.rng.permutation(values.size)[:count]
-        values.reshape(-1)[places] = 0.0
+        alive = self.rng.integers(0, width, shape[0]) + np.arange(shape[0]) * width
+        flat[alive] = np.abs(flat[alive])
+        others = np.setdiff1d(self.rng.permutation(values.size), alive, assume_unique=True)
+        flat[np.concatenate([others, alive])[:count]] = 0.0
         scale = 1.5 / np.sqrt(max(fan_in * (1 - zeros), 1.0))
         scaled: NDArray[np.float32] = (values * scale).astype(np.float32)
         return scaled
@@ -76,7 +83,7 @@ class Parts:
         fan_in = height * width * x.shape[3]
         weights = self.random((channels, height, width, x.shape[3]), fan_in, zeros)
         options.setdefault("dtype", self.dtype)
-        bias = self.random((channels,), 100)
+        bias = np.abs(self.random((channels,), 100))
         chosen: Encoding = encoding or ("dense" if zeros == 0.0 else self.encoding)
         return self.net.conv2d(x, weights, bias, encoding=chosen, **options)
 
@@ -99,7 +106,7 @@ class Parts:
         options = {"padding": "VALID" if pad else "SAME", "activation": "RELU"} | options
         options.setdefault("dtype", self.dtype)
         weights = self.random((1, kernel, kernel, x.shape[3] * multiplier), kernel * kernel)
-        bias = self.random((x.shape[3] * multiplier,), 100)
+        bias = np.abs(self.random((x.shape[3] * multiplier,), 100))
         return self.net.depthwise(x, weights, bias, **options)
 
     def linear(self, x: Value, units: int, **options: Any) -> Value:
