@@ -38,8 +38,8 @@ This page is written by `python benchmarks/techniques.py`; every cell is from th
 "gzip" is the file as `gzip -9` ships it. Sizes are in bytes, and in brackets as a share of those of
 the dense file, which is quantized if the others are. A verdict is what was observed on a target:
 sparse kernels ran (in all prunable layers, or in so many of them), all kernels were dense, the
-answers were wrong, or the file does not load; and the first finding, which
-[findings](findings.md) explains. The weights are random.
+answers were wrong by so much of the largest output, or the file does not load; and the first
+finding, which [findings](findings.md) explains. The weights are random.
 """
 
 
@@ -163,7 +163,7 @@ def sizes() -> Iterator[Technique]:
     yield Technique("DS-CNN-L", "80 %", zoo.ds_cnn, {"policy": "all", "sparsity": 0.8})
     for sparsity in (0.8, 0.9):
         options = {"policy": "all", "sparsity": sparsity}
-        yield Technique("LSTM translator", f"{sparsity:.0%}", translator, options)
+        yield Technique("LSTM translator", f"{100 * sparsity:g} %", translator, options)
 
 
 def compressed(model: Model) -> int:
@@ -190,6 +190,8 @@ def verdict(model: Model, target: str) -> tuple[str, str]:
         of = "" if len(running) == len(prunable) else f" {len(running)} of {len(prunable)}"
         blocks = " (blocks)" if "block" in running else ""
         reason = f"{of}{blocks}"
+    if diagnosis.verdict == "miscomputes":
+        reason = f" by {diagnosis.deviation:.1g}{reason}"
     words = {"miscomputes": "**wrong**", "fails": "**fails**"}
     return f"{words.get(diagnosis.verdict, diagnosis.verdict)}{reason}", (
         "yes" if diagnosis.outputs_match else "no"
