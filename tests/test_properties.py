@@ -163,6 +163,14 @@ def test_a_last_group_may_be_shorter(folder: Path) -> None:
     properties.pattern_holds(linear(folder, [[1, 1, 1, 1, 1, 0]]), "1x4")
 
 
+def test_half_of_a_quantized_block_may_be_rounded_to_zero(folder: Path) -> None:
+    properties.pattern_holds(linear(folder, [[1, 1, 1e-6, 1e-6, 0, 0, 0, 0]], dtype="int8"), "1x4")
+    with pytest.raises(AssertionError, match="keep 1 weights"):
+        properties.pattern_holds(
+            linear(folder, [[1, 1e-6, 1e-6, 1e-6, 0, 0, 0, 0]], dtype="int8"), "1x4"
+        )
+
+
 def test_an_unknown_pattern_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="use 'm:n' or '1xn'"):
         properties.pattern_holds(linear(folder, [[1]]), "channels")
@@ -245,6 +253,37 @@ def test_masks_may_grow_and_may_not_shrink(folder: Path) -> None:
         properties.masks_only_grow(files[::-1])
     with pytest.raises(ValueError, match="at least two"):
         properties.masks_only_grow(files[:1])
+
+
+# ---------------------------------------------------------------------------------- channels
+
+
+def test_channels_that_are_still_there_are_found(folder: Path) -> None:
+    masked = linear(folder, [[1, 2, 3], [0, 0, 0], [4, 5, 6]], "masked")
+    removed = linear(folder, [[1, 2, 3], [4, 5, 6]], "removed")
+    properties.channels_are_removed(masked, removed)
+    with pytest.raises(AssertionError, match=r"has 9 weights and .* has 9: no channel is gone"):
+        properties.channels_are_removed(masked, masked)
+    half = linear(folder, [[1, 2, 3], [0, 0, 0]], "half")
+    with pytest.raises(AssertionError, match=r"has 1 outputs of zeros only in \(2, 3\)"):
+        properties.channels_are_removed(masked, half)
+
+
+def test_a_network_without_its_channels_has_all_properties(folder: Path) -> None:
+    first, second = random(6, 8), random(3, 6, seed=1)
+    first[2] = 0
+    files = []
+    for name, kept in (("dense", np.arange(6)), ("removed", np.array([0, 1, 3, 4, 5]))):
+        net = Network((1, 8))
+        hidden = net.fully_connected(net.input, first[kept], activation="RELU")
+        net.output(net.fully_connected(hidden, second[:, kept]))
+        files.append(written(folder, name, net.to_bytes()))
+    dense, removed = files
+    held = properties.check(Files(dense, dense, removed), pattern="channels", sparsity=0.1)
+    assert "channels_are_removed" in held
+    assert "zeros_are_encoded" not in held
+    with pytest.raises(AssertionError, match="no channel is gone"):
+        properties.check(Files(dense, dense, dense), pattern="channels")
 
 
 # ------------------------------------------------------------------------------ odd numbers
@@ -533,6 +572,12 @@ def test_the_tolerance_follows_the_type_of_the_weights(folder: Path) -> None:
             properties.same_outputs(exact, rounded, tolerance=smallest)
 
 
+def test_outputs_of_any_size_vary(folder: Path) -> None:
+    properties.outputs_vary(linear(folder, random(2, 4) * np.float32(1e37)))
+    with pytest.raises(AssertionError, match="deviation of an output is nan"):
+        properties.outputs_vary(linear(folder, np.full((2, 64), np.finfo(np.float32).max)))
+
+
 def test_constant_outputs_are_found(folder: Path) -> None:
     model = linear(folder, random(2, 4) * np.float32(1e-20))
     with pytest.raises(
@@ -598,9 +643,9 @@ def test_a_sound_conversion_has_all_properties() -> None:
     dense, sparse = DATA / "cnn_dense.tflite", DATA / "cnn_sparse.tflite"
     held = properties.check(Files(dense, dense, sparse))
     assert held == (
-        "keeps_the_largest",
         "no_negative_zeros",
         "no_subnormals",
+        "keeps_the_largest",
         "zeros_are_encoded",
         "decodes_to_the_same",
         "blocks_divide_the_inputs",
@@ -627,6 +672,12 @@ def test_every_property_that_does_not_hold_is_named() -> None:
         "blocks_divide_the_inputs",
         "same_outputs",
     ]
+
+
+def test_the_layers_that_were_pruned_can_be_chosen() -> None:
+    dense, sparse = DATA / "mlp_dense.tflite", DATA / "mlp_sparse.tflite"
+    with pytest.raises(AssertionError, match=r"- zeros_as_asked: .* no layer to check"):
+        properties.check(Files(dense, dense, sparse), sparsity=0.8, layers=lambda _: False)
 
 
 def test_a_model_that_does_not_load_fails_and_does_not_break_the_check(folder: Path) -> None:

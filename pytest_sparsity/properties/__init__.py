@@ -42,6 +42,7 @@ from pytest_sparsity.properties.sizes import (
     sparse_nbytes,
 )
 from pytest_sparsity.properties.weights import (
+    channels_are_removed,
     keeps_the_largest,
     masks_only_grow,
     no_negative_zeros,
@@ -52,14 +53,16 @@ from pytest_sparsity.properties.weights import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from pytest_sparsity.model import Layer
     from pytest_sparsity.properties.common import ModelLike
     from pytest_sparsity.targets import Target
 
 __all__ = [
     "blocks_divide_the_inputs",
     "break_even",
+    "channels_are_removed",
     "check",
     "compresses_to",
     "decodes_to_the_same",
@@ -111,14 +114,17 @@ def check(
     *,
     sparsity: float | None = None,
     pattern: str = "unstructured",
+    layers: Callable[[Layer], bool] | None = None,
     target: str | Target = "litert",
 ) -> tuple[str, ...]:
     """Check every property that applies to three files of one network.
 
     Args:
         files: `Variants`, or anything with `dense`, `pruned` and `sparse`.
-        sparsity: what was asked of the prunable layers; not checked if None.
-        pattern: of the prunable layers, `"unstructured"`, `"m:n"` or `"1xn"`.
+        sparsity: what was asked of the pruned layers; not checked if None.
+        pattern: of the pruned layers: `"unstructured"`, `"m:n"`, `"1xn"`, or `"channels"` if
+            `sparse` is the file without them.
+        layers: which layers were pruned; by default the prunable ones.
         target: where to run.
 
     Returns:
@@ -129,10 +135,12 @@ def check(
         Unsupported: the target cannot run here.
     """
     dense, pruned, sparse = (Model.of(m) for m in (files.dense, files.pruned, files.sparse))
+    structured = pattern == "channels"
     properties = [
-        *_of_weights(dense, pruned, sparsity, pattern),
-        *_of_files(dense, pruned, sparse),
-        *_of_outputs(dense, pruned, sparse, target),
+        *_of_numbers(dense, pruned, sparse),
+        *([] if structured else _of_zeros(dense, pruned, sparsity, pattern, layers)),
+        *(_of_channels(pruned, sparse) if structured else _of_encoding(dense, pruned, sparse)),
+        *_of_outputs(dense, pruned, sparse, target, structured),
     ]
     failures = list(filter(None, map(_failure, properties)))
     if failures:
@@ -152,23 +160,30 @@ def _failure(holds: partial[None]) -> str:
     return ""
 
 
-def _of_weights(
-    dense: Model, pruned: Model, sparsity: float | None, pattern: str
-) -> Iterator[partial[None]]:
-    block = int(pattern.rpartition("x")[2]) if pattern.startswith("1x") else 1
-    if sparsity is not None:
-        yield partial(zeros_as_asked, pruned, sparsity, within=block)
-    if pattern != "unstructured":
-        yield partial(pattern_holds, pruned, pattern)
-    if only_removes(dense, pruned):  # after a training the largest may be others
-        yield partial(keeps_the_largest, dense, pruned, pattern=pattern)
-
-
-def _of_files(dense: Model, pruned: Model, sparse: Model) -> Iterator[partial[None]]:
+def _of_numbers(dense: Model, pruned: Model, sparse: Model) -> Iterator[partial[None]]:
     for model in (pruned, sparse):
         yield partial(no_negative_zeros, model)
     for model in (dense, pruned, sparse):
         yield partial(no_subnormals, model)
+
+
+def _of_zeros(
+    dense: Model,
+    pruned: Model,
+    sparsity: float | None,
+    pattern: str,
+    layers: Callable[[Layer], bool] | None,
+) -> Iterator[partial[None]]:
+    block = int(pattern.rpartition("x")[2]) if pattern.startswith("1x") else 1
+    if sparsity is not None:
+        yield partial(zeros_as_asked, pruned, sparsity, layers=layers, within=block)
+    if pattern != "unstructured":
+        yield partial(pattern_holds, pruned, pattern, layers=layers)
+    if only_removes(dense, pruned):  # after a training the largest may be others
+        yield partial(keeps_the_largest, dense, pruned, pattern=pattern)
+
+
+def _of_encoding(dense: Model, pruned: Model, sparse: Model) -> Iterator[partial[None]]:
     yield partial(zeros_are_encoded, sparse)
     yield partial(decodes_to_the_same, pruned, sparse)
     yield partial(blocks_divide_the_inputs, sparse)
@@ -176,12 +191,19 @@ def _of_files(dense: Model, pruned: Model, sparse: Model) -> Iterator[partial[No
     yield partial(compresses_to, pruned, dense, 1.0)
 
 
+def _of_channels(pruned: Model, sparse: Model) -> Iterator[partial[None]]:
+    yield partial(channels_are_removed, pruned, sparse)
+    yield partial(compresses_to, sparse, pruned, 1.0)
+
+
 def _of_outputs(
-    dense: Model, pruned: Model, sparse: Model, target: str | Target
+    dense: Model, pruned: Model, sparse: Model, target: str | Target, structured: bool
 ) -> Iterator[partial[None]]:
     for model in (dense, pruned, sparse):
         yield partial(runs, model, target)
-    # The same weights, whatever their type: only the order of additions may differ.
-    yield partial(same_outputs, pruned, sparse, target, tolerance=TOLERANCES["float32"])
+    # The same weights, whatever their type: only the order of additions may differ. Where channels
+    # were removed, quantized weights have other scales.
+    tolerance = None if structured else TOLERANCES["float32"]
+    yield partial(same_outputs, pruned, sparse, target, tolerance=tolerance)
     yield partial(outputs_vary, sparse, target)
     yield partial(repeatable, sparse, target)

@@ -178,7 +178,11 @@ def outputs_vary(
         [as_real(array, tensor) for array, tensor in zip(arrays, tensors, strict=True)]
         for arrays in _outputs(model, Target.of(target), "default")
     ]
-    spread = max(float(np.std(arrays, axis=0).max()) for arrays in zip(*by_seed, strict=True))
+    with np.errstate(invalid="ignore"):  # of infinite outputs the deviation is NaN
+        spread = max(
+            float(np.std(np.asarray(arrays, np.float64), axis=0).max())
+            for arrays in zip(*by_seed, strict=True)
+        )
     if not spread >= at_least:  # also if it is NaN
         raise AssertionError(
             f"{model.path.name} answers the same to all inputs on {target}: the largest standard"

@@ -60,7 +60,8 @@ def pattern_holds(model: ModelLike, pattern: str, *, layers: Choice | None = Non
     Args:
         model: the pruned model, in any encoding.
         pattern: `"m:n"`: at least m of n consecutive inputs are zero; `"1xn"`: n consecutive inputs
-            are zero together or not at all, as far as their number is a multiple of n.
+            are zero together or not at all, as far as their number is a multiple of n. Of a block
+            that was kept, quantization may have rounded up to half to zero.
         layers: which layers were pruned; by default the prunable ones.
 
     Raises:
@@ -72,7 +73,7 @@ def pattern_holds(model: ModelLike, pattern: str, *, layers: Choice | None = Non
     model = Model.of(model)
     for layer in _chosen(model, layers):
         kept = model.weights(layer.tensor, layer.graph) != zero_of(model, layer)
-        counts, broken = _group_counts(kept, pattern)
+        counts, broken = _group_counts(kept, pattern, rounded=layer.dtype not in FLOATS)
         if broken.any():
             raise AssertionError(
                 f"{named(model, layer)} breaks the pattern {pattern} in"
@@ -161,6 +162,37 @@ def masks_only_grow(checkpoints: Sequence[ModelLike | Mapping[str, Array]]) -> N
                 )
 
 
+def channels_are_removed(before: ModelLike, after: ModelLike) -> None:
+    """Structured pruning made layers smaller and left none with an output of zeros only.
+
+    An output of zeros costs as much as any other.
+
+    Args:
+        before: the model with the channels still in it.
+        after: the model without them.
+
+    Raises:
+        AssertionError: no layer is smaller, or one has an output of zeros only.
+    """
+    import numpy as np
+
+    before, after = Model.of(before), Model.of(after)
+    parameters = [sum(layer.parameters for layer in m.layers) for m in (before, after)]
+    if parameters[1] >= parameters[0]:
+        raise AssertionError(
+            f"{after.path.name} has {parameters[1]} weights and {before.path.name} has"
+            f" {parameters[0]}: no channel is gone; remove the channels from the network before it"
+            " is converted, as pattern='channels' does"
+        )
+    for layer in after.layers:
+        empty = np.count_nonzero(~_channels_first(_centred(after, layer)).any(axis=1))
+        if empty:
+            raise AssertionError(
+                f"{named(after, layer)} has {empty} outputs of zeros only in {layer.shape}; remove"
+                " them from the network, and from the layers that read them"
+            )
+
+
 def no_negative_zeros(model: ModelLike) -> None:
     """No weight is stored as -0.0, which makes a compressed file larger.
 
@@ -232,7 +264,7 @@ def _centred(model: Model, layer: Layer) -> Array:
     return weights.astype("i4") - zero if zero else weights
 
 
-def _group_counts(kept: Array, pattern: str) -> tuple[Array, Array]:
+def _group_counts(kept: Array, pattern: str, *, rounded: bool) -> tuple[Array, Array]:
     """Weights kept in each group of a row, and which groups break the pattern."""
     if ":" in pattern:
         zeros, size = map(int, pattern.split(":"))
@@ -241,7 +273,7 @@ def _group_counts(kept: Array, pattern: str) -> tuple[Array, Array]:
     size = _block(pattern)
     width = kept.shape[-1] // size * size
     counts = _groups(kept[..., :width], size).sum(axis=-1)
-    return counts, (counts > 0) & (counts < size)
+    return counts, (counts > 0) & (counts < (size / 2 if rounded else size))
 
 
 def _block(pattern: str) -> int:
