@@ -45,11 +45,10 @@ _PATIENCE = 1800.0
 
 @dataclass(frozen=True)
 class Release:
-    """A release of a distribution: `"debian"` or `"ubuntu"`, its version and its code name."""
+    """A release of a distribution: `"debian"` or `"ubuntu"`, and its version."""
 
     distribution: str
     version: str
-    codename: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def release() -> Release | None:
         return None
     if facts["ID"] not in ("debian", "ubuntu") or "VERSION_ID" not in facts:
         return None
-    return Release(facts["ID"], facts["VERSION_ID"], facts.get("VERSION_CODENAME", ""))
+    return Release(facts["ID"], facts["VERSION_ID"])
 
 
 def find(runtime: str, arch: str) -> Guest | None:
@@ -224,9 +223,14 @@ def _python(system: Path) -> Path | None:
     return next(iter(sorted(system.glob("usr/bin/python3.*[0-9]"))), None)
 
 
+# Debian's servers hold every architecture. Ubuntu keeps ARM on a server of its own, which a machine
+# with an x86 CPU does not know unless it is told.
+_UBUNTU_REMEDY = "add Ubuntu's ports server to APT's sources, or run in a debian:12 container"
+
+
 def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) -> None:
     work = folder() / f".apt-{here.distribution}-{here.version}-{arch}"
-    options = _apt_options(here, arch, work)
+    options = _apt_options(arch, work)
     what = f"Python for {arch} from {here.distribution} {here.version}"
     progress(f"{what}: reading package lists")
     unread = None
@@ -240,7 +244,10 @@ def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) ->
     try:
         run(["apt-get", *options, *install], "apt-get install --download-only")
     except Unsupported as error:
-        raise unread or error from None
+        said = unread or error
+        if here.distribution == "ubuntu":
+            raise Unsupported(said.reason, _UBUNTU_REMEDY) from None
+        raise said from None
     progress(f"{what}: unpacking")
     for package in sorted((work / "cache/archives").glob("*.deb")):
         run(["dpkg-deb", "--extract", str(package), str(aside)], f"unpacking {package.name}")
@@ -252,7 +259,7 @@ def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) ->
     shutil.rmtree(work)
 
 
-def _apt_options(here: Release, arch: str, work: Path) -> list[str]:
+def _apt_options(arch: str, work: Path) -> list[str]:
     """Return the options that give apt-get a state of its own, and make that state."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True, exist_ok=True)
@@ -266,28 +273,7 @@ def _apt_options(here: Release, arch: str, work: Path) -> list[str]:
         "Dir::State": f"{work}/state",
         "Dir::State::status": f"{work}/status",
     }
-    sources = _ubuntu_sources(here)
-    if sources:
-        (work / "sources.list").write_text(sources, encoding="utf-8")
-        settings["Dir::Etc::sourcelist"] = f"{work}/sources.list"
-        settings["Dir::Etc::sourceparts"] = "/dev/null"
     return ["-qq", *(f"-o{name}={value}" for name, value in settings.items())]
-
-
-def _ubuntu_sources(here: Release) -> str:
-    """Return where Ubuntu keeps the packages of ports, "" for Debian.
-
-    Debian's servers, and so the machine's own sources, hold every architecture. Ubuntu's hold x86
-    only, and one other server the rest.
-    """
-    if here.distribution != "ubuntu":
-        return ""
-    signed = "[signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg]"
-    suites = (here.codename, f"{here.codename}-updates", f"{here.codename}-security")
-    return "".join(
-        f"deb {signed} http://ports.ubuntu.com/ubuntu-ports {suite} main universe\n"
-        for suite in suites
-    )
 
 
 def _unpack_site(runtime: str, arch: str, python: Path, aside: Path, progress: Progress) -> None:
