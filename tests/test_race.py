@@ -379,7 +379,7 @@ def test_a_race_keeps_its_claims_its_samples_and_its_evidence() -> None:
 
 def test_an_emulator_that_cannot_count_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     why = Unsupported("this qemu-aarch64 takes no plugins", "count in a debian:12 container")
-    monkeypatch.setattr(Target, "cannot_count", lambda self: why)
+    monkeypatch.setattr(Target, "cannot_count", lambda _: why)
     scripted = machine(instructions=lambda _, cost: round(1000 * cost))
     with pytest.raises(Unsupported, match="takes no plugins"):
         start(DENSE, SPARSE, target(scripted, "instructions"), 1, 60, now=scripted.clock)
