@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
@@ -31,12 +31,18 @@ from pytest_sparsity.diagnosis import (
     probes,
     size,
 )
-from pytest_sparsity.diagnosis.answers import TOLERANCE, TWIN, Comparison
+from pytest_sparsity.diagnosis.answers import (
+    QUANTIZED_TOLERANCE,
+    TOLERANCE,
+    TWIN,
+    Comparison,
+    comparisons,
+)
 from pytest_sparsity.diagnosis.codes import CODES
 from pytest_sparsity.encoding import encode
-from pytest_sparsity.errors import ModelError, WrongAnswers
+from pytest_sparsity.errors import ModelError, TargetError, WrongAnswers
 from pytest_sparsity.model import Model
-from pytest_sparsity.targets import Target, available_targets
+from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.twin import densified, replace_weights
 from pytest_sparsity.writer import Network, Value
 from pytest_sparsity.xnnpack.builds import gate_closed
@@ -829,3 +835,30 @@ def test_recipes_are_the_same_every_time(tmp_path: Path) -> None:
     recipe = Recipe("entry", ("residual",), "average", seed=3)
     first, second = (recipe.case().network().to_bytes() for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("int8", QUANTIZED_TOLERANCE), ("average", TOLERANCE)]
+)
+def test_only_quantized_models_may_be_a_step_off(
+    name: str, tolerance: float, tmp_path: Path
+) -> None:
+    model = model_of(name, tmp_path)
+    with Target.of("litert").open() as worker:
+        found = comparisons(worker, model, tmp_path)
+    assert {comparison.tolerance for comparison in found} == {tolerance}
+    a_step = replace(found[0], deviation=1 / 127)
+    assert a_step.right == (name == "int8")
+    assert not replace(found[0], deviation=0.1).right
+
+
+def test_a_model_that_only_the_profiler_refuses_does_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise TargetError("litert: LiteRtCreateModelFromFile returned status 5")
+
+    monkeypatch.setattr(Worker, "profile", refuse)
+    diagnosis = diagnose(model_of("average", tmp_path), "litert")
+    assert diagnosis.verdict in {"dense", "sparse"}
+    assert diagnosis.evidence == "observed"

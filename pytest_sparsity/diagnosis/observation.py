@@ -143,13 +143,17 @@ class Observer:
     def profile(self, model: Model) -> Profile | None:
         """The operators that run, or None where the target cannot tell.
 
-        A model whose inputs have no fixed size has no profile either.
+        A model whose inputs have no fixed size has no profile either, nor has one that only the
+        profiler refuses: LiteRT's compiles the model anew and takes no fused LSTM, for instance.
         """
         try:
             self.worker.load("model", model.path)
             # An emulator's times say nothing; its kernels' names are the same every time.
             return self.worker.profile("model", 5 if self.target.host is None else 1)
         except Unsupported:
+            return None
+        except TargetError:
+            self.close()
             return None
         finally:
             self._unload("model")

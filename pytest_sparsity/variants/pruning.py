@@ -195,14 +195,16 @@ def train(
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
     sparsity = import_tfmot().sparsity.keras
-    with quiet():
-        wrapped = sparsity.prune_low_magnitude(
-            model,
-            pruning_schedule=schedule,
-            pruning_policy=_Selected(layers),
-            **pattern.tfmot(),
-        )
-    _train(wrapped, finetune, sparsity.UpdatePruningStep())
+    # The wrappers' variables and the training belong to the strategy that the model was built in.
+    with model.distribute_strategy.scope():
+        with quiet():
+            wrapped = sparsity.prune_low_magnitude(
+                model,
+                pruning_schedule=schedule,
+                pruning_policy=_Selected(layers),
+                **pattern.tfmot(),
+            )
+        _train(wrapped, finetune, sparsity.UpdatePruningStep())
     wrappers = {id(w.layer): w for w in pruning_wrapper.collect_prunable_layers(wrapped)}
     with quiet():
         stripped = sparsity.strip_pruning(wrapped)
