@@ -542,6 +542,25 @@ def test_a_crash_is_how_garbage_may_show(tmp_path: Path) -> None:
     assert codes(right)[:2] == ["rules-disagree", "crashes"]
 
 
+def test_what_does_not_load_densely_either_contradicts_nothing(tmp_path: Path) -> None:
+    other = seen("fails", fault="no such operator", unrelated=True)
+    diagnosis = ruled("average", tmp_path, seen=other)
+    assert (diagnosis.verdict, codes(diagnosis)) == ("fails", ["does-not-load"])
+    net = Network((1, 8))
+    net.output(net.operator("ABS", [net.input], (1, 8), version=99))
+    with Observer(Target.of("litert")) as observer:
+        assert observer.observe(model_of(net, tmp_path)).unrelated
+        assert not observer.observe(model_of("dynamic range", tmp_path)).unrelated
+
+
+def test_a_profile_without_xnnpack(tmp_path: Path) -> None:
+    profile = [("CONV_2D", 1000), ("MEAN", 1000)]
+    off = seen("dense", SAME, skips_zeros=False, profile=profile)
+    assert "delegate-off" in codes(ruled("average", tmp_path, seen=off, **HERE))  # type: ignore[arg-type]
+    on = replace(off, profile=[("Convolution (NHWC, F32) IGEMM", 1000), ("MEAN", 1000)])
+    assert "delegate-off" not in codes(ruled("average", tmp_path, seen=on, **HERE))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("network", "expected"),
     [

@@ -183,6 +183,8 @@ def _verdict(analysis: Analysis, seen: Observation | None, content: list[Finding
     """What is observed, or else what the rules say; and wrong if the file itself is."""
     rules = xnnpack.verdict(analysis)
     verdict = rules if seen is None or agree(analysis, seen) else seen.verdict
+    if seen is not None and seen.unrelated:
+        verdict = "fails"
     codes = {finding.code for finding in content}
     if verdict not in WRONG and (analysis.lossy or codes & {"weights-lost", "weights-changed"}):
         return "miscomputes"
@@ -211,11 +213,14 @@ def agree(analysis: Analysis, seen: Observation) -> bool:
 
     Where the rules say that memory is read that means something else, a crash is one way in which
     that shows. TFLite's kernels for blocks add in the order in which dense ones may add too, so the
-    same bits do not contradict them; nor do those of outputs that are always the same.
+    same bits do not contradict them; nor do those of outputs that are always the same. A model that
+    does not load with dense weights either fails for other reasons than these rules are about.
     """
     rules = xnnpack.verdict(analysis)
     if seen.crashed:
         return rules in WRONG
+    if seen.unrelated:
+        return True
     if seen.verdict == "dense" and seen.constant:
         return rules != "fails"
     if rules == "sparse" and not analysis.rewritten:
@@ -244,6 +249,14 @@ def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> It
             place,
             "trust what was observed, and report the model: the rules need mending",
         )
+    builtin = seen.profile and all(name.upper() == name for name, _ in seen.profile)
+    if builtin and any(partition.graph.nodes for partition in analysis.partitions):
+        yield Finding(
+            "delegate-off",
+            f"all operators ran in TFLite's own kernels on {target.name}: XNNPACK is not applied",
+            None,
+            "use a build of the runtime with XNNPACK, which its wheels have",
+        )
     if seen.skips_zeros == bool(analysis.closed):
         has, found = ("no", "does") if analysis.closed else ("", "does not")
         yield Finding(
@@ -264,6 +277,8 @@ def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> It
     if seen.verdict == "fails":
         code = "crashes" if seen.crashed else "does-not-load"
         remedy = "see the other findings; without EXPERIMENTAL_SPARSITY the model may run"
+        if seen.unrelated:
+            remedy = "use another target: stored densely the model does not load here either"
         yield Finding(code, seen.fault, None, remedy)
     for comparison in seen.comparisons:
         if not comparison.right:

@@ -11,7 +11,7 @@ from pytest_sparsity.diagnosis.answers import TWIN, Comparison, compare, compari
 from pytest_sparsity.diagnosis.probes import flushes_subnormals, skips_zeros
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import LoadError, Target
-from pytest_sparsity.twin import flushed
+from pytest_sparsity.twin import densified, flushed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,6 +35,7 @@ class Observation:
         comparisons: of the outputs, empty if the model fails.
         fault: the target's words if the model fails, else "".
         crashed: the model was accepted and then ended the worker.
+        unrelated: the model does not load densely stored either, so sparsity is not the reason.
         repeats: a second run of the same inputs gave the same outputs.
         profile: the operators that ran, with nanoseconds; None if not asked for, or the target has
             none.
@@ -47,6 +48,7 @@ class Observation:
     comparisons: tuple[Comparison, ...] = ()
     fault: str = ""
     crashed: bool = False
+    unrelated: bool = False
     repeats: bool = True
     profile: Profile | None = None
     flushes: bool | None = None
@@ -117,7 +119,8 @@ class Observer:
                 seen = self._observe(model, Path(folder), skips=skips, profile=profile)
         except LoadError as error:
             self.close()
-            return Observation("fails", skips, fault=str(error))
+            unrelated = not self._loads_densely(model)
+            return Observation("fails", skips, fault=str(error), unrelated=unrelated)
         except TargetError as error:
             self.close()
             return Observation("fails", skips, fault=str(error), crashed=True)
@@ -139,6 +142,16 @@ class Observer:
             flushes=flushes_subnormals(self.target, self.worker) if subnormal else None,
             flush_deviation=self._flush_deviation(model, folder) if subnormal else None,
         )
+
+    def _loads_densely(self, model: Model) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self.worker.load("twin", densified(model, Path(folder) / "twin.tflite").path)
+            except TargetError:
+                self.close()
+                return False
+            self.worker.unload("twin")
+        return True
 
     def profile(self, model: Model) -> Profile | None:
         """The operators that run, or None where the target cannot tell.
