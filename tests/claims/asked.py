@@ -64,6 +64,14 @@ def on_one_device() -> Any:
         return zoo.mnist_cnn()
 
 
+def on_one_mirrored_worker() -> Any:
+    """The network of `zoo.mnist_cnn` mirrored on the only worker."""
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        return zoo.mnist_cnn()
+
+
 def fit_noise_eagerly(network: Any, callbacks: list[Any]) -> None:
     """Do as `fit_noise`, every operation on its own and not as a graph."""
     import tensorflow as tf

@@ -306,6 +306,7 @@ WAYS = {
     "functional": (asked.functional, asked.fit_noise),
     "eager": (zoo.mnist_cnn, asked.fit_noise_eagerly),
     "one device": (asked.on_one_device, asked.fit_noise),
+    "one mirrored worker": (asked.on_one_mirrored_worker, asked.fit_noise),
 }
 
 
@@ -318,18 +319,6 @@ def test_every_way_to_the_same_network_gives_the_same_files(
     for role in ("dense", "pruned", "sparse"):
         ours, theirs = (getattr(each, role).path.read_bytes() for each in (files, mnist))
         assert ours == theirs, role
-
-
-def test_one_mirrored_worker_prunes_as_many_weights(mnist: Variants) -> None:
-    sparsity = import_tfmot().sparsity.keras
-    import tensorflow as tf
-
-    with quiet(), tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
-        wrapped = sparsity.prune_low_magnitude(zoo.mnist_cnn(), asked.half_to_four_fifths())
-        asked.fit_noise(wrapped, [sparsity.UpdatePruningStep()])
-    kernels = [layer.kernel.numpy() for layer in sparsity.strip_pruning(wrapped).layers[::2]]
-    zeros = [kernel.size - int((kernel != 0).sum()) for kernel in kernels]
-    assert zeros == [weight.zeros for weight in mnist.weights]
 
 
 # --------------------------------------- compressed files: "up to six times smaller", of the guide
