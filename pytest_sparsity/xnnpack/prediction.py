@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.xnnpack.builds import Build, build_of, gate_closed
 from pytest_sparsity.xnnpack.defects import Defect, defects, unwritten_outputs
-from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, Lowering, delegate, epochs
+from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, delegate, epochs
 from pytest_sparsity.xnnpack.layout import Execution, execute
+from pytest_sparsity.xnnpack.lowering import Lowering
 from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
 from pytest_sparsity.xnnpack.subgraph import Subgraph, simplify
 
