@@ -442,7 +442,8 @@ def start(store: Path) -> subprocess.Popen[str]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(store)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    # Not in the checkout: a child would import the package from there, as code that may change.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=store)
 
 
 def test_processes_agree_and_only_one_builds(cnn: Variants, tmp_path: Path) -> None:
