@@ -36,7 +36,13 @@ USUAL_MIDDLES = [
 USUAL_ENDS = ["average", "linear head", "keep dims", "depth to space", "softmax head"]
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+# Emulated targets take ten seconds each, on a machine that has the emulators.
+EVERYWHERE = [
+    pytest.param(name, marks=pytest.mark.slow) if Target.of(name).host else name for name in TARGETS
+]
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
 def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
     target = Target.of(request.param)
     missing = target.missing()

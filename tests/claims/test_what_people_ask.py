@@ -177,6 +177,7 @@ def test_four_fifths_of_zeros_are_not_skipped(
     assert "scattered-zeros" in codes(diagnose, mnist.sparse, "litert")
 
 
+@pytest.mark.slow  # imports TensorFlow
 def test_the_wrapper_doubles_the_saved_weights_until_it_is_stripped(tmp_path: Path) -> None:
     sparsity = import_tfmot().sparsity.keras
     with quiet():
@@ -195,6 +196,7 @@ def test_the_wrapper_doubles_the_saved_weights_until_it_is_stripped(tmp_path: Pa
     assert saved["stripped"] == pytest.approx(saved["plain"], rel=0.01)
 
 
+@pytest.mark.slow  # imports TensorFlow
 def test_tfmot_has_no_linear_decay() -> None:
     schedules = {name for name in dir(import_tfmot().sparsity.keras) if "Decay" in name}
     assert schedules == {"PolynomialDecay"}
