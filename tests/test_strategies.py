@@ -23,10 +23,11 @@ from pytest_sparsity.xnnpack import analyse, kernels, verdict
 
 PATTERNS = ("unstructured", "2:4", "1:3", "1x4", "1x16")
 DTYPES = ("float32", "float16", "int8")
-# Where sparse kernels run, as far as the rules of XNNPACK's newer versions are concerned.
+# Where sparse kernels run.
 PLACES = (
     ("litert", "2.3.0", "aarch64", frozenset[str]()),
     ("litert-js", "2.5.3", "wasm32", frozenset[str]()),
+    ("tflite-runtime", "2.14.0", "aarch64", frozenset({"asimdhp", "fphp"})),
 )
 Weights = NDArray[Any]
 
