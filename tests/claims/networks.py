@@ -13,7 +13,7 @@ from pytest_sparsity import zoo
 class Network:
     """One network of the zoo, how it is pruned, and what LiteRT.js must gain from it.
 
-    The thresholds are far below what was measured (docs/measured.md), so that another version of
+    The thresholds are far below what was measured (README.md), so that another version of
     Node does not turn a true claim into a false one.
     """
 
@@ -22,7 +22,6 @@ class Network:
     sparsity: float
     policy: str = "xnnpack"
     browser_speedup: float = 0.0
-    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}-{self.sparsity:.0%}"
