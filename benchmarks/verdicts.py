@@ -496,6 +496,17 @@ def plot(tallies: Tallies) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
+def write_page(
+    path: Path, arguments: argparse.Namespace, tallies: Tallies, races: Tallies, average: float
+) -> str:
+    """Write the page and the plot beside it; returns the page's text."""
+    command = f"python benchmarks/verdicts.py --rounds {arguments.rounds} --races {arguments.races}"
+    text = document(command, tallies, races, arguments.rounds, average)
+    path.write_text(text, encoding="utf-8")
+    path.with_suffix(".svg").write_text(plot(tallies), encoding="utf-8")
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=12)
@@ -510,13 +521,11 @@ def main() -> int:
         models = write_networks(folder)
         peers = Peers(folder, arguments.benchmark_seconds, arguments.pyperf_processes)
         tallies = measure_rounds(models, arguments.rounds, peers)
+        # A first version: what follows takes half an hour, and may fail.
+        write_page(arguments.output, arguments, tallies, {}, average)
         races = measure_races(models, arguments.races) if arguments.races else {}
-    command = f"python benchmarks/verdicts.py --rounds {arguments.rounds} --races {arguments.races}"
-    text = document(command, tallies, races, arguments.rounds, average)
-    print(text)
+    print(write_page(arguments.output, arguments, tallies, races, average))
     progress(f"took {(time.monotonic() - begun) / 60:.0f} minutes")
-    arguments.output.write_text(text, encoding="utf-8")
-    arguments.output.with_suffix(".svg").write_text(plot(tallies), encoding="utf-8")
     false_alarms = sum(tally.refuted for key, tally in races.items() if key[3] == 0)
     found = mean([t.refuted / t.total for key, t in races.items() if key[3] == 5] or [1.0])
     return int(false_alarms > 0 or found < 0.95)
