@@ -89,21 +89,19 @@ def train(network: Any, callbacks: list[Any]) -> None:
     network.fit(inputs, labels, batch_size=1, verbose=0, callbacks=callbacks)
 
 
-def translator() -> Any:
-    """A recurrent network as a translator has them: words in, the probabilities of a word out."""
-    import tf_keras as keras
+def in_fours() -> Any:
+    """Return a policy of all convolutions and dense layers whose inputs come in fours."""
+    import tensorflow_model_optimization as tfmot
 
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            layers.InputLayer((16,), batch_size=1),
-            layers.Embedding(4000, 256),
-            layers.LSTM(256, return_sequences=True),
-            layers.LSTM(256),
-            layers.Dense(4000),
-        ],
-        name="translator",
-    )
+    class InFours(tfmot.sparsity.keras.PruningPolicy):  # type: ignore[misc]
+        def allow_pruning(self, layer: Any) -> bool:
+            kind = type(layer).__name__
+            return kind in {"Conv2D", "Dense"} and layer.kernel.shape[-2] % 4 == 0
+
+        def ensure_model_supports_pruning(self, model: Any) -> None:
+            """Any model will do."""
+
+    return InFours()
 
 
 def techniques() -> Iterator[Technique]:
@@ -130,6 +128,13 @@ def techniques() -> Iterator[Technique]:
         yield kind("75 %, int8", build, int8)
         yield kind("75 %, int8, stored densely", build, int8, "pruned")
         channels = {"pattern": "channels", "policy": "all", "sparsity": 0.5}
+        aware = {**options, "quantize": "qat", "finetune": train}
+        yield kind("75 %, int8 by training", build, aware)
+        yield kind("75 %, int8 by training, stored densely", build, aware, "pruned")
+        yield kind("75 %, 16 clusters", build, {**options, "clusters": 16})
+        yield kind(
+            "75 %, 16 clusters, int8 by training", build, {**aware, "clusters": 16}, "pruned"
+        )
         yield kind("half of the channels", build, channels)
         yield kind("half of the channels, int8", build, {**int8, **channels})
     every = {"policy": "all"}
@@ -151,7 +156,8 @@ def techniques() -> Iterator[Technique]:
 
 def sizes() -> Iterator[Technique]:
     """All rows of the second table."""
-    large = {
+    large: dict[str, Callable[[], Any]] = {
+        "InceptionV3": zoo.inception_v3,
         "MobileNetV1": partial(zoo.mobilenet_v1, xnnpack=True),
         "MobileNetV2": partial(zoo.mobilenet_v2, xnnpack=True),
     }
@@ -159,11 +165,11 @@ def sizes() -> Iterator[Technique]:
         for sparsity in (0.5, 0.75, 0.875):
             options = {"policy": "all", "sparsity": sparsity}
             yield Technique(network, f"{100 * sparsity:g} %", build, options)
-        yield Technique(network, "2:4", build, {"pattern": "2:4"})
+        yield Technique(network, "2:4", build, {"pattern": "2:4", "policy": in_fours()})
     yield Technique("DS-CNN-L", "80 %", zoo.ds_cnn, {"policy": "all", "sparsity": 0.8})
     for sparsity in (0.8, 0.9):
         options = {"policy": "all", "sparsity": sparsity}
-        yield Technique("LSTM translator", f"{100 * sparsity:g} %", translator, options)
+        yield Technique("LSTM translator", f"{100 * sparsity:g} %", zoo.translator, options)
 
 
 def compressed(model: Model) -> int:
@@ -241,6 +247,16 @@ def size_row(technique: Technique) -> list[str]:
     ]
 
 
+def call(technique: Technique) -> str:
+    """How a technique is asked for, less what is a matter of the network."""
+    options = {name: value for name, value in technique.options.items() if name != "policy"}
+    written = [
+        f"{name}={getattr(value, '__name__', None) or repr(value)}"
+        for name, value in options.items()
+    ]
+    return f"`variants({', '.join(['build', *written])}).{technique.role}`"
+
+
 def table(heading: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
     yield f"| {' | '.join(heading)} |"
     yield f"| {' | '.join('---' for _ in heading)} |"
@@ -255,6 +271,11 @@ def page() -> Iterator[str]:
     where = f"{machine.brand} ({machine.isa})"
     yield INTRODUCTION.format(versions=versions, machine=where)
     rows = list(techniques())
+    yield "## How to ask for them\n"
+    calls = {row.name: call(row) for row in reversed(rows)}
+    asked = ([name, calls[name]] for name in dict.fromkeys(row.name for row in rows))
+    yield from table(["technique", "file"], asked)
+    yield ""
     heading = ["technique", "builds", "size", "gzip", *TARGETS, "outputs match"]
     for network in dict.fromkeys(row.network for row in rows):
         yield f"## {network}\n"
@@ -263,7 +284,7 @@ def page() -> Iterator[str]:
         yield ""
     yield "## Sizes of larger networks\n"
     yield (
-        "Every layer that TFMOT can prune is pruned; for 2:4 it is the 1x1 convolutions.\n"
+        "Every layer that TFMOT can prune is pruned; for 2:4 it is what has inputs in fours.\n"
         '"times smaller" is the dense file over the compressed pruned one, then both compressed.\n'
     )
     heading = ["network", "zeros", "dense", "sparse", "dense, gzip", "pruned, gzip"]

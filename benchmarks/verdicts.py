@@ -120,7 +120,7 @@ class More(Target):
 
     effect: int = 0
 
-    def open(self, *, threads: int = 1, timeout: float = 60.0) -> Worker:
+    def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
         """Start a worker that does so."""
         worker = super().open(threads=threads, timeout=timeout)
         run = worker.run

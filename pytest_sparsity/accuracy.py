@@ -17,8 +17,8 @@ from numbers import Real
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import WrongAnswers
-from pytest_sparsity.estimate import LIKELY, Claim, Estimate, InconclusiveClaim, holds
+from pytest_sparsity.errors import Inconclusive, WrongAnswers
+from pytest_sparsity.estimate import LIKELY, Claim, Estimate, holds
 from pytest_sparsity.inference import answers
 from pytest_sparsity.model import Model
 
@@ -60,7 +60,7 @@ class FromSamples(Estimate):
         verdict = holds(sign, self.low, self.high, threshold)
         if verdict is None:
             claim = Claim(self.name, sign, threshold, "inconclusive", self, "near threshold")
-            raise InconclusiveClaim(self._explain(claim), claim)
+            raise Inconclusive(self._explain(claim), claim)
         return verdict
 
     def _explain(self, claim: Claim) -> str:

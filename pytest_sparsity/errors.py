@@ -6,6 +6,8 @@ error of the test.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SparsityWarning(UserWarning):
     """Something that does not decide a claim but that its author should know."""
@@ -41,7 +43,16 @@ class CannotMeasure(RuntimeError):  # noqa: N818
 
 
 class Inconclusive(AssertionError):  # noqa: N818
-    """The interval still contains the threshold and the budget is spent."""
+    """The interval still contains the threshold and no further look is to be had.
+
+    Attributes:
+        claim: the comparison (`estimate.Claim`) with its estimate, reason and the seconds that
+            would decide it; None if it is one with a recorded value.
+    """
+
+    def __init__(self, message: str, claim: Any = None) -> None:
+        super().__init__(message)
+        self.claim = claim
 
 
 class WrongAnswers(AssertionError):  # noqa: N818

@@ -91,18 +91,6 @@ class Claim:
         return f"{self.name} {self.operator} {self.threshold:g}"
 
 
-class InconclusiveClaim(Inconclusive):
-    """The interval still contains the threshold and no further look is to be had.
-
-    Attributes:
-        claim: the comparison, with its estimate, reason and the seconds that would decide it.
-    """
-
-    def __init__(self, message: str, claim: Claim) -> None:
-        super().__init__(message)
-        self.claim = claim
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """A ratio with an interval; compared with a number it is True, False or raises `Inconclusive`.
@@ -151,12 +139,12 @@ class Estimate:
 
     def __eq__(self, other: object) -> NoReturn:
         raise TypeError(
-            "an Estimate equals no number; compare it: `assert race(...).speedup >= 1.1`"
+            "an Estimate equals no number; compare it with >=, >, <= or <: `assert speedup >= 1.1`"
         )
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            "an Estimate has no truth value; compare it: `assert race(...).speedup >= 1.1`"
+            "an Estimate has no truth value; compare it: `assert speedup >= 1.1`, with a number"
         )
 
     __hash__ = None  # type: ignore[assignment]  # nothing equals an Estimate
@@ -345,7 +333,7 @@ class Series:
                 return verdict
         claim = self._undecided(sign, threshold)
         self.claims.append(claim)
-        raise InconclusiveClaim(self._explain(claim), claim)
+        raise Inconclusive(self._explain(claim), claim)
 
     def _looks(self) -> Iterator[Estimate]:
         number = 0

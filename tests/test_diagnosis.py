@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from corpus import CASES, Case, Parts, Recipe
-from pytest_sparsity import xnnpack
+from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
+from pytest_sparsity import properties, xnnpack
 from pytest_sparsity.diagnosis import (
     Diagnosis,
     Observation,
@@ -29,7 +30,6 @@ from pytest_sparsity.diagnosis import (
     layer_table,
     lines,
     probes,
-    size,
 )
 from pytest_sparsity.diagnosis.answers import (
     QUANTIZED_TOLERANCE,
@@ -95,71 +95,6 @@ def seen(verdict: str, *comparisons: Comparison, **fields: Any) -> Observation:
 # ---------------------------------------------------------------------------------- networks
 
 
-def linear(
-    width: int,
-    *,
-    units: int = 4,
-    zeros: float = 0.75,
-    dtype: Any = "float32",
-    encoding: Any = "block 1x4",
-    per_channel: bool = True,
-    version: int | None = None,
-    int8: bool = False,
-) -> Network:
-    """One fully connected layer; `zeros` of its blocks, or else of its weights, are zero."""
-    parts = Parts("sparse", (1, width))
-    net, block = parts.net, {"block 1x4": 4, "block 1x16": 16}.get(encoding, 1)
-    values = parts.random((units, width // block), 1, zeros).repeat(block, axis=1)
-    channels = 0 if per_channel else None
-    weights = net.weights(values, encoding=encoding, dtype=dtype, channels=channels)
-    x = net.quantize(net.input, 1 / 127) if int8 else net.input
-    if version is None:
-        y = net.fully_connected(x, weights, np.zeros(units, np.float32), scale=0.1)
-    else:
-        y = net.operator(
-            "FULLY_CONNECTED",
-            [x, weights, None],
-            (1, units),
-            "FullyConnectedOptions",
-            {"AsymmetricQuantizeInputs": True},
-            version=version,
-        )
-    net.output(y)
-    return net
-
-
-def narrow_block(width: int) -> Network:
-    """Blocks of 4 as the converter writes them: as many as fit, what is left over is dropped."""
-    net = Network((1, width))
-    whole = width - width % 4
-    values = np.zeros((8, whole), np.float32)
-    values[:, :4] = 1.0
-    stored, sparsity = encode(values, 4)
-    weights = net.constant(stored, shape=(8, width), sparsity=sparsity)
-    net.output(
-        net.operator(
-            "FULLY_CONNECTED",
-            [net.input, weights, None],
-            (1, 8),
-            "FullyConnectedOptions",
-            {},
-            version=8,
-        )
-    )
-    return net
-
-
-def undensified(*, densify: bool) -> Network:
-    """A convolution that reads its sparse-encoded weights with or without a DENSIFY."""
-    parts = Parts("sparse", (1, 4, 4, 16))
-    stored, sparsity = encode(parts.random((8, 1, 1, 16), 16, 0.8))
-    weights = parts.net.constant(stored, shape=(8, 1, 1, 16), sparsity=sparsity)
-    if densify:
-        weights = parts.net.densify(weights)
-    parts.net.output(parts.net.conv2d(parts.net.input, weights))
-    return parts.net
-
-
 def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Case:
     def build(p: Parts, x: Value) -> None:
         p.finish(p.pointwise(p.pointwise(p.entry(x), channels, zeros=0.9), channels, zeros=share))
@@ -167,22 +102,14 @@ def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Ca
     return Case(f"pruned {share}", build, encoding=encoding)
 
 
-def flat(share: float, *, encoding: Any = "sparse") -> Case:
+def flat(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Case:
     """Two layers with the same share of zeros."""
 
     def build(p: Parts, x: Value) -> None:
-        p.finish(p.pointwise(p.pointwise(p.entry(x), 100, zeros=share), 100, zeros=share))
+        narrow = p.pointwise(p.entry(x), channels, zeros=share)
+        p.finish(p.pointwise(narrow, channels, zeros=share))
 
     return Case(f"flat {share}", build, encoding=encoding)
-
-
-def tanh(dtype: Any) -> Case:
-    """A layer that XNNPACK does not take, for its fused tanh."""
-
-    def build(p: Parts, x: Value) -> None:
-        p.finish(p.pointwise(p.pointwise(p.entry(x)), activation="TANH"))
-
-    return Case(f"tanh {dtype}", build, dtype=dtype)
 
 
 def with_subnormals(count: int, folder: Path) -> Model:
@@ -232,6 +159,19 @@ def counterpart(change: Callable[[Model, Path], Model]) -> Pair:
         lambda folder: diagnosis(folder, changed=True),
         lambda folder: diagnosis(folder, changed=False),
     )
+
+
+def beside(channels: int) -> Callable[[Path], Diagnosis]:
+    """A model of 96 channels, not pruned to zeros, against its counterpart of so many."""
+
+    def diagnosis(folder: Path) -> Diagnosis:
+        other = folder / "dense"
+        other.mkdir(exist_ok=True)
+        dense = model_of(flat(0.0, encoding="dense", channels=channels), other)
+        model = model_of(flat(0.0, encoding="dense", channels=96), folder)
+        return ruled(model, folder, dense=dense)
+
+    return diagnosis
 
 
 def one_weight(value: float | None) -> Callable[[Model, Path], Model]:
@@ -334,8 +274,8 @@ PAIRS: dict[str, Pair] = {
     "no-densify": both(undensified(densify=False), undensified(densify=True)),
     "never-unpacked": both(tanh("float16"), tanh("float32")),
     "unwritten-output": both(
-        Recipe("entry", ("relu", "max pool 1x1"), "no pooling").case(),
-        Recipe("entry", ("max pool 1x1",), "no pooling").case(),
+        pooled_at_the_end("relu"),
+        pooled_at_the_end(),
     ),
     "wrong-layout": both("depthwise stride 2 same", "depthwise stride 2 padded"),
     "set-up-fails": both("pruned convolution head", "square convolution head"),
@@ -345,6 +285,7 @@ PAIRS: dict[str, Pair] = {
     "no-sparse-build": differing("average", HERE | {"target": OLD}, PI5),
     "needs-fp16": differing("average", PI, PI5),
     "delegate-off": both(undelegated(), "average"),
+    "channels-removed": (beside(100), beside(96)),
     "nothing-prunable": both("entry only", "average"),
     "not-pruned": both(flat(0.04, encoding="dense"), flat(0.06, encoding="dense")),
     "not-encoded": both(flat(0.8, encoding="dense"), flat(0.8)),
@@ -410,39 +351,17 @@ def test_the_page_explains_every_code() -> None:
 # -------------------------------------------------------------------------------------- figures
 
 
-def test_break_even_is_where_the_encoded_layer_becomes_smaller(tmp_path: Path) -> None:
-    for dtype in ("float32", "float16"):
-        layer = model_of(linear(256, units=64, dtype=dtype, encoding="dense"), tmp_path).layers[0]
-        share = size.break_even(layer)
-        assert share is not None
-        zeros = round(share * layer.parameters)
-        stored = size.dense_bytes(layer)
-        assert stored is not None
-        assert size.encoded_bytes(layer, zeros) < stored <= size.encoded_bytes(layer, zeros - 1)
+def test_a_layer_that_no_zeros_make_smaller_and_one_that_more_zeros_would(tmp_path: Path) -> None:
+    """The break-even is that of `properties.break_even`, which is held to converted files."""
 
+    def remedy(name: str, width: int, zeros: float) -> str:
+        network = linear(width, units=64, zeros=zeros, encoding="sparse", dtype="int8")
+        found = ruled(Model(network.write(tmp_path / f"{name}.tflite")), tmp_path).findings
+        return next(f.remedy for f in found if f.code == "encoding-larger")
 
-@pytest.mark.parametrize(
-    ("dtype", "width", "share"),
-    [
-        ("float32", 256, 0.21),
-        ("float32", 784, 0.334),
-        ("float16", 256, 0.35),
-        ("float16", 784, 0.50),
-        ("int8", 784, 0.67),
-    ],
-)
-def test_break_even_as_measured(dtype: str, width: int, share: float, tmp_path: Path) -> None:
-    """Shares at which converted files (TensorFlow 2.21) became smaller, to 0.02."""
-    network = linear(width, units=256, dtype=dtype, encoding="dense")
-    layer = model_of(network, tmp_path).layers[0]
-    assert size.break_even(layer) == pytest.approx(share, abs=0.02)
-
-
-@pytest.mark.parametrize("zeros", [0.35, 0.6, 0.9])
-def test_encoded_bytes_as_written(zeros: float, tmp_path: Path) -> None:
-    layer = model_of(linear(300, units=64, zeros=zeros, encoding="sparse"), tmp_path).layers[0]
-    count = round(layer.sparsity * layer.parameters)
-    assert size.encoded_bytes(layer, count) - size.TENSOR_OVERHEAD == layer.nbytes
+    assert remedy("small", 12, 0.5).startswith("leave this layer unpruned, or convert without")
+    share = properties.break_even((64, 300), "int8")
+    assert remedy("large", 300, 0.5).startswith(f"prune it to {share:.0%} or more, or convert")
 
 
 def test_too_few_zeros_counts_what_is_missing(tmp_path: Path) -> None:
@@ -455,6 +374,16 @@ def test_speed_limit_is_amdahls(tmp_path: Path) -> None:
     (finding,) = [f for f in profiled(0.5)(tmp_path).findings if f.code == "other-layers"]
     assert "50%" in finding.message
     assert "2.00 times" in finding.message
+
+
+def test_kernels_for_blocks_use_a_thread_per_row_of_the_batch(tmp_path: Path) -> None:
+    def told(threads: int, **network: Any) -> list[str]:
+        diagnosis = ruled(linear(64, **network), tmp_path, LITERT, arch="x86_64", threads=threads)
+        return [f.message for f in diagnosis.findings if f.code == "threads"]
+
+    assert told(1) == told(2, encoding="dense") == []
+    [message] = told(2)
+    assert message.endswith("uses 1 of 2, and dense kernels use all")
 
 
 def test_a_short_profile_says_nothing(tmp_path: Path) -> None:
@@ -693,6 +622,11 @@ def test_a_sparse_file_of_another_network(tmp_path: Path) -> None:
     diagnosis = PAIRS["different-network"][0](tmp_path)
     assert codes(diagnosis)[0] == "different-network"
     assert diagnosis.findings[0].message.endswith("3 layers instead of 5")
+
+
+def test_removed_channels_need_no_zeros(tmp_path: Path) -> None:
+    assert codes(beside(100)(tmp_path)) == ["channels-removed"]
+    assert codes(beside(96)(tmp_path)) == ["not-pruned"]
 
 
 def test_a_trained_counterpart_is_no_lie(tmp_path: Path) -> None:

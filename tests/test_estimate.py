@@ -13,7 +13,6 @@ from pytest_sparsity.estimate import (
     LOOKS,
     SHARES,
     Estimate,
-    InconclusiveClaim,
     Series,
     Stop,
     _t_quantile,
@@ -155,7 +154,6 @@ def test_an_undecided_claim_says_what_was_measured_and_what_to_do() -> None:
     series.look()
     with pytest.raises(Inconclusive, match=r"undecided: measured 1\.1, 95 %") as e:
         assert series.latest() >= 1.1
-    assert isinstance(e.value, InconclusiveClaim)
     claim = e.value.claim
     assert claim.reason == "near threshold"
     assert math.isinf(claim.seconds)
@@ -168,7 +166,7 @@ def test_a_spent_budget_says_how_much_longer_would_do() -> None:
     centres = around(1.02, spread=0.01)
     series = scripted(centres, cost=1.0, budget=4.5)
     series.look()
-    with pytest.raises(InconclusiveClaim) as undecided:
+    with pytest.raises(Inconclusive) as undecided:
         assert series.latest() >= 1.0
     claim = undecided.value.claim
     assert claim.reason == "budget"
@@ -185,7 +183,7 @@ def test_a_budget_too_small_for_the_first_look_gives_no_number() -> None:
     series = scripted(around(2), cost=4.0, budget=10.0)
     assert not series.look()
     assert math.isnan(series.latest().value)
-    with pytest.raises(InconclusiveClaim, match="there is no look yet") as undecided:
+    with pytest.raises(Inconclusive, match="there is no look yet") as undecided:
         assert series.latest() >= 1.0
     assert undecided.value.claim.reason == "budget"
     assert undecided.value.claim.seconds == pytest.approx(8.0)
@@ -203,7 +201,7 @@ def test_a_noisy_clock_ends_the_series_with_its_reason() -> None:
 
     series = Series(draw, name="speedup", budget=100, confidence=0.95, clock=lambda: 0.0)
     series.look()
-    with pytest.raises(InconclusiveClaim, match="most blocks were preempted") as undecided:
+    with pytest.raises(Inconclusive, match="most blocks were preempted") as undecided:
         assert series.latest() >= 1.0
     assert undecided.value.claim.reason == "noisy clock"
     assert series.latest() >= 0.5
@@ -303,7 +301,7 @@ def test_an_exact_ratio_needs_one_process_and_decides_everything() -> None:
 def test_an_estimate_has_no_truth_value_and_equals_nothing(
     use: Callable[[Estimate], object],
 ) -> None:
-    with pytest.raises(TypeError, match=r"compare it: `assert race\(...\).speedup >= 1.1`"):
+    with pytest.raises(TypeError, match=r"compare it.*: `assert speedup >= 1\.1`"):
         use(Estimate(1.1, 1.0, 1.2, 0.95))
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import pytest_sparsity.diagnosis
-from pytest_sparsity.errors import CannotMeasure, Unsupported, WrongAnswers
-from pytest_sparsity.estimate import LOOKS, InconclusiveClaim
+from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongAnswers
+from pytest_sparsity.estimate import LOOKS
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
 from pytest_sparsity.race.trials import pairs_per_process
 from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
@@ -138,9 +138,10 @@ class ScriptedTarget(Target):
     def version(self) -> str:
         return "2.3.0"
 
-    def open(self, *, threads: int = 1, timeout: float = 60.0) -> Worker:
+    def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
         assert self.machine is not None
-        assert threads <= 2 < timeout
+        assert threads <= 2
+        assert timeout is None
         return ScriptedWorker(self.machine)
 
 
@@ -157,8 +158,8 @@ def raced(machine: Machine, *, budget: float = 10.0, threads: int = 1, seed: int
     return start(DENSE, SPARSE, where, threads, budget, seed=seed, now=machine.clock)
 
 
-def undecided(result: Race, threshold: float) -> InconclusiveClaim:
-    with pytest.raises(InconclusiveClaim) as caught:
+def undecided(result: Race, threshold: float) -> Inconclusive:
+    with pytest.raises(Inconclusive) as caught:
         assert result.speedup >= threshold
     return caught.value
 
@@ -488,7 +489,10 @@ def test_a_real_model_against_itself_is_not_refuted_at_ten_per_cent() -> None:
 
 @pytest.mark.slow
 def test_two_threads_are_raced_by_wall_time(tmp_path: Path) -> None:
-    """Blocks of four at 90 % zeros are two to three times as fast, with two threads as with one."""
+    """Blocks of four at 90 % zeros are 2.7 times as fast with one thread and 1.4 times with two.
+
+    Their kernel uses one thread for a batch of one; the dense kernel uses both.
+    """
 
     def network(encoding: Literal["dense", "block 1x4"]) -> Path:
         rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from in_process import InProcess
 from pytest_sparsity import twin, zoo
 from pytest_sparsity.errors import SparsityWarning, Unsupported
 from pytest_sparsity.variants import (
@@ -305,20 +306,6 @@ MORE_EQUALITIES = {
 }
 
 
-class InProcess:
-    """The converter without a child process, to save its import of TensorFlow."""
-
-    def close(self) -> None: ...
-
-    def convert(
-        self, saved_model: Path, path: Path, quantize: str | None, samples: Path | None
-    ) -> None:
-        path.write_bytes(converter.convert(saved_model, quantize, samples))
-
-    def sparsify(self, source: Path, path: Path) -> None:
-        path.write_bytes(converter.sparsify(source))
-
-
 class Counted(InProcess):
     conversions = 0
 
@@ -338,6 +325,7 @@ def wanted(build: Build, **options: Any) -> Recipe:
         "finetune": None,
         "quantize": None,
         "representative": None,
+        "clusters": None,
         "depends": (),
         "seed": 0,
     }
@@ -714,6 +702,21 @@ def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> Non
     assert np.abs(dense - zeroed).max() > 0.01 * np.abs(dense).max()
 
 
+def test_what_the_smaller_network_learns_goes_into_the_one_with_zeros(keras: Any) -> None:
+    asked = {"pattern": "channels", "sparsity": 0.5}
+    with building.seeded(0), selection.quiet():
+        untrained_network = building.prune(wanted(with_everything, **asked))
+    with building.seeded(0), selection.quiet():
+        network = building.prune(wanted(with_everything, finetune=fit(3, rate=0.05), **asked))
+        x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+        smaller: Any = network.smaller
+        zeroed, without = network.model(x).numpy(), smaller(x).numpy()
+    assert [w.zeros for w in network.report] == [w.zeros for w in untrained_network.report]
+    np.testing.assert_allclose(without, zeroed, rtol=1e-5)
+    changed = zip(network.pruned_weights, untrained_network.pruned_weights, strict=True)
+    assert not any(np.array_equal(ours, theirs) for ours, theirs in changed)
+
+
 def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
     with building.seeded(0), selection.quiet():
         network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.25))
@@ -999,7 +1002,7 @@ def subclassed() -> Any:
         (perceptron, {"pattern": "4:4"}, "needs 0 < m < n"),
         (perceptron, {"pattern": "2:4", "sparsity": 0.6}, "contradicts pattern='2:4'"),
         (perceptron, {"pattern": "2:4", "schedule": perceptron}, "TFMOT ignores the schedule"),
-        (perceptron, {"pattern": "channels", "finetune": untrained}, "are for TFMOT's patterns"),
+        (perceptron, {"pattern": "channels", "schedule": perceptron}, "is for TFMOT's patterns"),
         (perceptron, {"quantize": "int4"}, "quantize='int4' is unknown: use None, 'float16'"),
         (perceptron, {"quantize": "int8"}, "quantize='int8' needs representative"),
         (perceptron, {"representative": perceptron}, "nothing else takes it"),

@@ -148,7 +148,7 @@ def test_another_protocol(start: Start) -> None:
         ("send(id=id, ok=False)", "fake failed when {doing}: no reason given"),
         (
             "send(id=id, ok=False, kind='load', error='one\\nNode 3 failed to prepare.\\n')",
-            "fake failed when {doing}: Node 3 failed to prepare.",
+            "fake failed when {doing}: one; Node 3 failed to prepare",
         ),
         (
             "sys.stderr.write('out of memory\\n'); send(id=id, ok=False, kind='load', error='')",
@@ -381,7 +381,7 @@ def test_a_runtime_that_refuses_to_allocate(fake_litert: Callable[[str], Worker]
     with fake_litert(refusal) as worker, pytest.raises(LoadError) as caught:
         worker.load("a", "net.tflite")
     assert str(caught.value) == (
-        "litert failed when loading net.tflite: Node number 3 failed to prepare."
+        "litert failed when loading net.tflite: CONV_2D; Node number 3 failed to prepare"
     )
 
 
@@ -445,7 +445,7 @@ def fake_litert_js(tmp_path: Path) -> Callable[[str], Worker]:
 @pytest.mark.parametrize(
     ("act", "said"),
     [
-        ("throw new Error('not compiled\\n└ node 3 failed')", "node 3 failed"),
+        ("throw new Error('not compiled\\n└ node 3 failed')", "not compiled; node 3 failed"),
         ("throw 5242880", "5242880"),
     ],
 )

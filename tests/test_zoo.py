@@ -13,6 +13,7 @@ from pytest_sparsity.variants.selection import import_tfmot, quiet
 
 Build = Callable[[], Any]
 
+WORDS = 40
 SMALL: dict[str, Build] = {
     "xnnpack_cnn": zoo.xnnpack_cnn,
     "xnnpack_cnn keepdims": lambda: zoo.xnnpack_cnn(keepdims=True),
@@ -23,6 +24,7 @@ SMALL: dict[str, Build] = {
     "mnist_cnn": zoo.mnist_cnn,
     "ds_cnn": lambda: zoo.ds_cnn(filters=64),
     "resnet18": lambda: zoo.resnet18(size=32, width=16),
+    "translator": lambda: zoo.translator(words=WORDS, units=16, length=6),
     "mobilenet_v1 of Keras": lambda: zoo.mobilenet_v1(size=32, alpha=0.25, xnnpack=False),
     "mobilenet_v2 of Keras": lambda: zoo.mobilenet_v2(size=32, alpha=0.35, xnnpack=False),
 }
@@ -33,6 +35,8 @@ LARGE: dict[str, Build] = {
     "mobilenet_v2 of Keras": lambda: zoo.mobilenet_v2(xnnpack=False),
     "ds_cnn": zoo.ds_cnn,
     "resnet18": zoo.resnet18,
+    "inception_v3": zoo.inception_v3,
+    "translator": lambda: zoo.translator(words=WORDS),
 }
 TWO_FORMS = ("mobilenet_v1", "mobilenet_v2")
 
@@ -48,14 +52,15 @@ def small(name: str) -> Any:
 
 
 def outputs(model: Any, inputs: int = 5) -> NDArray[np.float32]:
-    """Return the outputs for inputs drawn uniformly from [0, 1), [inputs, outputs]."""
+    """Return the outputs for inputs drawn from [0, 1), or from all words, [inputs, outputs]."""
     import tensorflow as tf
 
     rng = np.random.default_rng(7)
     shape = [1, *model.inputs[0].shape[1:]]
+    span = np.float32(WORDS if model.name == "translator" else 1)
     with quiet():
         run = tf.function(model)
-        answers = [run(tf.constant(rng.random(shape, np.float32))) for _ in range(inputs)]
+        answers = [run(tf.constant(span * rng.random(shape, np.float32))) for _ in range(inputs)]
     return np.concatenate([np.asarray(answer) for answer in answers])
 
 

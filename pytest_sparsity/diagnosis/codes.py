@@ -37,6 +37,7 @@ CODES = (
     "permuted-shape",
     "wrong-elsewhere",
     # Why the kernels stay dense: the file, the target, the graph.
+    "channels-removed",
     "nothing-prunable",
     "not-pruned",
     "not-encoded",

@@ -167,6 +167,8 @@ def conclude(
     ]
     if seen is not None:
         found += _contradictions(analysis, target, seen)
+    if any(finding.code == size.CHANNELS_REMOVED for finding in content):
+        found = [finding for finding in found if finding.code != "not-pruned"]
     return Diagnosis(
         model=analysis.model,
         target=target,

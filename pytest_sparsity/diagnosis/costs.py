@@ -36,7 +36,7 @@ def findings(
         *_subnormals(analysis, seen),
         *_alignment(model, kernels),
         *state(model, seen),
-        *_threads(analysis, threads),
+        *_threads(analysis, kernels, threads),
     ]
 
 
@@ -163,7 +163,7 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
     )
 
 
-def _threads(analysis: Analysis, threads: int) -> Iterator[Finding]:
+def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:
     if threads > 1 and analysis.build.runtime == "tflite-runtime":
         yield Finding(
             "threads",
@@ -172,3 +172,18 @@ def _threads(analysis: Analysis, threads: int) -> Iterator[Finding]:
             None,
             "claim with threads=1",
         )
+    graph = analysis.model.graph
+    for layer, kernel in zip(analysis.model.layers, kernels, strict=True):
+        if kernel != "block" or layer.graph != 0:
+            continue
+        # TensorFlow 2.21, kernels/internal/optimized/sparse_ops/fully_connected.h
+        batch = graph.tensors[graph.operators[layer.operator].inputs[0]].shape[0]
+        if threads > max(batch, 1):
+            yield Finding(
+                "threads",
+                f"TFLite's kernels for blocks give a thread whole rows of the batch, so "
+                f"{layer_name(layer)} uses {max(batch, 1)} of {threads}, and dense kernels use all",
+                layer.index,
+                "claim with threads=1, or less than with one thread",
+            )
+            return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import Finding
+from pytest_sparsity.properties import sizes
 from pytest_sparsity.xnnpack.names import layer_name
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.model import Layer, Model
 
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-TENSOR_OVERHEAD = 200
-"""Bytes of metadata and of the DENSIFY that encoding one tensor adds (seen, TensorFlow 2.21)."""
+    Shape = tuple[str, tuple[int, ...]]
+
+CHANNELS_REMOVED = "channels-removed"
 WORTH_A_WORD = 0.005
 """Share of the file by which a layer must have grown to be mentioned."""
 COUNTERPART = 0.5
@@ -38,59 +38,22 @@ def content(model: Model, dense: Model | None) -> list[Finding]:
     return [] if dense is None else list(_content(model, dense))
 
 
-def dense_bytes(layer: Layer) -> int | None:
-    """Bytes of the layer's weights stored densely; None for types without sparse encoding."""
-    size = ITEM_BYTES.get(layer.dtype)
-    return None if size is None else layer.parameters * size
-
-
-def encoded_bytes(layer: Layer, zeros: int) -> int:
-    """Bytes of the layer's weights sparse-encoded without blocks, with that many zeros.
-
-    Per nonzero a value and an index, per row a segment; the converter picks the narrowest integers
-    (flatbuffer_export.cc, BuildSparsityParameters, TensorFlow 2.21).
-    """
-    nonzeros = layer.parameters - zeros
-    rows = prod(layer.shape[:-1])
-    index, segment = _width(layer.shape[-1] - 1), _width(nonzeros)
-    return nonzeros * (ITEM_BYTES[layer.dtype] + index) + (rows + 1) * segment + TENSOR_OVERHEAD
-
-
-def break_even(layer: Layer) -> float | None:
-    """The share of zeros from which encoding makes the layer smaller; None if none does."""
-    stored = dense_bytes(layer)
-    if stored is None or encoded_bytes(layer, layer.parameters) >= stored:
-        return None
-    low, high = 0, layer.parameters
-    while low < high:
-        middle = (low + high) // 2
-        if encoded_bytes(layer, middle) < stored:
-            high = middle
-        else:
-            low = middle + 1
-    return low / layer.parameters
-
-
-def _width(largest: int) -> int:
-    return 1 if largest <= 0xFF else 2 if largest <= 0xFFFF else 4
-
-
-def _growth(layer: Layer) -> int:
+def _growth(model: Model, layer: Layer) -> int:
     """Bytes by which the encoding makes a layer larger, negative where it makes it smaller."""
-    stored = dense_bytes(layer)
-    if stored is None or layer.encoding == "dense":
+    if layer.encoding == "dense" or layer.dtype not in sizes.VALUE_BYTES:
         return 0
-    return layer.nbytes + TENSOR_OVERHEAD - stored
+    tensor = model.graphs[layer.graph].tensors[layer.tensor]
+    return round(sizes.encoding_growth(layer, len(tensor.scales)))
 
 
 def _layers(model: Model) -> Iterator[Finding]:
     for layer in model.layers:
-        grown = _growth(layer)
+        grown = _growth(model, layer)
         if grown <= WORTH_A_WORD * model.nbytes:
             continue
-        share = break_even(layer)
+        share = sizes.break_even(layer.shape, layer.dtype, sizes.block_of(layer.encoding))
         needs, remedy = "no share of zeros makes it smaller", "leave this layer unpruned"
-        if share is not None:
+        if share < 1:
             needs, remedy = (
                 f"it shrinks from {share:.0%} zeros on",
                 f"prune it to {share:.0%} or more",
@@ -105,7 +68,7 @@ def _layers(model: Model) -> Iterator[Finding]:
 
 
 def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
-    grown = sum(_growth(layer) for layer in model.layers)
+    grown = sum(_growth(model, layer) for layer in model.layers)
     if dense is not None and model.encoded:
         grown = model.nbytes - dense.nbytes
     if grown <= 0 or not model.encoded:
@@ -123,6 +86,16 @@ def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
 def _content(model: Model, dense: Model) -> Iterator[Finding]:
     ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
     shapes, others = ([(x.op, x.shape) for x in layers] for layers in (ours, theirs))
+    if _is_narrower(shapes, others):
+        less = sum(x.parameters for x in ours) / sum(x.parameters for x in theirs)
+        yield Finding(
+            CHANNELS_REMOVED,
+            f"{model.path.name} is the network of {dense.path.name} with fewer channels, "
+            f"{less:.0%} of its weights: the same dense kernels have less to do",
+            None,
+            "claim what is left of the time, or remove more; it needs no zeros for that",
+        )
+        return
     if shapes != others:
         yield Finding(
             "different-network",
@@ -166,9 +139,19 @@ def _weights(model: Model, dense: Model, layer: Layer, other: Layer) -> Iterator
         )
 
 
-def _difference(
-    ours: list[tuple[str, tuple[int, ...]]], theirs: list[tuple[str, tuple[int, ...]]]
-) -> str:
+def _is_narrower(ours: list[Shape], theirs: list[Shape]) -> bool:
+    """Whether the layers are the same but for outputs and inputs that some lack."""
+    if [(op, len(shape)) for op, shape in ours] != [(op, len(shape)) for op, shape in theirs]:
+        return False
+    pairs = [
+        (a, b)
+        for (_, x), (_, y) in zip(ours, theirs, strict=True)
+        for a, b in zip(x, y, strict=True)
+    ]
+    return ours != theirs and all(a <= b for a, b in pairs)
+
+
+def _difference(ours: list[Shape], theirs: list[Shape]) -> str:
     if len(ours) != len(theirs):
         return f"{len(ours)} layers instead of {len(theirs)}"
     place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)

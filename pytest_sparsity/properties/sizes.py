@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from bisect import bisect_right
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,11 @@ PER_NAME = 8  # the length before a name and what fills it up to a multiple of 4
 MIN_SPARSITY = 0.3
 """Share of zeros from which on the converter stores weights sparsely (dense_to_sparse_pass.cc)."""
 
-_VALUE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+NAME = 28
+"""Characters in the name of a layer's output, where nothing is known of it."""
+
+VALUE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+"""Bytes of a weight, by the types that the converter stores sparsely."""
 
 
 def sparse_nbytes(shape: Sequence[int], stored: int, dtype: str = "float32", block: int = 1) -> int:
@@ -54,7 +59,7 @@ def sparse_nbytes(shape: Sequence[int], stored: int, dtype: str = "float32", blo
     entries = stored // block
     indices = entries * _index_bytes(width // block - 1)
     segments = (prod(outer) + 1) * _index_bytes(entries)
-    return stored * _VALUE_BYTES[dtype] + indices + segments
+    return stored * VALUE_BYTES[dtype] + indices + segments
 
 
 def _index_bytes(largest: int) -> int:
@@ -62,7 +67,7 @@ def _index_bytes(largest: int) -> int:
 
 
 def break_even(
-    shape: Sequence[int], dtype: str = "float32", block: int = 1, *, name: int = 28
+    shape: Sequence[int], dtype: str = "float32", block: int = 1, *, name: int = NAME
 ) -> float:
     """The share of zeros from which on storing weights sparsely makes a file no larger.
 
@@ -79,28 +84,65 @@ def break_even(
     Returns:
         Between 0 and 1, or infinity if no number of zeros pays.
     """
+    depthwise = len(shape) == 4 and shape[0] == 1
+    scales = (shape[-1] if depthwise else shape[0]) if dtype == "int8" else 0
+    cost = overhead(len(shape), dtype, block, scales=scales, output=name, weights=name)
+    cost += PER_FILE * (block == 1) + PER_FLOAT16_FILE * (dtype == "float16")
     elements = prod(shape)
-    cost = _fixed(len(shape), dtype, block) + PER_FILE * (block == 1)
-    cost += PER_FLOAT16_FILE * (dtype == "float16") + _names_cost(name, name, block)
-    if dtype == "int8" and block == 1:
-        depthwise = len(shape) == 4 and shape[0] == 1
-        cost += PER_CHANNEL * (shape[-1] if depthwise else shape[0])
-    room = elements * _VALUE_BYTES[dtype] - cost
-    fits = (n for n in range(elements // block * block, -1, -block))
-    largest = next((n for n in fits if sparse_nbytes(shape, n, dtype, block) <= room), None)
-    return math.inf if largest is None else 1 - largest / elements
+    room = elements * VALUE_BYTES[dtype] - cost
+    blocks = range(elements // block + 1)
+    fitting = bisect_right(
+        blocks, room, key=lambda n: sparse_nbytes(shape, n * block, dtype, block)
+    )
+    return math.inf if fitting == 0 else 1 - (fitting - 1) * block / elements
 
 
-def _names_cost(output: int, weights: int, block: int) -> int:
+def overhead(
+    rank: int,
+    dtype: str,
+    block: int,
+    *,
+    scales: int = 0,
+    output: int = NAME,
+    weights: int = NAME,
+) -> float:
+    """Bytes that storing one tensor sparsely costs beside its values, indices and segments.
+
+    Args:
+        rank: dimensions of the weights.
+        dtype: of the values.
+        block: values per block along the inputs, 1 for none.
+        scales: of quantized weights.
+        output: characters in the name of the layer's output, after which the converter names the
+            weights and, without blocks, their decoded copy.
+        weights: characters in the name that the weights had.
+    """
+    if block > 1:
+        return PER_BLOCK_TENSOR + _names_cost(output, weights, copies=1)
+    quantized = PER_INT8_TENSOR * (dtype == "int8") + PER_CHANNEL * scales
+    return PER_TENSOR + PER_DIMENSION * rank + quantized + _names_cost(output, weights, copies=2)
+
+
+def _names_cost(output: int, weights: int, copies: int) -> int:
     """Bytes of the new names, which the converter makes of the output's name, less the old one."""
-    copies = 1 if block > 1 else 2
     return copies * (output + PER_NAME) - (weights + PER_NAME)
 
 
-def _fixed(rank: int, dtype: str, block: int) -> float:
-    if block > 1:
-        return PER_BLOCK_TENSOR
-    return PER_TENSOR + PER_DIMENSION * rank + (PER_INT8_TENSOR if dtype == "int8" else 0)
+def block_of(encoding: str) -> int:
+    """Values per block of a `Layer.encoding`."""
+    return int(encoding.rpartition("x")[2]) if encoding.startswith("block") else 1
+
+
+def encoding_growth(layer: Layer, scales: int = 0) -> float:
+    """Bytes by which a file has grown, mostly negative, since one layer is stored sparsely.
+
+    Args:
+        layer: one that is stored sparsely.
+        scales: of its weights, if they are quantized.
+    """
+    block = block_of(layer.encoding)
+    dense = layer.parameters * VALUE_BYTES[layer.dtype]
+    return layer.nbytes + overhead(len(layer.shape), layer.dtype, block, scales=scales) - dense
 
 
 def predicted_nbytes(pruned: ModelLike, sparse: ModelLike) -> int:
@@ -127,7 +169,7 @@ def _growth(pruned: Model, layer: Layer, encoding: str) -> float:
     """Bytes by which a file grows, mostly negative, if a layer is stored in an encoding."""
     import numpy as np
 
-    block = int(encoding.rpartition("x")[2]) if encoding.startswith("block") else 1
+    block = block_of(encoding)
     weights = pruned.weights(layer.tensor, layer.graph)
     width = layer.shape[-1] // block * block
     blocks = weights[..., :width].reshape(-1, block)
@@ -135,11 +177,10 @@ def _growth(pruned: Model, layer: Layer, encoding: str) -> float:
     graph = pruned.graphs[layer.graph]
     tensor = graph.tensors[layer.tensor]
     reader = next(o for o in graph.operators if layer.tensor in o.inputs)
-    output = graph.tensors[reader.outputs[0]]
-    names = _names_cost(len(output.name), len(tensor.name), block)
-    channels = 0 if block > 1 else PER_CHANNEL * len(tensor.scales)
+    names = {"output": len(graph.tensors[reader.outputs[0]].name), "weights": len(tensor.name)}
     sparse = sparse_nbytes(layer.shape, stored, layer.dtype, block)
-    return sparse - layer.nbytes + _fixed(len(layer.shape), layer.dtype, block) + names + channels
+    cost = overhead(len(layer.shape), layer.dtype, block, scales=len(tensor.scales), **names)
+    return sparse - layer.nbytes + cost
 
 
 def _joined_names(graph: Graph) -> int:

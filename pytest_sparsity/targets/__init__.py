@@ -75,6 +75,10 @@ _KINDS: dict[str, Kind] = {
 }
 TARGETS = tuple(_KINDS)
 
+TIMEOUT = 60.0
+EMULATED_TIMEOUT = 600.0
+"""Seconds; on a busy machine MobileNetV1 took longer than 60 for one answer under QEMU."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -137,12 +141,13 @@ class Target:
         """The CPU features that the runtime sees, as Linux spells them."""
         return _KINDS[self.name].features(self.runtime)
 
-    def open(self, *, threads: int = 1, timeout: float = 60.0) -> Worker:
+    def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
         """Start a worker.
 
         Args:
             threads: threads of the models that the worker loads.
-            timeout: seconds that any one answer may take.
+            timeout: seconds that any one answer may take; by default 60, and 600 on an emulated
+                CPU.
 
         Raises:
             Unsupported: something is missing.
@@ -152,6 +157,8 @@ class Target:
         if missing is not None:
             raise missing
         launch = _KINDS[self.name].launch(self.runtime, threads)
+        if timeout is None:
+            timeout = TIMEOUT if self.host is None else EMULATED_TIMEOUT
         return Worker(self.name, launch, threads=threads, timeout=timeout)
 
 

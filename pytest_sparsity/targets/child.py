@@ -201,8 +201,17 @@ class Child:
 
 def last_line(text: str) -> str:
     """Return the last line that is neither blank nor TFLite's mere information, or ""."""
+    return next(reversed(_telling(text)), "")
+
+
+def all_lines(text: str) -> str:
+    """Return the lines that are neither blank nor TFLite's mere information, as one."""
+    return "; ".join(line.rstrip(".") for line in _telling(text))
+
+
+def _telling(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("INFO:")), "")
+    return [line for line in lines if line and not line.startswith("INFO:")]
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:

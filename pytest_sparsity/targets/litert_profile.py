@@ -12,6 +12,7 @@ import ctypes
 import importlib.util
 from ctypes import byref, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def profile(
     invocations: int,
     threads: int,
 ) -> list[tuple[str, int]]:
-    """Return the operators that one invocation executes, in order, with their mean time.
+    """Return the operators that one invocation executes, in order, with their median time.
 
     The profiler's clock ticks in whole microseconds and cuts off the rest: short operators read as
     less than they take, down to 0.
@@ -78,11 +79,11 @@ def profile(
         path: the `.tflite` file.
         inputs: name, shape and content of every input.
         outputs: name and shape of every output.
-        invocations: how many invocations the mean is over, after one that is not counted.
+        invocations: how many invocations the median is over, after one that is not counted.
         threads: threads of XNNPACK.
 
     Returns:
-        Pairs of the operator's name and its mean time in ns.
+        Pairs of the operator's name and its median time in ns.
 
     Raises:
         RuntimeError: LiteRT refuses a step, or the invocations executed different operators.
@@ -248,5 +249,6 @@ def _per_invocation(events: list[tuple[str, int]], invocations: int) -> list[tup
     names = [[name for name, _ in run] for run in runs]
     if length * invocations != len(events) or any(run != names[0] for run in names):
         raise RuntimeError(f"{invocations} invocations executed different operators")
-    totals = [sum(run[position][1] for run in runs) for position in range(length)]
-    return [(name, 1000 * us // invocations) for name, us in zip(names[0], totals)]  # noqa: B905
+    # A median: one invocation that was interrupted says nothing about the model.
+    middle = [int(1000 * median(run[at][1] for run in runs)) for at in range(length)]
+    return list(zip(names[0], middle))  # noqa: B905  (strict= is Python 3.10)

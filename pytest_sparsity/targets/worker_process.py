@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets.child import Child, Launch, last_line
+from pytest_sparsity.targets.child import Child, Launch, all_lines
 
 if TYPE_CHECKING:
     import os
@@ -201,7 +201,7 @@ class Worker:
         """Return the operators that the runtime executes by default, in order.
 
         Returns:
-            Pairs of the operator's name and its mean time over the invocations, ns, from a clock
+            Pairs of the operator's name and its median time over the invocations, ns, from a clock
             that cuts off below one microsecond.
 
         Raises:
@@ -232,7 +232,7 @@ class Worker:
         target, kind, error = self._child.target, answer.get("kind"), str(answer.get("error", ""))
         if kind == "unsupported":
             raise Unsupported(f"{target}: {error}")
-        reason = last_line(error) or self._child.last_words() or "no reason given"
+        reason = all_lines(error) or self._child.last_words() or "no reason given"
         failure = LoadError if kind == "load" else TargetError
         raise failure(f"{target} failed when {doing}: {reason}")
 

@@ -51,6 +51,7 @@ def build_variants(
     finetune: Callable[[Network, list[Any]], object] | None = None,
     quantize: str | None = None,
     representative: Callable[[], Any] | None = None,
+    clusters: int | None = None,
     depends: Sequence[str | PathLike[str]] = (),
     seed: int = 0,
     cache: Path | None = None,
@@ -86,11 +87,17 @@ def build_variants(
             applied at every step.
         finetune: called with the network in TFMOT's wrappers, to be compiled and trained, and with
             the callbacks that the training needs. Without it, TFMOT's masks are applied to the
-            weights as they are.
-        quantize: what the converter does to all three files: `"float16"` weights, `"dynamic"`
-            range (int8 weights), `"int8"` weights and activations, with float32 inputs and outputs.
+            weights as they are. Without callbacks it is called for the network without its pruned
+            channels, whose weights go into `pruned` too; and for each training that follows pruning
+            (`clusters`, `"qat"`), of the dense network and of the pruned one.
+        quantize: what is done to all three files: `"float16"` weights, `"dynamic"` range (int8
+            weights), `"int8"` weights and activations, with float32 inputs and outputs, or the same
+            after quantization-aware training, `"qat"`, which keeps the zeros of pruned networks.
         representative: for int8, returns the inputs of some inferences to calibrate with: for each
             a list of arrays, or the array if the network has one input.
+        clusters: how many different weights a layer that is pruned may have at most, zero among
+            them; by TFMOT's clustering, after pruning, which keeps the zeros. Files get smaller by
+            that when they are compressed.
         depends: files and folders that `build` and `finetune` read.
         seed: of the generators.
         cache: the folder to keep the files in; by default in the user's cache folder.
@@ -106,7 +113,7 @@ def build_variants(
     """
     recipe = Recipe(
         *(build, float(sparsity), pattern, policy, schedule, finetune, quantize, representative),
-        *(tuple(Path(path) for path in depends), seed),
+        *(clusters, tuple(Path(path) for path in depends), seed),
     )
     check(recipe)
     store = cache if cache is not None else default_store()

@@ -14,6 +14,7 @@ from pytest_sparsity.variants import (
     cache,
     channels,
     fingerprint,
+    finishing,
     location,
     patterns,
     pruning,
@@ -28,7 +29,7 @@ from pytest_sparsity.variants.converter import (
 from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -92,8 +93,11 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
     """Return all that decides about the files, once the network has been pruned.
 
     Raises:
-        fingerprint.Untellable: the architecture has code in it that cannot be told.
+        fingerprint.Untellable: the architecture has code in it that cannot be told, or training
+            is to follow.
     """
+    if finishing.is_asked(recipe) and recipe.finetune is not None:
+        raise fingerprint.Untellable("training follows pruning")
     try:
         yield network.model.to_json()
     except (NotImplementedError, TypeError) as error:
@@ -101,7 +105,7 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
     yield from (
         _code(layer) for layer in selection.leaves(network.model) if not selection.is_stock(layer)
     )
-    yield recipe.name, recipe.pattern, recipe.quantize
+    yield recipe.name, recipe.pattern, recipe.quantize, recipe.clusters
     for weights in (network.dense_weights, network.pruned_weights):
         yield from (array.tobytes() for array in weights)
     yield network.samples
@@ -143,7 +147,7 @@ def prune(recipe: Recipe) -> Pruning:
     pruned, smaller = model, None
     wrappers: dict[int, Any] = {}
     if pattern.channels:
-        smaller = channels.prune(model, layers, asked)
+        smaller = channels.prune(model, layers, asked, recipe.finetune)
     elif recipe.finetune is None:
         pruning.apply_masks(layers, schedule, pattern)
     else:
@@ -188,37 +192,61 @@ class _Conversion:
     def __init__(
         self, recipe: Recipe, network: Pruning, converter: Converter, scratch: Path
     ) -> None:
+        self._recipe = recipe
         self._network = network
         self._converter = converter
         self._scratch = scratch
-        self._quantize = recipe.quantize
         self._samples = None
         if network.samples is not None:
             self._samples = write_samples(network.samples, scratch / "samples.npz")
 
     def write(self, paths: dict[str, Path]) -> None:
         """Write the three files."""
-        network = self._network
+        network, recipe = self._network, self._recipe
         network.model.set_weights(network.dense_weights)
-        dense = self._convert(network.model, paths["dense"])
-        check_quantized(dense, self._quantize)
-        located = None if self._quantize else _locate(network, dense)
+        dense = self._convert(network.model, paths["dense"], pruned=False)
+        check_quantized(dense, recipe.quantize)
+        whole = recipe.quantize is not None or finishing.is_asked(recipe)
+        located = None if whole else _locate(network, dense)
         if located is None:
             network.pruned.set_weights(network.pruned_weights)
-            self._convert(network.pruned, paths["pruned"])
+            pruned = self._convert(network.pruned, paths["pruned"], pruned=True)
+            if finishing.is_asked(recipe):
+                check_kept(pruned, network.report)
         else:
             replace_weights(dense, located, paths["pruned"])
         if network.smaller is not None:
-            self._convert(network.smaller, paths["sparse"])
+            self._convert(network.smaller, paths["sparse"], pruned=False)
         else:
             self._converter.sparsify(paths["pruned"], paths["sparse"])
             check_encoding(paths["pruned"], paths["sparse"])
 
-    def _convert(self, model: Network, path: Path) -> Model:
+    def _convert(self, model: Network, path: Path, *, pruned: bool) -> Model:
+        if finishing.is_asked(self._recipe):
+            names = {layer.name for layer in self._network.layers}
+            model = finishing.finish(model, self._recipe, names, pruned=pruned)
         raw = self._scratch / path.name
         saved = export(model, raw.with_suffix(""))
-        self._converter.convert(saved, raw, self._quantize, self._samples)
+        self._converter.convert(saved, raw, self._recipe.quantize, self._samples)
         return canonical(raw, path)
+
+
+def check_kept(model: Model, weights: Sequence[PrunedWeight]) -> None:
+    """Raise ConversionError if a file has fewer zeros than pruning made."""
+    import numpy as np
+
+    zeros = sum(
+        int(np.count_nonzero(model.weights(tensor.index, g) == 0))
+        for g, graph in enumerate(model.graphs)
+        for tensor in graph.tensors
+        if tensor.constant and len(tensor.shape) > 1
+    )
+    made = sum(weight.zeros for weight in weights)
+    if zeros < made:
+        raise ConversionError(
+            f"{made} weights were pruned to zero, and {zeros} of the file's are: what followed"
+            " pruning lost the others; build without it (quantize, clusters)"
+        )
 
 
 def check_quantized(model: Model, quantize: str | None) -> None:

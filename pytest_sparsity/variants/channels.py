@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -83,24 +83,37 @@ def _inputs(layer: Any) -> list[Any]:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def prune(model: Network, layers: Sequence[Any], sparsity: float) -> Network:
+def prune(
+    model: Network,
+    layers: Sequence[Any],
+    sparsity: float,
+    finetune: Callable[[Network, list[Any]], object] | None = None,
+) -> Network:
     """Set outputs of the layers to zero, in place, and return the network without them.
 
     Args:
         model: of layers used once.
         layers: without an `obstacle`.
         sparsity: the fraction of outputs that go, rounded; one is kept at least.
+        finetune: trains the network without them, what it has learnt goes into `model` too; it gets
+            no callbacks, since none is needed.
     """
     import tf_keras
 
     kept = _kept(model, layers, sparsity)
-    smaller: Any = tf_keras.models.clone_model(
-        model, clone_function=lambda layer: _resized(layer, kept)
-    )
-    for layer in model.layers:
-        incoming, outgoing = kept[id(layer)]
-        smaller.get_layer(layer.name).set_weights(_sliced(layer, incoming, outgoing))
-        layer.set_weights(_cleared(layer, incoming, outgoing))
+    with model.distribute_strategy.scope():
+        smaller: Any = tf_keras.models.clone_model(
+            model, clone_function=lambda layer: _resized(layer, kept)
+        )
+        for layer in model.layers:
+            incoming, outgoing = kept[id(layer)]
+            smaller.get_layer(layer.name).set_weights(_sliced(layer, incoming, outgoing))
+            layer.set_weights(_cleared(layer, incoming, outgoing))
+        if finetune is not None:
+            finetune(smaller, [])
+            for layer in model.layers:
+                trained = smaller.get_layer(layer.name).get_weights()
+                layer.set_weights(_filled(layer, trained, *kept[id(layer)]))
     return smaller
 
 
@@ -174,3 +187,29 @@ def _cleared(layer: Any, incoming: Kept, outgoing: Kept) -> list[NDArray[np.floa
     if type(layer).__name__ in PRUNED:
         return [np.where(outgoing, each, np.float32(0)) for each in weights]
     return list(weights)
+
+
+def _filled(
+    layer: Any, trained: list[NDArray[np.float32]], incoming: Kept, outgoing: Kept
+) -> list[NDArray[np.float32]]:
+    """Return the weights with those of the smaller layer in the places that `_sliced` kept."""
+    import numpy as np
+
+    weights = list(layer.get_weights())
+    if type(layer).__name__ in PRUNED:
+        kernel, *bias = weights
+        rows, columns = np.ix_(incoming, outgoing)
+        kernel[..., rows, columns] = trained[0]
+        for each, values in zip(bias, trained[1:], strict=True):
+            each[outgoing] = values
+        return weights
+    if type(layer).__name__ == "DepthwiseConv2D":
+        weights[0][:, :, incoming, :] = trained[0]
+        for each, values in zip(weights[1:], trained[1:], strict=True):
+            each[outgoing] = values
+        return weights
+    if type(layer).__name__ == "BatchNormalization":
+        for each, values in zip(weights, trained, strict=True):
+            each[outgoing] = values
+        return weights
+    return trained

@@ -21,7 +21,10 @@ SPARSITY = 0.8
 BUILT_BY = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 """Distributions whose versions decide about the bytes."""
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+QUANTIZATIONS = (None, "float16", "dynamic", "int8", "qat")
+
+FEWEST_CLUSTERS = 3
+"""TFMOT 0.8.1 refuses two clusters if one of them is to be zero (cluster_wrapper.py)."""
 
 OWN = ("variants", "twin")
 """Packages of ours that decide about the bytes."""
@@ -39,6 +42,7 @@ class Recipe:
     finetune: Callable[[Network, list[Any]], object] | None
     quantize: str | None
     representative: Callable[[], Any] | None
+    clusters: int | None
     depends: tuple[Path, ...]
     seed: int
 
@@ -61,10 +65,14 @@ def check(recipe: Recipe) -> None:
         )
     if zeros.sparsity is not None and recipe.schedule is not None:
         raise ValueError(f"TFMOT ignores the schedule for pattern={zeros.name!r}; leave it out")
-    if zeros.channels and (recipe.schedule is not None or recipe.finetune is not None):
+    if zeros.channels and recipe.schedule is not None:
         raise ValueError(
-            "pattern='channels' removes outputs from the network as it is built; schedule and"
-            " finetune are for TFMOT's patterns: return a trained network from the build function"
+            "pattern='channels' removes outputs from the network as it is built, and finetune"
+            " trains what is left; leave schedule out, which is for TFMOT's patterns"
+        )
+    if recipe.clusters is not None and recipe.clusters < FEWEST_CLUSTERS:
+        raise ValueError(
+            f"clusters={recipe.clusters} must be {FEWEST_CLUSTERS} or more, since one of them is 0"
         )
     _check_quantization(recipe, zeros)
 
@@ -77,6 +85,11 @@ def _check_quantization(recipe: Recipe, zeros: Pattern) -> None:
         raise ValueError(
             "quantize='int8' needs representative, a function that returns inputs to calibrate"
             " with, and nothing else takes it"
+        )
+    if recipe.quantize == "qat" and recipe.finetune is None:
+        raise ValueError(
+            "quantize='qat' trains the network quantized and needs finetune(model, callbacks);"
+            " quantize='int8' needs no training"
         )
     if recipe.quantize == "float16" and zeros.block > 1:
         raise ValueError(

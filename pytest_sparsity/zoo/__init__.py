@@ -13,13 +13,16 @@ The scaling is computed, not measured, so the same weights come out in any proce
 
 from __future__ import annotations
 
+from pytest_sparsity.zoo.inception import inception_v3
 from pytest_sparsity.zoo.mobilenets import ds_cnn, mobilenet_v1, mobilenet_v2
+from pytest_sparsity.zoo.recurrent import translator
 from pytest_sparsity.zoo.resnets import resnet18
 from pytest_sparsity.zoo.small import mlp, mnist_cnn, traffic_signs, xnnpack_cnn
 from pytest_sparsity.zoo.weights import scale_weights
 
 __all__ = [
     "ds_cnn",
+    "inception_v3",
     "mlp",
     "mnist_cnn",
     "mobilenet_v1",
@@ -27,5 +30,6 @@ __all__ = [
     "resnet18",
     "scale_weights",
     "traffic_signs",
+    "translator",
     "xnnpack_cnn",
 ]

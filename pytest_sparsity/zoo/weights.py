@@ -61,10 +61,15 @@ def _uniform(channels: int) -> Moments:
 
 def _through(layer: Any, moments: list[Moments], rng: np.random.Generator) -> Moments:
     """Set the layer's weights and return the moments of its output."""
+    import numpy as np
+
     kind = type(layer).__name__
     if kind == "Add":
         mean = sum(m.mean for m in moments)
         return Moments(mean, sum(m.variance for m in moments))  # type: ignore[arg-type]
+    if kind == "Concatenate":
+        mean = np.concatenate([m.mean for m in moments])
+        return Moments(mean, np.concatenate([m.variance for m in moments]))
     rule = RULES.get(kind)
     if rule is None:
         raise TypeError(f"layer {layer.name!r}: no rule for the moments of {kind}")
@@ -93,6 +98,11 @@ def _rectified(x: Moments) -> Moments:
     mean = x.mean * below + deviation * density
     second = (x.mean**2 + x.variance) * below + x.mean * deviation * density
     return Moments(mean, second - mean**2)
+
+
+def _averaged(layer: Any, x: Moments, _rng: np.random.Generator) -> Moments:
+    """Return the moments of the average over a window, its positions taken as independent."""
+    return Moments(x.mean, x.variance / math.prod(layer.pool_size))
 
 
 def _pooled(layer: Any, x: Moments, _rng: np.random.Generator) -> Moments:
@@ -133,6 +143,25 @@ def _depthwise_affine(layer: Any, x: Moments, rng: np.random.Generator) -> Momen
     return _with_bias(layer, kernel, Moments(mean, variance), rng)
 
 
+def _embedded(layer: Any, _x: Moments, rng: np.random.Generator) -> Moments:
+    import numpy as np
+
+    vectors = _normal(rng, tuple(layer.embeddings.shape), 1.0)
+    layer.set_weights([vectors])
+    return Moments(np.zeros(layer.output_dim), np.ones(layer.output_dim))
+
+
+def _recurrent(layer: Any, x: Moments, rng: np.random.Generator) -> Moments:
+    """LSTM: gates of order one; its outputs, sigmoid times tanh, are taken to vary by 0.4."""
+    import numpy as np
+
+    units = layer.units
+    kernel = _normal(rng, (x.mean.size, 4 * units), float(np.sum(x.mean**2 + x.variance)) ** -0.5)
+    recurrent = _normal(rng, (units, 4 * units), units**-0.5)
+    layer.set_weights([kernel, recurrent, np.zeros(4 * units, np.float32)])
+    return Moments(np.zeros(units), np.full(units, 0.4**2))
+
+
 def _with_bias(
     layer: Any, kernel: NDArray[np.float32], x: Moments, rng: np.random.Generator
 ) -> Moments:
@@ -145,9 +174,15 @@ def _with_bias(
 
 
 def _batch_normalised(layer: Any, x: Moments, rng: np.random.Generator) -> Moments:
+    import numpy as np
+
     gamma = 1 + _normal(rng, x.mean.shape, 0.1)
     beta = _normal(rng, x.mean.shape, 0.1)
-    layer.set_weights([gamma, beta, x.mean, x.variance])
+    if layer.scale:
+        layer.set_weights([gamma, beta, x.mean, x.variance])
+    else:
+        layer.set_weights([beta, x.mean, x.variance])
+        gamma = np.ones_like(gamma)
     return Moments(beta.astype(x.mean.dtype), gamma.astype(x.mean.dtype) ** 2)
 
 
@@ -161,14 +196,17 @@ def _normal(
 
 RULES: dict[str, Callable[[Any, Moments, np.random.Generator], Moments]] = {
     "Activation": _unchanged,
+    "AveragePooling2D": _averaged,
     "BatchNormalization": _batch_normalised,
     "Conv2D": _affine,
     "Dense": _affine,
     "DepthwiseConv2D": _depthwise_affine,
     "Dropout": _unchanged,
+    "Embedding": _embedded,
     "Flatten": _flattened,
     "GlobalAveragePooling2D": _pooled,
     "InputLayer": _unchanged,
+    "LSTM": _recurrent,
     "MaxPooling2D": _unchanged,
     "ReLU": _relu,
     "Reshape": _flattened,

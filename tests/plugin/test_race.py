@@ -123,9 +123,9 @@ def test_an_undecided_claim_fails_at_the_user_s_line(project: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             '>       assert race("dense.tflite", "sparse.tflite").speedup >= 2',
-            "E       pytest_sparsity.*.InconclusiveClaim: speedup >= 2 is undecided: measured *",
+            "E       pytest_sparsity.*.Inconclusive: speedup >= 2 is undecided: measured *",
             "",
-            "test_claims.py:2: InconclusiveClaim",
+            "test_claims.py:2: Inconclusive",
         ]
     )
     result.stdout.fnmatch_lines(

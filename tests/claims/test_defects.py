@@ -1,0 +1,364 @@
+"""Known defects of runtimes, converter and TFMOT: announced, and still there.
+
+A test that fails here means one of two things, and says which: a defect appeared where nothing
+announces it, or a newer release has mended one that the rules still announce.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from corpus import Case
+from defective import linear, pooled_at_the_end, tanh, undensified
+from pytest_sparsity import properties, xnnpack
+from pytest_sparsity.diagnosis import Observation, Observer
+from pytest_sparsity.model import Model
+from pytest_sparsity.targets import Target
+from pytest_sparsity.variants import build_variants, selection
+from pytest_sparsity.variants.building import check_encoding
+from pytest_sparsity.variants.converter import ConversionError, Converter
+from pytest_sparsity.writer import Network
+
+WRONG = {"fails", "miscomputes"}
+TARGETS = ("litert", "tflite-runtime", "tensorflow", "litert-js")
+
+# ------------------------------------------------------------------------------- of the runtimes
+
+INT8: dict[str, Any] = {"dtype": "int8"}
+FILES: dict[str, Case | Network] = {
+    "op-version": linear(64, encoding="dense", dtype="int8", version=12),
+    "dynamic-range-sparse": linear(64, encoding="sparse", **INT8),
+    "int8-dense-sparse": linear(64, encoding="sparse", int8=True, **INT8),
+    "fp16-blocks": linear(64, dtype="float16"),
+    "blocks-delegated": linear(64, encoding="block 1x16", version=12, **INT8),
+    "ledger-overflow": linear(
+        4096, encoding="block 1x16", version=8, per_channel=False, zeros=0.0, **INT8
+    ),
+    "per-channel-blocks": linear(64, encoding="block 1x16", version=8, **INT8),
+    "no-densify": undensified(densify=False),
+    "never-unpacked": tanh("float16"),
+    "unwritten-output": pooled_at_the_end("relu"),
+}
+"""A file for each defect that does not depend on the sparse chain; those that do are in
+test_corpus.py. All weights are random: wrong answers cannot look right."""
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
+    target = Target.of(request.param)
+    missing = target.missing()
+    if missing is not None:
+        pytest.skip(str(missing))
+    with Observer(target) as observer:
+        yield observer
+
+
+def written(name: str, folder: Path) -> Model:
+    network = FILES[name]
+    path = network.write(folder) if isinstance(network, Case) else folder / f"{name}.tflite"
+    return Model(path if isinstance(network, Case) else network.write(path))
+
+
+def ruled(model: Model, target: Target) -> xnnpack.Analysis:
+    return xnnpack.analyse(model, target.runtime, target.version(), target.arch, target.features)
+
+
+def disagreement(name: str, target: Target, rules: str, seen: Observation) -> str | None:
+    """Say what to do where rules and observation differ in whether a file is right."""
+    runtime = f"{target.name} {target.version()}"
+    if rules in WRONG and seen.verdict not in WRONG:
+        return (
+            f"{runtime} no longer has the defect {name!r}: give the rule in xnnpack/defects.py"
+            " the version that mended it, and say so in docs/findings.md"
+        )
+    if rules not in WRONG and seen.verdict in WRONG:
+        why = seen.fault or "; ".join(map(str, seen.comparisons))
+        return f"{runtime} has the defect {name!r} unannounced: {why}"
+    return None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_defect_is_where_it_is_announced_and_nowhere_else(
+    name: str, observer: Observer, tmp_path: Path
+) -> None:
+    model = written(name, tmp_path)
+    seen = observer.observe(model, profile=False)
+    if seen.unrelated:
+        pytest.skip(f"stored densely the model does not load either: {seen.fault}")
+    rules = xnnpack.verdict(ruled(model, observer.target))
+    fault = disagreement(name, observer.target, rules, seen)
+    assert fault is None, fault
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_defect_is_announced_somewhere(name: str, tmp_path: Path) -> None:
+    """Otherwise the test above would compare nothing with nothing."""
+    model = written(name, tmp_path)
+    targets = [Target.of(each) for each in TARGETS]
+    analyses = [ruled(model, target) for target in targets if target.missing() is None]
+    codes = {finding.code for analysis in analyses for finding in xnnpack.findings(analysis)}
+    assert name in codes
+
+
+@pytest.mark.parametrize(
+    ("rules", "seen", "says"),
+    [
+        ("fails", "dense", "no longer has the defect 'op-version'"),
+        ("dense", "fails", "has the defect 'op-version' unannounced: no kernel"),
+        ("miscomputes", "fails", None),
+        ("sparse", "dense", None),
+    ],
+)
+def test_both_kinds_of_news_are_told(rules: str, seen: str, says: str | None) -> None:
+    observed = Observation(seen, True, fault="no kernel")
+    told = disagreement("op-version", Target.of("litert"), rules, observed)
+    assert (says is None) == (told is None)
+    assert says is None or says in str(told)
+
+
+# ------------------------------------------------------------------------------ of the converter
+
+
+@pytest.fixture(scope="module")
+def converter() -> Iterator[Converter]:
+    converter = Converter()
+    yield converter
+    converter.close()
+
+
+def still(defect: bool, what: str, package: str) -> None:
+    """Fail with what to do if a release has mended a defect."""
+    assert defect, (
+        f"{package} {version(package)} no longer {what}: take what guards against it out of"
+        " pytest_sparsity, and its mention out of docs/"
+    )
+
+
+def test_a_defect_that_is_gone_is_told() -> None:
+    with pytest.raises(AssertionError, match=r"numpy \d.* no longer divides by zero: take what"):
+        still(False, "divides by zero", "numpy")
+
+
+def sparsified(converter: Converter, network: Network, folder: Path) -> tuple[Path, Path]:
+    dense = network.write(folder / "dense.tflite")
+    sparse = folder / "sparse.tflite"
+    converter.sparsify(dense, sparse)
+    return dense, sparse
+
+
+def blocks(width: int, *, dtype: Any = "float32") -> Network:
+    """A dense layer in which 9 of 10 blocks of four inputs are zero, stored densely."""
+    rng = np.random.default_rng(0)
+    kept = np.repeat(rng.random((64, -(-width // 4))) >= 0.9, 4, axis=1)[:, :width]
+    weights = np.where(kept, rng.uniform(0.5, 1, (64, width)), 0).astype(np.float32)
+    weights[:, -1] = 1
+    network = Network((1, width))
+    network.output(network.fully_connected(network.input, weights, dtype=dtype))
+    return network
+
+
+def test_columns_after_the_last_whole_block_are_dropped(
+    converter: Converter, tmp_path: Path
+) -> None:
+    check_encoding(*sparsified(converter, blocks(64), tmp_path))
+    with pytest.raises(ConversionError) as refused:
+        check_encoding(*sparsified(converter, blocks(65), tmp_path))
+    lost = "lost weights when it stored them sparsely" in str(refused.value)
+    still(lost, "drops what is left over of blocks", "tensorflow")
+
+
+def test_blocks_of_float16_have_no_densify(converter: Converter, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError) as refused:
+        check_encoding(*sparsified(converter, blocks(64, dtype="float16"), tmp_path))
+    missing = "without a DENSIFY" in str(refused.value)
+    still(missing, "leaves out the DENSIFY of float16 blocks", "tensorflow")
+
+
+def test_int8_weights_with_60_percent_zeros_grow(converter: Converter, tmp_path: Path) -> None:
+    """The converter encodes from 30 % zeros on, and asks neither dtype nor width."""
+    network = linear(784, units=64, zeros=0.6, encoding="dense", **INT8)
+    dense, sparse = sparsified(converter, network, tmp_path)
+    grown = sparse.stat().st_size / dense.stat().st_size
+    still(grown > 1.1, "stores weights sparsely where that takes more bytes", "tensorflow")
+
+
+@pytest.mark.slow
+def test_int8_conversion_of_a_gru_crashes(tmp_path: Path) -> None:
+    def gru() -> Any:
+        import tf_keras
+
+        layers = tf_keras.layers
+        return tf_keras.Sequential(
+            [layers.InputLayer((8, 32), batch_size=1), layers.GRU(32), layers.Dense(8)]
+        )
+
+    def samples() -> Any:
+        return list(np.random.default_rng(0).random((4, 1, 8, 32), np.float32))
+
+    with pytest.raises(ConversionError) as refused:
+        build_variants(
+            gru, policy=["dense"], quantize="int8", representative=samples, cache=tmp_path
+        )
+    crashed = "the converter crashed (SIGSEGV)" in str(refused.value)
+    still(crashed, "crashes when it quantizes a GRU to int8", "tensorflow")
+
+
+# ----------------------------------------------------------------------------------- of TFMOT
+
+TFMOT = "tensorflow-model-optimization"
+
+
+@pytest.fixture(scope="module")
+def sparsity() -> Any:
+    return selection.import_tfmot().sparsity.keras
+
+
+def layers() -> Any:
+    import tf_keras
+
+    return tf_keras.layers
+
+
+def pruned_by_tfmot(weights: Any, **options: Any) -> Any:
+    """What TFMOT's masks leave of a kernel at 80 % zeros."""
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+
+    constant = selection.import_tfmot().sparsity.keras.ConstantSparsity(0.8, 0, frequency=1)
+    with selection.quiet():
+        weight = tf.Variable(weights)
+        state = [(weight, tf.Variable(tf.ones_like(weight)), tf.Variable(0.0))]
+        settings = {"block_size": (1, 1), "block_pooling_type": "AVG"} | options
+        step = tf.constant(1, tf.int64)
+        pruning = pruning_impl.Pruning(lambda: step, state, constant, **settings)
+        pruning.conditional_mask_update()
+        pruning.weight_mask_op()
+    return weight.numpy()
+
+
+def test_half_of_the_zeros_are_negative() -> None:
+    weights = np.random.default_rng(0).standard_normal((64, 64), np.float32)
+    after = pruned_by_tfmot(weights)
+    negative = float(np.signbit(after[after == 0]).mean())
+    still(negative > 0.4, "leaves half of its zeros as -0.0", TFMOT)
+
+
+def test_the_default_frequency_prunes_nothing_in_99_steps(sparsity: Any) -> None:
+    schedule = sparsity.ConstantSparsity(0.5, begin_step=0)
+    updates = [step for step in range(1, 100) if bool(schedule(step)[0])]
+    still(not updates, "waits a hundred steps before it prunes", TFMOT)
+
+
+def test_a_decay_between_two_updates_ends_short(sparsity: Any) -> None:
+    decay = sparsity.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=150)
+    last = max(step for step in range(1, 200) if bool(decay(step)[0]))
+    reached = float(decay(last)[1])
+    still(reached < 0.79, "ends a decay short of its final sparsity", TFMOT)
+
+
+def test_m_by_n_is_lost_when_a_wrapper_is_copied(sparsity: Any) -> None:
+    wrapped = sparsity.prune_low_magnitude(layers().Dense(4), sparsity_m_by_n=(2, 4))
+    still("sparsity_m_by_n" not in wrapped.get_config(), "forgets m:n in get_config", TFMOT)
+
+
+def test_m_by_n_leaves_a_remainder_unpruned() -> None:
+    weights = np.random.default_rng(0).standard_normal((3, 3, 3, 8)).astype(np.float32)
+    zeros = float((pruned_by_tfmot(weights, sparsity_m_by_n=(2, 4)) == 0).mean())
+    still(zeros < 0.4, "prunes three inputs to a third when asked for 2:4", TFMOT)
+
+
+def test_layers_that_should_be_prunable_are_not() -> None:
+    from tensorflow_model_optimization.python.core.sparsity.keras import prune_registry
+
+    supports = prune_registry.PruneRegistry.supports
+    rescaling = layers().Rescaling(1 / 255)
+    bidirectional = layers().Bidirectional(layers().LSTM(4))
+    still(not supports(rescaling), "rejects Rescaling, which has no weights", TFMOT)
+    still(not supports(bidirectional), "rejects Bidirectional", TFMOT)
+
+
+def test_a_policy_for_a_single_layer_is_ignored(sparsity: Any) -> None:
+    class Nothing(sparsity.PruningPolicy):  # type: ignore[misc]
+        def allow_pruning(self, *_layer: Any) -> bool:
+            return False
+
+        def ensure_model_supports_pruning(self, *_model: Any) -> None:
+            """Any model will do."""
+
+    wrapped = sparsity.prune_low_magnitude(layers().Dense(4), pruning_policy=Nothing())
+    ignored = type(wrapped).__name__ == "PruneLowMagnitude"
+    still(ignored, "ignores pruning_policy for a layer", TFMOT)
+
+
+@pytest.mark.parametrize("joins", ["Add", "Subtract"])
+def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, joins: str) -> None:
+    """A difference in the chain: no channels-first kernel, so all of it stays dense."""
+    import tf_keras
+
+    keras: Any = tf_keras
+    image = keras.Input((8, 8, 3), batch_size=1)
+    x = layers().ZeroPadding2D(1)(image)
+    x = layers().Conv2D(8, 3, strides=2)(x)
+    x = getattr(layers(), joins)()([layers().Conv2D(8, 1)(x), x])
+    x = layers().Dense(4)(layers().GlobalAveragePooling2D()(x))
+    policy = sparsity.PruneForLatencyOnXNNPack()
+    accepted = True
+    try:
+        policy.ensure_model_supports_pruning(keras.Model(image, x))
+    except ValueError:
+        accepted = False
+    still(accepted, f"lets {joins} pass in PruneForLatencyOnXNNPack", TFMOT)
+
+
+# ------------------------------------------------------------------------- of several at once
+
+
+@pytest.mark.slow
+def test_tensorflow_before_tflite_runtime_breaks_it(tmp_path: Path) -> None:
+    """Why every runtime has a process of its own."""
+    if Target.of("tflite-runtime").missing() is not None:
+        pytest.skip("tflite-runtime is not installed")
+    path = blocks(64).write(tmp_path / "model.tflite")
+    script = (
+        "import sys\n"
+        "if sys.argv[2] == 'first': import tensorflow\n"
+        "from tflite_runtime.interpreter import Interpreter\n"
+        "Interpreter(sys.argv[1]).allocate_tensors()\n"
+    )
+
+    def status(order: str) -> int:
+        command = [sys.executable, "-c", script, str(path), order]
+        return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode
+
+    assert status("never") == 0
+    still(status("first") != 0, "breaks a tflite-runtime imported after it", "tensorflow")
+
+
+@pytest.mark.slow
+def test_a_fused_lstm_keeps_its_state(tmp_path: Path) -> None:
+    def lstm() -> Any:
+        import tf_keras
+
+        return tf_keras.Sequential(
+            [layers().InputLayer((4, 8), batch_size=1), layers().LSTM(8), layers().Dense(4)]
+        )
+
+    files = build_variants(lstm, policy=["dense"], cache=tmp_path)
+    with pytest.raises(AssertionError, match="the second time"):
+        properties.repeatable(files.dense)
+
+
+@pytest.fixture(autouse=True)
+def quiet_tensorflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """TensorFlow's own code warns, and warnings are errors here."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    with selection.quiet():
+        yield

@@ -1,0 +1,201 @@
+"""Clustering and quantization-aware training after pruning: the zeros stay."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from in_process import InProcess
+from pytest_sparsity.model import Model
+from pytest_sparsity.variants import Variants, build_variants, building, finishing, selection
+from pytest_sparsity.variants.converter import ConversionError
+
+Finetune = Callable[[Any, list[Any]], object]
+
+
+@pytest.fixture(scope="session")
+def tfmot() -> Any:
+    return selection.import_tfmot()
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch: pytest.MonkeyPatch, tfmot: Any) -> Iterator[None]:
+    monkeypatch.setattr(building, "Converter", InProcess)
+    with selection.quiet():
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finishing")
+
+
+def network() -> Any:
+    """Return a network of a normalized 1x1 convolution and two dense layers."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    return tf_keras.Sequential(
+        [
+            layers.InputLayer((4, 4, 8), batch_size=1),
+            layers.Conv2D(16, 1, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
+
+
+def recurrent() -> Any:
+    import tf_keras
+
+    layers = tf_keras.layers
+    return tf_keras.Sequential(
+        [layers.InputLayer((3, 8), batch_size=1), layers.LSTM(8), layers.Dense(4)]
+    )
+
+
+def train(model: Any, callbacks: list[Any], *, steps: int = 4) -> None:
+    """Train so fast that no weight stays what it was."""
+    import tf_keras
+
+    rng = np.random.default_rng(0)
+    model.compile(tf_keras.optimizers.legacy.SGD(0.05), "mse")
+    x = rng.standard_normal([steps, *model.input_shape[1:]], np.float32)
+    y = rng.standard_normal([steps, *model.output_shape[1:]], np.float32)
+    with selection.quiet():
+        model.fit(x, y, batch_size=1, verbose=0, callbacks=callbacks)
+
+
+def train_pruning_only(model: Any, callbacks: list[Any]) -> None:
+    if callbacks:
+        train(model, callbacks)
+
+
+def built(store: Path, **options: Any) -> Variants:
+    return build_variants(network, policy="all", sparsity=0.75, cache=store, **options)
+
+
+def kernels(model: Model) -> list[NDArray[Any]]:
+    """Return the pruned weights of the network's file, in order."""
+    return [model.weights(layer.tensor) for layer in model.layers if layer.op != "MUL"]
+
+
+def zeros(model: Model) -> list[float]:
+    return [float((kernel == 0).mean()) for kernel in kernels(model)]
+
+
+def test_quantization_aware_training_keeps_the_zeros(store: Path) -> None:
+    files = built(store, quantize="qat", finetune=train)
+    for model in (files.dense, files.pruned, files.sparse):
+        assert {layer.dtype for layer in model.layers} == {"int8"}
+    assert len(files.weights) == len(zeros(files.pruned)) == 3
+    assert all(share >= 0.75 for share in zeros(files.pruned))
+    assert all(share < 0.2 for share in zeros(files.dense))
+    for ours, theirs in zip(kernels(files.pruned), kernels(files.sparse), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_plain_quantization_aware_training_loses_zeros_and_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tfmot: Any
+) -> None:
+    """https://github.com/tensorflow/model-optimization/issues/568."""
+    plain = tfmot.quantization.keras.default_8bit.Default8BitQuantizeScheme
+    monkeypatch.setattr(finishing, "_scheme", lambda *_recipe, **_options: plain())
+    with pytest.raises(ConversionError, match=r"weights were pruned to zero, and \d+ of the file"):
+        built(tmp_path, quantize="qat", finetune=train)
+
+
+@pytest.mark.parametrize("finetune", [None, train], ids=["as is", "trained"])
+def test_clusters_keep_the_zeros_and_compress(store: Path, finetune: Finetune | None) -> None:
+    plain = built(store, finetune=finetune)
+    files = built(store, finetune=finetune, clusters=8)
+    for model in (files.dense, files.pruned, files.sparse):
+        assert all(np.unique(kernel).size <= 8 for kernel in kernels(model)[1:])
+        assert len(gzip.compress(model.path.read_bytes())) < len(
+            gzip.compress(getattr(plain, role_of(files, model)).path.read_bytes())
+        )
+    for before, after in zip(zeros(plain.pruned), zeros(files.pruned), strict=True):
+        assert after >= before >= 0.75
+    assert files.pruned.nbytes == plain.pruned.nbytes
+
+
+def role_of(files: Variants, model: Model) -> str:
+    return next(role for role in ("dense", "pruned", "sparse") if getattr(files, role) is model)
+
+
+def test_clusters_that_do_not_keep_the_zeros_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    finish = finishing.finish
+
+    def careless(model: Any, recipe: Any, names: Any, *, pruned: bool) -> Any:
+        assert pruned in (True, False)
+        return finish(model, recipe, names, pruned=False)
+
+    monkeypatch.setattr(finishing, "finish", careless)
+    with pytest.raises(ConversionError, match=r"were pruned to zero, and \d+ of the file's are"):
+        built(tmp_path, clusters=8, finetune=train)
+
+
+def test_clusters_and_zeros_outlast_quantization_aware_training(store: Path) -> None:
+    files = built(store, quantize="qat", finetune=train, clusters=8)
+    assert all(share >= 0.75 for share in zeros(files.pruned))
+    convolution, *dense = kernels(files.pruned)
+    assert all(np.unique(kernel).size <= 8 for kernel in dense)
+    # The scale of a convolution's weights is per output, so only each output has few values.
+    assert all(np.unique(output).size <= 8 for output in convolution)
+
+
+def test_pruned_channels_can_be_clustered(store: Path) -> None:
+    files = built(store, pattern="channels", clusters=8)
+    assert files.sparse.nbytes < files.dense.nbytes * 0.6
+    assert np.unique(kernels(files.sparse)[1]).size <= 8
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"quantize": "qat"}, "quantize='qat' trains the network quantized and needs finetune"),
+        ({"clusters": 2}, "clusters=2 must be 3 or more"),
+        (
+            {"quantize": "qat", "finetune": train_pruning_only},
+            r"quantize='qat': finetune\(model, callbacks\) did not train the network",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_follow_pruning_says_why(
+    options: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        built(tmp_path, **options)
+
+
+def test_layers_that_tfmot_cannot_quantize_are_named(tmp_path: Path) -> None:
+    build = partial(build_variants, recurrent, policy=["dense"], cache=tmp_path)
+    with pytest.raises(ValueError, match=r"quantize='qat': TFMOT cannot .*lstm.*use quantize='in"):
+        build(quantize="qat", finetune=train)
+
+
+def test_training_after_pruning_is_part_of_what_is_asked(tmp_path: Path) -> None:
+    """The pruned weights alone do not tell the files: these differ in the last training only."""
+
+    opaque = np.random.default_rng(0)
+    steps = iter([2, 1, 1, 2, 6, 6])
+
+    def finetune(model: Any, callbacks: list[Any]) -> None:
+        assert opaque is not None
+        train(model, callbacks, steps=next(steps))
+
+    once, twice = (built(tmp_path, quantize="qat", finetune=finetune) for _ in range(2))
+    assert once.pruned.sha256 != twice.pruned.sha256
