@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ FILES: dict[str, Case | Network] = {
     "ledger-overflow": linear(
         4096, encoding="block 1x16", version=8, per_channel=False, zeros=0.0, **INT8
     ),
-    "per-channel-blocks": linear(64, encoding="block 1x16", version=8, **INT8),
+    "per-channel-blocks": linear(64, encoding="block 1x16", int8=True, **INT8),
     "no-densify": undensified(densify=False),
     "never-unpacked": tanh("float16"),
     "unwritten-output": pooled_at_the_end("relu"),
@@ -91,9 +92,9 @@ def test_a_defect_is_where_it_is_announced_and_nowhere_else(
 ) -> None:
     model = written(name, tmp_path)
     seen = observer.observe(model, profile=False)
-    if seen.unrelated:
-        pytest.skip(f"stored densely the model does not load either: {seen.fault}")
     rules = xnnpack.verdict(ruled(model, observer.target))
+    if seen.unrelated and rules not in WRONG:
+        pytest.skip(f"stored densely the model does not load either: {seen.fault}")
     fault = disagreement(name, observer.target, rules, seen)
     assert fault is None, fault
 
@@ -298,24 +299,36 @@ def test_a_policy_for_a_single_layer_is_ignored(sparsity: Any) -> None:
     still(ignored, "ignores pruning_policy for a layer", TFMOT)
 
 
-@pytest.mark.parametrize("joins", ["Add", "Subtract"])
-def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, joins: str) -> None:
-    """A difference in the chain: no channels-first kernel, so all of it stays dense."""
+def difference(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.math.subtract(layers().Conv2D(8, 1)(x), x)
+
+
+def softplus(x: Any) -> Any:
+    return layers().Conv2D(8, 1, activation="softplus")(x)
+
+
+def clipped(x: Any) -> Any:
+    return layers().ReLU(max_value=4.0)(layers().Conv2D(8, 1)(x))
+
+
+@pytest.mark.parametrize("middle", [difference, softplus, clipped])
+def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, middle: Any) -> None:
+    """The first stays dense everywhere, the others miscompute where there are sparse kernels."""
     import tf_keras
 
     keras: Any = tf_keras
     image = keras.Input((8, 8, 3), batch_size=1)
     x = layers().ZeroPadding2D(1)(image)
-    x = layers().Conv2D(8, 3, strides=2)(x)
-    x = getattr(layers(), joins)()([layers().Conv2D(8, 1)(x), x])
+    x = middle(layers().Conv2D(8, 3, strides=2)(x))
     x = layers().Dense(4)(layers().GlobalAveragePooling2D()(x))
-    policy = sparsity.PruneForLatencyOnXNNPack()
-    accepted = True
+    network, accepted = keras.Model(image, x), True
     try:
-        policy.ensure_model_supports_pruning(keras.Model(image, x))
+        sparsity.PruneForLatencyOnXNNPack().ensure_model_supports_pruning(network)
     except ValueError:
         accepted = False
-    still(accepted, f"lets {joins} pass in PruneForLatencyOnXNNPack", TFMOT)
+    still(accepted, f"lets a {middle.__name__} pass in PruneForLatencyOnXNNPack", TFMOT)
 
 
 # ------------------------------------------------------------------------- of several at once
@@ -352,8 +365,46 @@ def test_a_fused_lstm_keeps_its_state(tmp_path: Path) -> None:
         )
 
     files = build_variants(lstm, policy=["dense"], cache=tmp_path)
-    with pytest.raises(AssertionError, match="the second time"):
+    with pytest.raises(AssertionError, match="it keeps a state, as a fused LSTM"):
         properties.repeatable(files.dense)
+
+
+def two_step(*, below: bool) -> Any:
+    """An encoder that hands its state to a decoder, with or without another LSTM below it."""
+    import tf_keras
+
+    keras: Any = tf_keras
+    sentence, translation = (keras.Input((6, 8), batch_size=1) for _ in range(2))
+    encoded = layers().LSTM(16, return_sequences=True)(sentence) if below else sentence
+    _, *state = layers().LSTM(16, return_state=True)(encoded)
+    decoded = layers().LSTM(16)(translation, initial_state=state)
+    network = keras.Model([sentence, translation], layers().Dense(4, name="out")(decoded))
+    rng = np.random.default_rng(0)
+    network.set_weights(
+        [rng.normal(0, 0.5, weight.shape).astype(np.float32) for weight in network.get_weights()]
+    )
+    return network
+
+
+def converted_error(build: Any, store: Path) -> float:
+    """How far the first answer of the dense file is from the network's own."""
+    path = build_variants(build, policy=["out"], sparsity=0.5, cache=store).dense.path
+    rng = np.random.default_rng(1)
+    inputs = [rng.standard_normal((1, 6, 8), np.float32) for _ in range(2)]
+    with Target.of("litert").open() as worker:
+        worker.load("dense", path)
+        worker.set_inputs("dense", inputs)
+        [ours] = worker.outputs("dense")
+    theirs = build()(inputs).numpy()
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.mark.slow
+def test_an_lstm_below_one_that_returns_its_state_answers_otherwise(tmp_path: Path) -> None:
+    """Without any pruning, in the dense file; what is wrong in it is not known."""
+    assert converted_error(partial(two_step, below=False), tmp_path) < 1e-5
+    wrong = converted_error(partial(two_step, below=True), tmp_path)
+    still(wrong > 1e-3, "converts an LSTM below another with state wrongly", "tensorflow")
 
 
 @pytest.fixture(autouse=True)
