@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pruner import Pruner
 from pytest_sparsity import properties, strategies, zoo
 from pytest_sparsity.model import Layer, Model
 from pytest_sparsity.strategies import Schedule, SingleLayer
@@ -26,34 +25,6 @@ SHAPES = st.one_of(
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 20), st.integers(1, 6)),
 )
 """Of kernels in Keras' layout, the outputs last."""
-
-
-@dataclass(frozen=True)
-class Pruner:
-    """TFMOT's own masks, without a training around them."""
-
-    keras: Any
-
-    def prune(
-        self, weights: Floats, schedule: Schedule, steps: Sequence[int] = (1,), **options: Any
-    ) -> list[Floats]:
-        """The weights after the masks are updated at each of the steps."""
-        from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
-
-        tf: Any = import_module("tensorflow")
-        with selection.quiet():
-            step = tf.Variable(0, dtype=tf.int64)
-            weight = tf.Variable(weights)
-            states = [(weight, tf.Variable(tf.ones_like(weight)), tf.Variable(0.0))]
-            settings = {"block_size": (1, 1), "block_pooling_type": "AVG"} | options
-            pruning = pruning_impl.Pruning(lambda: step, states, schedule.build(), **settings)
-            found = []
-            for number in steps:
-                step.assign(number)
-                pruning.conditional_mask_update()
-                pruning.weight_mask_op()
-                found.append(weight.numpy())
-        return found
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,11 @@ import pytest
 
 from corpus import Case
 from defective import linear, pooled_at_the_end, tanh, undensified
+from pruner import Pruner
 from pytest_sparsity import properties, xnnpack
 from pytest_sparsity.diagnosis import Observation, Observer
 from pytest_sparsity.model import Model
+from pytest_sparsity.strategies import Schedule
 from pytest_sparsity.targets import Target
 from pytest_sparsity.variants import build_variants, selection
 from pytest_sparsity.variants.building import check_encoding
@@ -222,32 +224,20 @@ def sparsity() -> Any:
     return selection.import_tfmot().sparsity.keras
 
 
+@pytest.fixture
+def pruner(sparsity: Any) -> Pruner:
+    return Pruner(sparsity)
+
+
 def layers() -> Any:
     import tf_keras
 
     return tf_keras.layers
 
 
-def pruned_by_tfmot(weights: Any, **options: Any) -> Any:
-    """What TFMOT's masks leave of a kernel at 80 % zeros."""
-    import tensorflow as tf
-    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
-
-    constant = selection.import_tfmot().sparsity.keras.ConstantSparsity(0.8, 0, frequency=1)
-    with selection.quiet():
-        weight = tf.Variable(weights)
-        state = [(weight, tf.Variable(tf.ones_like(weight)), tf.Variable(0.0))]
-        settings = {"block_size": (1, 1), "block_pooling_type": "AVG"} | options
-        step = tf.constant(1, tf.int64)
-        pruning = pruning_impl.Pruning(lambda: step, state, constant, **settings)
-        pruning.conditional_mask_update()
-        pruning.weight_mask_op()
-    return weight.numpy()
-
-
-def test_half_of_the_zeros_are_negative() -> None:
+def test_half_of_the_zeros_are_negative(pruner: Pruner) -> None:
     weights = np.random.default_rng(0).standard_normal((64, 64), np.float32)
-    after = pruned_by_tfmot(weights)
+    [after] = pruner.prune(weights, Schedule(0.8))
     negative = float(np.signbit(after[after == 0]).mean())
     still(negative > 0.4, "leaves half of its zeros as -0.0", TFMOT)
 
@@ -270,9 +260,10 @@ def test_m_by_n_is_lost_when_a_wrapper_is_copied(sparsity: Any) -> None:
     still("sparsity_m_by_n" not in wrapped.get_config(), "forgets m:n in get_config", TFMOT)
 
 
-def test_m_by_n_leaves_a_remainder_unpruned() -> None:
+def test_m_by_n_leaves_a_remainder_unpruned(pruner: Pruner) -> None:
     weights = np.random.default_rng(0).standard_normal((3, 3, 3, 8)).astype(np.float32)
-    zeros = float((pruned_by_tfmot(weights, sparsity_m_by_n=(2, 4)) == 0).mean())
+    [after] = pruner.prune(weights, Schedule(0.5), sparsity_m_by_n=(2, 4))
+    zeros = float((after == 0).mean())
     still(zeros < 0.4, "prunes three inputs to a third when asked for 2:4", TFMOT)
 
 
