@@ -96,8 +96,8 @@ def build_variants(
         representative: for int8, returns the inputs of some inferences to calibrate with: for each
             a list of arrays, or the array if the network has one input.
         clusters: how many different weights a layer that is pruned may have at most, zero among
-            them; by TFMOT's clustering, after pruning, which keeps the zeros. Files get smaller by
-            that when they are compressed.
+            them; by TFMOT's clustering, after pruning, which keeps the zeros and adds those weights
+            that are nearest to zero. Files get smaller by that when they are compressed.
         depends: files and folders that `build` and `finetune` read.
         seed: of the generators.
         cache: the folder to keep the files in; by default in the user's cache folder.

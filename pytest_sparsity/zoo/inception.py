@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.applications import application
+
+if TYPE_CHECKING:
+    from pytest_sparsity.zoo.weights import Network
 
 
 def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> Network:
@@ -20,13 +23,4 @@ def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> Netw
     Returns:
         A functional model from float32 [1, size, size, 3] to `classes` logits.
     """
-    import tf_keras as keras
-
-    applications: Any = keras.applications
-    model = applications.InceptionV3(
-        input_tensor=keras.Input((size, size, 3), batch_size=1),
-        weights=None,
-        classes=classes,
-        classifier_activation=None,
-    )
-    return scale_weights(model, seed)
+    return application("InceptionV3", size=size, classes=classes, seed=seed)

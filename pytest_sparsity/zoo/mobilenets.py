@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_sparsity.zoo.applications import application
 from pytest_sparsity.zoo.weights import Network, scale_weights
 
 # MobileNetV1, table 1 of https://arxiv.org/abs/1704.04861: (filters, stride) of each separable
@@ -58,17 +59,9 @@ def mobilenet_v1(
     """
     import tf_keras as keras
 
-    image = keras.Input((size, size, 3), batch_size=1)
     if not xnnpack:
-        applications: Any = keras.applications
-        model = applications.MobileNet(
-            input_tensor=image,
-            alpha=alpha,
-            weights=None,
-            classes=classes,
-            classifier_activation=None,
-        )
-        return scale_weights(model, seed)
+        return application("MobileNet", size=size, classes=classes, seed=seed, alpha=alpha)
+    image = keras.Input((size, size, 3), batch_size=1)
     layers = keras.layers
     x = _normalised(layers.ZeroPadding2D(1)(image), _conv(int(32 * alpha), 3, stride=2))
     for filters, stride in MOBILENET_V1_BLOCKS:
@@ -101,17 +94,9 @@ def mobilenet_v2(
     """
     import tf_keras as keras
 
-    image = keras.Input((size, size, 3), batch_size=1)
     if not xnnpack:
-        applications: Any = keras.applications
-        model = applications.MobileNetV2(
-            input_tensor=image,
-            alpha=alpha,
-            weights=None,
-            classes=classes,
-            classifier_activation=None,
-        )
-        return scale_weights(model, seed)
+        return application("MobileNetV2", size=size, classes=classes, seed=seed, alpha=alpha)
+    image = keras.Input((size, size, 3), batch_size=1)
     layers = keras.layers
     first = _multiple_of_eight(32 * alpha)
     x = _normalised(layers.ZeroPadding2D(1)(image), _conv(first, 3, stride=2))
