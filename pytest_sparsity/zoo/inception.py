@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.zoo.applications import application
+from pytest_sparsity.zoo.weights import measure_statistics
 
 if TYPE_CHECKING:
     from pytest_sparsity.zoo.weights import Network
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> Network:
     """Build InceptionV3, https://arxiv.org/abs/1512.00567, as Keras has it.
 
-    Its pooling and regular convolutions are what XNNPACK's sparse rules reject.
+    The statistics of its normalisations are measured, not computed. Its pooling and its regular
+    convolutions are what XNNPACK's sparse rules reject.
 
     Args:
         size: height and width of the image in pixels, at least 75.
@@ -23,4 +25,5 @@ def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> Netw
     Returns:
         A functional model from float32 [1, size, size, 3] to `classes` logits.
     """
-    return application("InceptionV3", size=size, classes=classes, seed=seed)
+    model = application("InceptionV3", size=size, classes=classes, seed=seed)
+    return measure_statistics(model, seed)

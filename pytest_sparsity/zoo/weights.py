@@ -52,6 +52,32 @@ def scale_weights(model: Network, seed: int = 0) -> Network:
     return model
 
 
+def measure_statistics(model: Network, seed: int = 0) -> Network:
+    """Replace the computed statistics of batch normalisations by those of one random input.
+
+    In a network of many pools and paddings the channels of a position are not independent, and the
+    errors of the computation multiply from layer to layer.
+
+    Args:
+        model: of one input; its weights are set already.
+        seed: of numpy's PCG64.
+
+    Returns:
+        The same model. On another CPU the last bits of its statistics may differ.
+    """
+    import numpy as np
+
+    rng = np.random.Generator(np.random.PCG64(seed))
+    normalisations = [each for each in model.layers if type(each).__name__ == "BatchNormalization"]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(rng.random(tuple(model.input_shape), np.float32), training=True)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+    return model
+
+
 def _uniform(channels: int) -> Moments:
     """Return the moments of inputs drawn uniformly from [0, 1)."""
     import numpy as np
