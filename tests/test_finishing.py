@@ -156,6 +156,22 @@ def test_clusters_and_zeros_outlast_quantization_aware_training(store: Path) -> 
     assert all(np.unique(output).size <= 8 for output in convolution)
 
 
+def test_layers_without_zeros_before_pruned_ones_do_no_harm(store: Path) -> None:
+    """With the shared quantizers of TFMOT 0.8.1 the second convolution would lose its zeros."""
+
+    def two_convolutions() -> Any:
+        import tf_keras
+
+        layers = tf_keras.layers
+        first, second = layers.Conv2D(16, 1), layers.Conv2D(16, 1, name="second")
+        return tf_keras.Sequential([layers.InputLayer((4, 4, 8), batch_size=1), first, second])
+
+    options: dict[str, Any] = {"policy": ["second"], "quantize": "qat", "clusters": 8}
+    files = build_variants(two_convolutions, finetune=train, cache=store, **options)
+    [second] = [kernel for kernel in kernels(files.pruned) if kernel.shape[-1] == 16]
+    assert (second == 0).mean() >= 0.8
+
+
 def test_pruned_channels_can_be_clustered(store: Path) -> None:
     files = built(store, pattern="channels", clusters=8)
     assert files.sparse.nbytes < files.dense.nbytes * 0.6

@@ -131,10 +131,30 @@ def _scheme(recipe: Recipe, *, pruned: bool) -> Any:
     tfmot = import_tfmot()
     if recipe.clusters is not None:
         combine = tfmot.experimental.combine
-        return combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=pruned)
+        return _of_each_layer(
+            combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=pruned)
+        )
     if pruned:
         return tfmot.quantization.keras.collab_opts.Default8BitPrunePreserveQuantizeScheme()
     return tfmot.quantization.keras.default_8bit.Default8BitQuantizeScheme()
+
+
+def _of_each_layer(scheme: Any) -> Any:
+    """Make a scheme give every layer a quantizer of its own.
+
+    TFMOT 0.8.1's cluster-preserving scheme shares one among all layers of a kind, and the first of
+    these without a zero turns the keeping of zeros off for the others
+    (cluster_preserve_quantize_registry.py, _build_clusters).
+    """
+    shared = scheme.get_quantize_registry
+
+    def registry() -> Any:
+        made = shared()
+        made.get_quantize_config = lambda layer: shared().get_quantize_config(layer)
+        return made
+
+    scheme.get_quantize_registry = registry
+    return scheme
 
 
 def _line(error: Exception) -> str:

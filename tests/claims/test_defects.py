@@ -304,6 +304,17 @@ def clipped(x: Any) -> Any:
     return layers().ReLU(max_value=4.0)(layers().Conv2D(8, 1)(x))
 
 
+def test_layers_share_one_cluster_preserving_quantizer() -> None:
+    """So that one without zeros stops the others from keeping theirs."""
+    scheme = selection.import_tfmot().experimental.combine.Default8BitClusterPreserveQuantizeScheme
+    registry = scheme(preserve_sparsity=True).get_quantize_registry()
+    convolutions = [layers().Conv2D(4, 1) for _ in range(2)]
+    for layer in convolutions:
+        layer.build((1, 4, 4, 3))
+    one, other = map(registry.get_quantize_config, convolutions)
+    still(one.weight_quantizer is other.weight_quantizer, "shares quantizers of clusters", TFMOT)
+
+
 @pytest.mark.parametrize("middle", [difference, softplus, clipped])
 def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, middle: Any) -> None:
     """The first stays dense everywhere, the others miscompute where there are sparse kernels."""
