@@ -180,13 +180,13 @@ def share(ours: int, dense: int) -> str:
     return f"{ours:,} ({ours / dense:.2f})"
 
 
-def verdict(model: Model, target: str) -> tuple[str, str]:
+def verdict(model: Model, dense: Model, target: str) -> tuple[str, str]:
     """What happens on a target, in few words, and whether the outputs match."""
     missing = Target.of(target).missing()
     if missing is not None:
         return "cannot run here", ""
     try:
-        diagnosis = diagnose(model, target)
+        diagnosis = diagnose(model, target, dense=dense)
     except TargetError as error:
         return f"{type(error).__name__}", "no"
     reason = f": {diagnosis.findings[0].code}" if diagnosis.findings else ""
@@ -218,7 +218,7 @@ def technique_row(technique: Technique) -> list[str]:
     if isinstance(files, str):
         return [technique.name, f"no: {files}", *[""] * (3 + len(TARGETS))]
     model: Model = getattr(files, technique.role)
-    seen = [verdict(model, target) for target in TARGETS]
+    seen = [verdict(model, files.dense, target) for target in TARGETS]
     wrong = [name for name, (_, match) in zip(TARGETS, seen, strict=True) if match == "no"]
     return [
         technique.name,
@@ -243,7 +243,7 @@ def size_row(technique: Technique) -> list[str]:
         share(files.sparse.nbytes, raw),
         *(f"{each:,}" for each in gz),
         f"{raw / gz[1]:.1f}, {gz[0] / gz[1]:.1f}",
-        *(verdict(files.sparse, target)[0] for target in ("litert", "litert-js")),
+        *(verdict(files.sparse, files.dense, target)[0] for target in ("litert", "litert-js")),
     ]
 
 

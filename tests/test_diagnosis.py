@@ -364,6 +364,15 @@ def test_a_layer_that_no_zeros_make_smaller_and_one_that_more_zeros_would(tmp_pa
     assert remedy("large", 300, 0.5).startswith(f"prune it to {share:.0%} or more, or convert")
 
 
+def test_blocks_are_no_remedy_with_float16(tmp_path: Path) -> None:
+    def remedy(dtype: str) -> str:
+        network = linear(64, dtype=dtype, encoding="sparse")
+        found = ruled(Model(network.write(tmp_path / f"{dtype}.tflite")), tmp_path).findings
+        return next(f.remedy for f in found if f.code == "scattered-zeros")
+
+    assert remedy("float16") == f"{remedy('float32')}, without float16"
+
+
 def test_too_few_zeros_counts_what_is_missing(tmp_path: Path) -> None:
     finding = next(f for f in ruled("two thirds", tmp_path).findings if f.code == "too-few-zeros")
     assert "192 of 288" in finding.message

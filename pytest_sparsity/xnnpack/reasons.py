@@ -155,17 +155,19 @@ def _types(prunable: list[Layer]) -> Iterator[Finding]:
         layer
         for layer in prunable
         if layer.op == "FULLY_CONNECTED"
-        and layer.dtype == "float32"
+        and layer.dtype in {"float32", "float16"}
         and layer.sparsity >= PRUNED
         and not layer.encoding.startswith("block")
     ]
+    halves = any(layer.dtype == "float16" for layer in scattered)
     if scattered:
         yield Finding(
             "scattered-zeros",
             f"{len(scattered)} of {len(prunable)} Dense layers have zeros that are not in blocks, "
             f"for which there is no sparse kernel",
             scattered[0].index,
-            "prune with block_size=(4, 1) and convert with EXPERIMENTAL_SPARSITY",
+            "prune with block_size=(4, 1) and convert with EXPERIMENTAL_SPARSITY"
+            + (", without float16" if halves else ""),
         )
 
 
