@@ -327,9 +327,41 @@ def test_every_way_to_the_same_network_gives_the_same_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sparsity", "holds"), [(0.75, False), (0.875, False), (0.9, True)])
+@pytest.mark.parametrize(
+    ("build", "sparsity", "holds"),
+    [
+        (zoo.mobilenet_v1, 0.75, False),
+        (zoo.mobilenet_v1, 0.875, False),
+        (zoo.mobilenet_v1, 0.9, True),
+        (zoo.mobilenet_v2, 0.875, False),
+        (zoo.inception_v3, 0.75, False),
+        (zoo.inception_v3, 0.875, True),
+        (zoo.ds_cnn, 0.8, False),
+        (zoo.translator, 0.8, False),
+        (zoo.translator, 0.9, True),
+    ],
+)
 def test_six_times_smaller_needs_nearly_nine_tenths_of_zeros(
-    sparsity: float, holds: bool, variants: Build
+    build: Callable[[], Any], sparsity: float, holds: bool, variants: Build
 ) -> None:
-    files = variants(zoo.mobilenet_v1, sparsity=sparsity, policy="all")
+    files = variants(build, sparsity=sparsity, policy="all")
     assert (files.dense.nbytes / compressed(files.pruned) >= 6) == holds
+
+
+@pytest.mark.slow
+def test_the_converter_encodes_only_the_last_layer_of_a_translator(variants: Build) -> None:
+    files = variants(zoo.translator, sparsity=0.9, policy="all")
+    encoded = [layer.op for layer in files.sparse.layers if layer.encoding != "dense"]
+    assert encoded == ["FULLY_CONNECTED"]
+    assert files.sparse.nbytes > 0.7 * files.dense.nbytes
+
+
+@pytest.mark.slow
+def test_inception_has_no_chain_for_sparse_kernels(
+    variants: Build, diagnose: DiagnoseFixture
+) -> None:
+    files = variants(zoo.inception_v3, sparsity=0.875, policy="all")
+    diagnosis = diagnose(files.sparse, target="litert-js")
+    assert diagnosis.verdict == "dense"
+    assert diagnosis.outputs_match
+    assert diagnosis.findings[0].code == "no-exit"
