@@ -197,6 +197,33 @@ def test_what_cannot_follow_pruning_says_why(
         built(tmp_path, **options)
 
 
+def test_layers_that_tfmot_cannot_cluster_are_named(tfmot: Any, tmp_path: Path) -> None:
+    import tf_keras
+
+    keras: Any = tf_keras
+
+    class Mine(keras.layers.Dense, tfmot.sparsity.keras.PrunableLayer):  # type: ignore[misc]
+        def get_prunable_weights(self) -> list[Any]:
+            return [self.kernel]
+
+    def build() -> Any:
+        return keras.Sequential([keras.layers.InputLayer((8,), batch_size=1), Mine(8)])
+
+    with pytest.raises(ValueError, match=r"clusters=4: TFMOT cannot cluster a layer: .*Mine"):
+        build_variants(build, policy="all", clusters=4, cache=tmp_path)
+
+
+def test_layers_that_are_not_clustered_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As if TFMOT had left a layer alone without a word."""
+    from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster
+
+    monkeypatch.setattr(cluster, "cluster_weights", lambda layer, *_, **__: layer)
+    with pytest.raises(ValueError, match="clusters=8: TFMOT left 128 different weights in conv2d"):
+        built(tmp_path, clusters=8)
+
+
 def test_layers_that_tfmot_cannot_quantize_are_named(tmp_path: Path) -> None:
     build = partial(build_variants, recurrent, policy=["dense"], cache=tmp_path)
     with pytest.raises(ValueError, match=r"quantize='qat': TFMOT cannot .*lstm.*use quantize='in"):
