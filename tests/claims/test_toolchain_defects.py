@@ -1,7 +1,7 @@
-"""Known defects of runtimes, converter and TFMOT: announced, and still there.
+"""Known defects of the converter and of TFMOT: still there.
 
-A test that fails here means one of two things, and says which: a defect appeared where nothing
-announces it, or a newer release has mended one that the rules still announce.
+A test that fails here says which one a newer release has mended. That none goes unannounced is
+what tests/test_variants.py and tests/test_finishing.py are for.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus import Case
-from defective import linear, pooled_at_the_end, tanh, undensified
+from defective import linear
 from pruner import Pruner
-from pytest_sparsity import properties, xnnpack
-from pytest_sparsity.diagnosis import Observation, Observer
-from pytest_sparsity.model import Model
+from pytest_sparsity import properties
 from pytest_sparsity.strategies import Schedule
 from pytest_sparsity.targets import Target
 from pytest_sparsity.variants import build_variants, selection
@@ -30,102 +27,7 @@ from pytest_sparsity.variants.building import check_encoding
 from pytest_sparsity.variants.converter import ConversionError, Converter
 from pytest_sparsity.writer import Network
 
-WRONG = {"fails", "miscomputes"}
-TARGETS = ("litert", "tflite-runtime", "tensorflow", "litert-js")
-
-# ------------------------------------------------------------------------------- of the runtimes
-
-INT8: dict[str, Any] = {"dtype": "int8"}
-FILES: dict[str, Case | Network] = {
-    "op-version": linear(64, encoding="dense", dtype="int8", version=12),
-    "dynamic-range-sparse": linear(64, encoding="sparse", **INT8),
-    "int8-dense-sparse": linear(64, encoding="sparse", int8=True, **INT8),
-    "fp16-blocks": linear(64, dtype="float16"),
-    "blocks-delegated": linear(64, encoding="block 1x16", version=12, **INT8),
-    "ledger-overflow": linear(
-        4096, encoding="block 1x16", version=8, per_channel=False, zeros=0.0, **INT8
-    ),
-    "per-channel-blocks": linear(64, encoding="block 1x16", int8=True, **INT8),
-    "no-densify": undensified(densify=False),
-    "never-unpacked": tanh("float16"),
-    "unwritten-output": pooled_at_the_end("relu"),
-}
-"""A file for each defect that does not depend on the sparse chain; those that do are in
-test_corpus.py. All weights are random: wrong answers cannot look right."""
-
-
-@pytest.fixture(scope="module", params=TARGETS)
-def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
-    target = Target.of(request.param)
-    missing = target.missing()
-    if missing is not None:
-        pytest.skip(str(missing))
-    with Observer(target) as observer:
-        yield observer
-
-
-def written(name: str, folder: Path) -> Model:
-    network = FILES[name]
-    path = network.write(folder) if isinstance(network, Case) else folder / f"{name}.tflite"
-    return Model(path if isinstance(network, Case) else network.write(path))
-
-
-def ruled(model: Model, target: Target) -> xnnpack.Analysis:
-    return xnnpack.analyse(model, target.runtime, target.version(), target.arch, target.features)
-
-
-def disagreement(name: str, target: Target, rules: str, seen: Observation) -> str | None:
-    """Say what to do where rules and observation differ in whether a file is right."""
-    runtime = f"{target.name} {target.version()}"
-    if rules in WRONG and seen.verdict not in WRONG:
-        return (
-            f"{runtime} no longer has the defect {name!r}: give the rule in xnnpack/defects.py"
-            " the version that mended it, and say so in docs/findings.md"
-        )
-    if rules not in WRONG and seen.verdict in WRONG:
-        why = seen.fault or "; ".join(map(str, seen.comparisons))
-        return f"{runtime} has the defect {name!r} unannounced: {why}"
-    return None
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_defect_is_where_it_is_announced_and_nowhere_else(
-    name: str, observer: Observer, tmp_path: Path
-) -> None:
-    model = written(name, tmp_path)
-    seen = observer.observe(model, profile=False)
-    rules = xnnpack.verdict(ruled(model, observer.target))
-    if seen.unrelated and rules not in WRONG:
-        pytest.skip(f"stored densely the model does not load either: {seen.fault}")
-    fault = disagreement(name, observer.target, rules, seen)
-    assert fault is None, fault
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_every_defect_is_announced_somewhere(name: str, tmp_path: Path) -> None:
-    """Otherwise the test above would compare nothing with nothing."""
-    model = written(name, tmp_path)
-    targets = [Target.of(each) for each in TARGETS]
-    analyses = [ruled(model, target) for target in targets if target.missing() is None]
-    codes = {finding.code for analysis in analyses for finding in xnnpack.findings(analysis)}
-    assert name in codes
-
-
-@pytest.mark.parametrize(
-    ("rules", "seen", "says"),
-    [
-        ("fails", "dense", "no longer has the defect 'op-version'"),
-        ("dense", "fails", "has the defect 'op-version' unannounced: no kernel"),
-        ("miscomputes", "fails", None),
-        ("sparse", "dense", None),
-    ],
-)
-def test_both_kinds_of_news_are_told(rules: str, seen: str, says: str | None) -> None:
-    observed = Observation(seen, True, fault="no kernel")
-    told = disagreement("op-version", Target.of("litert"), rules, observed)
-    assert (says is None) == (told is None)
-    assert says is None or says in str(told)
-
+pytestmark = pytest.mark.slow  # imports TensorFlow
 
 # ------------------------------------------------------------------------------ of the converter
 
@@ -187,13 +89,12 @@ def test_blocks_of_float16_have_no_densify(converter: Converter, tmp_path: Path)
 
 def test_int8_weights_with_60_percent_zeros_grow(converter: Converter, tmp_path: Path) -> None:
     """The converter encodes from 30 % zeros on, and asks neither dtype nor width."""
-    network = linear(784, units=64, zeros=0.6, encoding="dense", **INT8)
+    network = linear(784, units=64, zeros=0.6, encoding="dense", dtype="int8")
     dense, sparse = sparsified(converter, network, tmp_path)
     grown = sparse.stat().st_size / dense.stat().st_size
     still(grown > 1.1, "stores weights sparsely where that takes more bytes", "tensorflow")
 
 
-@pytest.mark.slow
 def test_int8_conversion_of_a_gru_crashes(tmp_path: Path) -> None:
     def gru() -> Any:
         import tf_keras
@@ -336,7 +237,6 @@ def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, middle: Any) ->
 # ------------------------------------------------------------------------- of several at once
 
 
-@pytest.mark.slow
 def test_tensorflow_before_tflite_runtime_breaks_it(tmp_path: Path) -> None:
     """Why every runtime has a process of its own."""
     if Target.of("tflite-runtime").missing() is not None:
@@ -357,7 +257,6 @@ def test_tensorflow_before_tflite_runtime_breaks_it(tmp_path: Path) -> None:
     still(status("first") != 0, "breaks a tflite-runtime imported after it", "tensorflow")
 
 
-@pytest.mark.slow
 def test_a_fused_lstm_keeps_its_state(tmp_path: Path) -> None:
     def lstm() -> Any:
         import tf_keras
@@ -401,7 +300,6 @@ def converted_error(build: Any, store: Path) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-@pytest.mark.slow
 def test_an_lstm_below_one_that_returns_its_state_answers_otherwise(tmp_path: Path) -> None:
     """Without any pruning, in the dense file; what is wrong in it is not known."""
     assert converted_error(partial(two_step, below=False), tmp_path) < 1e-5
