@@ -37,9 +37,9 @@ This page is written by `python benchmarks/techniques.py`; every cell is from th
 
 "gzip" is the file as `gzip -9` ships it. Sizes are in bytes, and in brackets as a share of those of
 the dense file, which is quantized or clustered if the others are. A verdict is what was observed on
-a target: sparse kernels ran (in all prunable layers, or in so many of them), all kernels were dense,
-the answers were wrong by so much of the largest output, or the file does not load; and the first
-finding, which [findings](findings.md) explains. The weights are random.
+a target: sparse kernels ran (in all prunable layers, or in so many of them), all kernels were
+dense, the answers were wrong by so much of the largest output, or the file does not load; and the
+first finding, which [findings](findings.md) explains. The weights are random.
 """
 
 
