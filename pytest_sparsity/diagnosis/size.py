@@ -93,7 +93,7 @@ def _content(model: Model, dense: Model) -> Iterator[Finding]:
             f"{model.path.name} is the network of {dense.path.name} with fewer channels, "
             f"{less:.0%} of its weights: the same dense kernels have less to do",
             None,
-            "claim what is left of the time, or remove more; it needs no zeros for that",
+            "claim less, or remove more channels",
         )
         return
     if shapes != others:
