@@ -439,9 +439,9 @@ head of that file.
 
 The figures are refuted claims in per cent. The claim is "not slower than 1.02 times", then "1.01
 times"; the columns are true ratios. In the first column every refutation is a false alarm, right of
-the margin it is what a tool is for. At the margin itself nobody can tell, and the honest answer is
-"open", which only pytest-sparsity can give. {rounds} rounds, both networks pooled: {2 * rounds}
-verdicts of pytest-sparsity per cell, {4 * rounds} of the others.
+the margin it is what a tool is for. At the margin itself (1.02 in the first table) nobody can tell,
+and the honest answer is "open", which only pytest-sparsity can give. {rounds} rounds, both networks
+pooled: {2 * rounds} verdicts of pytest-sparsity per cell, {4 * rounds} of the others.
 
 ![False alarms and detected regressions](verdicts.svg)
 """

@@ -21,9 +21,10 @@ def linear(
     per_channel: bool = True,
     version: int | None = None,
     int8: bool = False,
+    batch: int = 1,
 ) -> Network:
     """One fully connected layer; `zeros` of its blocks, or else of its weights, are zero."""
-    parts = Parts("sparse", (1, width))
+    parts = Parts("sparse", (batch, width))
     net, block = parts.net, {"block 1x4": 4, "block 1x16": 16}.get(encoding, 1)
     values = parts.random((units, width // block), 1, zeros).repeat(block, axis=1)
     channels = 0 if per_channel else None
@@ -35,7 +36,7 @@ def linear(
         y = net.operator(
             "FULLY_CONNECTED",
             [x, weights, None],
-            (1, units),
+            (batch, units),
             "FullyConnectedOptions",
             {"AsymmetricQuantizeInputs": True},
             version=version,

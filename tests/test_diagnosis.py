@@ -102,12 +102,11 @@ def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Ca
     return Case(f"pruned {share}", build, encoding=encoding)
 
 
-def flat(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Case:
+def flat(share: float, *, encoding: Any = "sparse") -> Case:
     """Two layers with the same share of zeros."""
 
     def build(p: Parts, x: Value) -> None:
-        narrow = p.pointwise(p.entry(x), channels, zeros=share)
-        p.finish(p.pointwise(narrow, channels, zeros=share))
+        p.finish(p.pointwise(p.pointwise(p.entry(x), 100, zeros=share), 100, zeros=share))
 
     return Case(f"flat {share}", build, encoding=encoding)
 
@@ -161,14 +160,24 @@ def counterpart(change: Callable[[Model, Path], Model]) -> Pair:
     )
 
 
+def between(channels: int, *, zeros: float = 0.0, encoding: Any = "dense") -> Case:
+    """Two layers with so many channels between them."""
+
+    def build(p: Parts, x: Value) -> None:
+        narrow = p.pointwise(p.entry(x), channels, zeros=zeros)
+        p.finish(p.pointwise(narrow, 64, zeros=zeros))
+
+    return Case(f"between {channels}", build, encoding=encoding)
+
+
 def beside(channels: int) -> Callable[[Path], Diagnosis]:
     """A model of 96 channels, not pruned to zeros, against its counterpart of so many."""
 
     def diagnosis(folder: Path) -> Diagnosis:
         other = folder / "dense"
         other.mkdir(exist_ok=True)
-        dense = model_of(flat(0.0, encoding="dense", channels=channels), other)
-        model = model_of(flat(0.0, encoding="dense", channels=96), folder)
+        dense = model_of(between(channels), other)
+        model = model_of(between(96), folder)
         return ruled(model, folder, dense=dense)
 
     return diagnosis
@@ -390,8 +399,13 @@ def test_kernels_for_blocks_use_a_thread_per_row_of_the_batch(tmp_path: Path) ->
         diagnosis = ruled(linear(64, **network), tmp_path, LITERT, arch="x86_64", threads=threads)
         return [f.message for f in diagnosis.findings if f.code == "threads"]
 
-    assert told(1) == told(2, encoding="dense") == []
+    assert told(1) == told(2, encoding="dense") == told(3, batch=3) == []
     [message] = told(2)
+    assert message.endswith("uses 1 of 2, and dense kernels use all")
+    [message] = told(3, batch=2)
+    assert message.endswith("uses 2 of 3, and dense kernels use all")
+    int8: dict[str, Any] = {"dtype": "int8", "encoding": "block 1x16", "int8": True}
+    [message] = told(2, batch=3, **int8)
     assert message.endswith("uses 1 of 2, and dense kernels use all")
 
 
@@ -636,6 +650,26 @@ def test_a_sparse_file_of_another_network(tmp_path: Path) -> None:
 def test_removed_channels_need_no_zeros(tmp_path: Path) -> None:
     assert codes(beside(100)(tmp_path)) == ["channels-removed"]
     assert codes(beside(96)(tmp_path)) == ["not-pruned"]
+
+
+def test_smaller_kernels_and_fewer_classes_are_other_networks(tmp_path: Path) -> None:
+    def network(name: str, *, size: int, classes: int) -> Model:
+        net, rng = Network((1, 8, 8, 4)), np.random.default_rng(0)
+        x = net.conv2d(net.input, rng.random((8, size, size, 4), np.float32), padding="SAME")
+        net.output(net.fully_connected(net.mean(x), rng.random((classes, 8), np.float32)))
+        return Model(net.write(tmp_path / f"{name}.tflite"))
+
+    dense = network("dense", size=3, classes=10)
+    for name, options in {"kernel": {"size": 1}, "classes": {"classes": 5}}.items():
+        model = network(name, **({"size": 3, "classes": 10} | options))
+        assert codes(ruled(model, tmp_path, dense=dense))[0] == "different-network"
+
+
+def test_another_width_with_zeros_is_another_network(tmp_path: Path) -> None:
+    (tmp_path / "dense").mkdir()
+    wide = model_of(between(100), tmp_path / "dense")
+    narrow = model_of(between(96, zeros=0.8, encoding="sparse"), tmp_path)
+    assert codes(ruled(narrow, tmp_path, dense=wide))[0] == "different-network"
 
 
 def test_a_trained_counterpart_is_no_lie(tmp_path: Path) -> None:

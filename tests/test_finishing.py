@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from in_process import InProcess
 from pytest_sparsity.model import Model
 from pytest_sparsity.variants import Variants, build_variants, building, finishing, selection
-from pytest_sparsity.variants.converter import ConversionError
 
 Finetune = Callable[[Any, list[Any]], object]
 
@@ -111,8 +110,34 @@ def test_plain_quantization_aware_training_loses_zeros_and_is_refused(
     """https://github.com/tensorflow/model-optimization/issues/568."""
     plain = tfmot.quantization.keras.default_8bit.Default8BitQuantizeScheme
     monkeypatch.setattr(finishing, "_scheme", lambda *_recipe, **_options: plain())
-    with pytest.raises(ConversionError, match=r"weights were pruned to zero, and \d+ of the file"):
+    with pytest.raises(ValueError, match=r"'qat' left \d+ of the \d+ zeros that pruning made in"):
         built(tmp_path, quantize="qat", finetune=train)
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "Dense"])
+def test_layers_with_an_activation_layer_behind_them_keep_their_zeros(
+    kind: str, store: Path
+) -> None:
+    """TFMOT 0.8.1 preserves nothing in them; large layers with zeros of their own stand behind."""
+
+    def activated() -> Any:
+        import tf_keras
+
+        layers = tf_keras.layers
+        pruned = (
+            layers.Conv2D(16, 1, name="pruned")
+            if kind == "Conv2D"
+            else layers.Dense(16, name="pruned")
+        )
+        shape = (4, 4, 8) if kind == "Conv2D" else (32,)
+        ends = [layers.ReLU(), layers.Flatten(), layers.Dense(64)]
+        return tf_keras.Sequential([layers.InputLayer(shape, batch_size=1), pruned, *ends])
+
+    options: dict[str, Any] = {"policy": ["pruned"], "sparsity": 0.75, "cache": store}
+    files = build_variants(activated, quantize="qat", finetune=train, **options)
+    assert zeros(files.pruned)[0] >= 0.75
+    with pytest.raises(ValueError, match="not keep the clusters of pruned, which a layer of its"):
+        build_variants(activated, quantize="qat", finetune=train, clusters=8, **options)
 
 
 @pytest.mark.parametrize("finetune", [None, train], ids=["as is", "trained"])
@@ -136,15 +161,53 @@ def role_of(files: Variants, model: Model) -> str:
 def test_clusters_that_do_not_keep_the_zeros_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    finish = finishing.finish
+    from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster
 
-    def careless(model: Any, recipe: Any, names: Any, *, pruned: bool) -> Any:
-        assert pruned in (True, False)
-        return finish(model, recipe, names, pruned=False)
+    wrap = cluster.cluster_weights
 
-    monkeypatch.setattr(finishing, "finish", careless)
-    with pytest.raises(ConversionError, match=r"were pruned to zero, and \d+ of the file's are"):
+    def careless(layer: Any, clusters: int, *, preserve_sparsity: bool) -> Any:
+        assert preserve_sparsity in (True, False)
+        return wrap(layer, clusters, preserve_sparsity=False)
+
+    monkeypatch.setattr(cluster, "cluster_weights", careless)
+    with pytest.raises(ValueError, match=r"clusters=8 left \d+ of the \d+ zeros that pruning"):
         built(tmp_path, clusters=8, finetune=train)
+
+
+def test_equal_layers_have_lost_nothing(store: Path) -> None:
+    """The converter stores their weights once."""
+
+    def twins() -> Any:
+        import tf_keras
+
+        keras: Any = tf_keras
+        dense = [
+            keras.layers.Dense(16, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+            for _ in range(2)
+        ]
+        return keras.Sequential([keras.layers.InputLayer((16,), batch_size=1), *dense])
+
+    files = build_variants(twins, policy="all", sparsity=0.75, clusters=8, cache=store)
+    assert all(share >= 0.75 for share in zeros(files.pruned))
+
+
+def test_the_layers_that_are_clustered_are_part_of_what_is_asked(tmp_path: Path) -> None:
+    """Where the build function cannot be told, the weights alone decide, and these are equal."""
+    opaque = np.random.default_rng(0)
+
+    def two() -> Any:
+        import tf_keras
+
+        assert opaque is not None
+        layers = tf_keras.layers
+        dense = [layers.Dense(16, name=name) for name in "ab"]
+        return tf_keras.Sequential([layers.InputLayer((16,), batch_size=1), *dense])
+
+    options: dict[str, Any] = {"sparsity": 0.0, "clusters": 4, "cache": tmp_path}
+    one = build_variants(two, policy=["a"], **options)
+    both = build_variants(two, policy=["a", "b"], **options)
+    assert [np.unique(kernel).size for kernel in kernels(one.dense)] == [4, 256]
+    assert [np.unique(kernel).size for kernel in kernels(both.dense)] == [4, 4]
 
 
 def test_clusters_and_zeros_outlast_quantization_aware_training(store: Path) -> None:
@@ -172,17 +235,13 @@ def test_layers_without_zeros_before_pruned_ones_do_no_harm(store: Path) -> None
     assert (second == 0).mean() >= 0.8
 
 
-def test_pruned_channels_can_be_clustered(store: Path) -> None:
-    files = built(store, pattern="channels", clusters=8)
-    assert files.sparse.nbytes < files.dense.nbytes * 0.6
-    assert np.unique(kernels(files.sparse)[1]).size <= 8
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"quantize": "qat"}, "quantize='qat' trains the network quantized and needs finetune"),
         ({"clusters": 2}, "clusters=2 must be 3 or more"),
+        ({"clusters": "8"}, "clusters='8' must be 3 or more"),
+        ({"clusters": 8, "pattern": "channels"}, "would go on with two networks"),
         (
             {"quantize": "qat", "finetune": train_pruning_only},
             r"quantize='qat': finetune\(model, callbacks\) did not train the network",

@@ -726,6 +726,20 @@ def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
     assert norms[zeros].max() < norms[~zeros].min()
 
 
+@pytest.mark.usefixtures("unconverted")
+def test_a_layer_that_cannot_be_made_anew_has_no_channels(keras: Any, tmp_path: Path) -> None:
+    class Mine(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.size = size
+
+    def build() -> Any:
+        return sequence(Mine(3), keras.layers.Dense(8), keras.layers.Dense(4))
+
+    with selection.quiet(), pytest.raises(ValueError, match=r"anew from its get_config\(\)"):
+        build_variants(build, pattern="channels", policy=["dense"], cache=tmp_path)
+
+
 def test_channels_leave_a_smaller_file(counted: type[Counted], tmp_path: Path) -> None:
     built = build_variants(with_everything, pattern="channels", policy="all", cache=tmp_path)
     assert built.dense.nbytes == built.pruned.nbytes > built.sparse.nbytes
@@ -1012,6 +1026,7 @@ def subclassed() -> Any:
         (lambda: perceptron(30), {"pattern": "1x4"}, "multiples of 4: .* has 30 inputs"),
         (lambda: perceptron(30), {"pattern": "2:4"}, "multiples of 4: .* has 30 inputs"),
         (reused, {"pattern": "channels"}, "layers that are used once; dense are not"),
+        (nested, {"pattern": "channels"}, "a network without models inside; sequential is one"),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import Finding
@@ -22,8 +23,9 @@ SHARE_ENOUGH = 0.75
 """Share of the time in 1x1 convolutions from which the other layers are no reason: a speedup of 4
 is left to hope for."""
 ALIGNED = 8
-"""Output channels that dense kernels compute at once at least; a remainder costs a whole step:
-33 channels took 1.57 times as long as 32, 49 took 1.2 times as long as 48 (AVX-512, LiteRT 2.3)."""
+"""Output channels that dense kernels compute at once at least; a remainder costs a whole step.
+With AVX-512 the step is 32: 33 channels took 2.1 times as long as 32, 49 only 1.03 times as long as
+48 (LiteRT 2.3, docs/what-people-ask.md)."""
 
 
 def findings(
@@ -177,12 +179,13 @@ def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iter
         if kernel != "block" or layer.graph != 0:
             continue
         # TensorFlow 2.21, kernels/internal/optimized/sparse_ops/fully_connected.h
-        batch = graph.tensors[graph.operators[layer.operator].inputs[0]].shape[0]
-        if threads > max(batch, 1):
+        rows = prod(graph.tensors[graph.operators[layer.operator].outputs[0]].shape[:-1])
+        used = 1 if layer.dtype == "int8" else rows
+        if 0 < used < threads:
             yield Finding(
                 "threads",
                 f"TFLite's kernels for blocks give a thread whole rows of the batch, so "
-                f"{layer_name(layer)} uses {max(batch, 1)} of {threads}, and dense kernels use all",
+                f"{layer_name(layer)} uses {used} of {threads}, and dense kernels use all",
                 layer.index,
                 "claim with threads=1, or less than with one thread",
             )

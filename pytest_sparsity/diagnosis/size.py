@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.properties import sizes
 from pytest_sparsity.xnnpack.names import layer_name
+from pytest_sparsity.xnnpack.reasons import PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,12 +87,12 @@ def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
 def _content(model: Model, dense: Model) -> Iterator[Finding]:
     ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
     shapes, others = ([(x.op, x.shape) for x in layers] for layers in (ours, theirs))
-    if _is_narrower(shapes, others):
+    if model.sparsity < PRUNED and _is_narrower(model, dense):
         less = sum(x.parameters for x in ours) / sum(x.parameters for x in theirs)
         yield Finding(
             CHANNELS_REMOVED,
             f"{model.path.name} is the network of {dense.path.name} with fewer channels, "
-            f"{less:.0%} of its weights: the same dense kernels have less to do",
+            f"{less:.0%} of its weights: each layer has less to do",
             None,
             "claim less, or remove more channels",
         )
@@ -139,16 +140,24 @@ def _weights(model: Model, dense: Model, layer: Layer, other: Layer) -> Iterator
         )
 
 
-def _is_narrower(ours: list[Shape], theirs: list[Shape]) -> bool:
-    """Whether the layers are the same but for outputs and inputs that some lack."""
-    if [(op, len(shape)) for op, shape in ours] != [(op, len(shape)) for op, shape in theirs]:
+def _is_narrower(model: Model, dense: Model) -> bool:
+    """Whether the model is the other but for channels that some of its layers lack."""
+    ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
+    same = [(x.op, len(x.shape), x.shape[1:-1]) for x in ours]
+    if same != [(x.op, len(x.shape), x.shape[1:-1]) for x in theirs]:
         return False
-    pairs = [
-        (a, b)
-        for (_, x), (_, y) in zip(ours, theirs, strict=True)
-        for a, b in zip(x, y, strict=True)
-    ]
-    return ours != theirs and all(a <= b for a, b in pairs)
+    if _interface(model) != _interface(dense):
+        return False
+    ends = [(x.shape[0], x.shape[-1]) for x in ours]
+    others = [(x.shape[0], x.shape[-1]) for x in theirs]
+    fewer = all(a <= c and b <= d for (a, b), (c, d) in zip(ends, others, strict=True))
+    return fewer and ends != others
+
+
+def _interface(model: Model) -> list[tuple[int, ...]]:
+    """The shapes of all inputs and outputs."""
+    graph = model.graph
+    return [graph.tensors[index].shape for index in (*graph.inputs, *graph.outputs)]
 
 
 def _difference(ours: list[Shape], theirs: list[Shape]) -> str:

@@ -45,7 +45,8 @@ class Entry:
     def diagnosis(self) -> Diagnosis | str:
         """Return why the race came out as it did, or why that is not known."""
         if self.reasons is None:
-            self.reasons = diagnosed(self.sparse, self.race.target, self.dense)
+            race = self.race
+            self.reasons = diagnosed(self.sparse, race.target, self.dense, threads=race.threads)
         return self.reasons
 
 
@@ -187,12 +188,17 @@ def quantity(race: Race) -> str:
 
 
 def diagnosed(
-    model: Model, target: str | Target, dense: Model | None = None, *, observe: bool = True
+    model: Model,
+    target: str | Target,
+    dense: Model | None = None,
+    *,
+    observe: bool = True,
+    threads: int = 1,
 ) -> Diagnosis | str:
     """Return a diagnosis, or why there is none: the failure that it explains must not be lost."""
     from pytest_sparsity.diagnosis import diagnose
 
     try:
-        return diagnose(model, target, dense=dense, observe=observe)
+        return diagnose(model, target, dense=dense, observe=observe, threads=threads)
     except Exception as error:
         return f"no diagnosis of {model.path.name} on {target}: {type(error).__name__}: {error}"

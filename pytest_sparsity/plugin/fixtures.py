@@ -126,7 +126,10 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
     ) -> Diagnosis:
         where = Target.of(_sparsity_settings.target if target is None else target)
         other = None if dense is None else Model.of(dense)
-        result = run_diagnose(Model.of(model), where, observe=observe, dense=other, proof=proof)
+        threads = _sparsity_settings.threads if target is None else 1
+        result = run_diagnose(
+            Model.of(model), where, observe=observe, dense=other, threads=threads, proof=proof
+        )
         evidence.diagnoses.append(result)
         return result
 

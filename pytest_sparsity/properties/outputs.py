@@ -81,7 +81,7 @@ def same_outputs(
 
     Args:
         reference: a model, which runs on the same target, or a function of as many arrays, each
-            (batch, ...), as the model has inputs, such as a Keras network's `predict`.
+            (batch, ...), as the model has inputs, such as a Keras network of one input.
         model: the model.
         target: where to run.
         tolerance: the largest difference allowed, as a share of the largest output; by default

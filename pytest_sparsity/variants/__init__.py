@@ -67,7 +67,8 @@ def build_variants(
     They are kept on disk until something changes that decides about them: the code of `build`, of
     `finetune`, and of what these reach; their closures; the files in `depends`; an argument; a
     version. Where that cannot be told, for example because `build` closes over an object of some
-    library, the network is built and pruned every time and only the conversion is spared.
+    library, the network is built and pruned every time and only the conversion is spared; not even
+    that if training follows pruning, or if a layer holds such an object.
 
     Args:
         build: returns a Sequential or functional `tf_keras` model. A batch size that it leaves open
@@ -79,25 +80,26 @@ def build_variants(
             every n consecutive inputs, which decides about `sparsity`. `"channels"`: whole outputs,
             by their L1 norm; `pruned` holds them as zeros, `sparse` is the network without them.
         policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack (1x1 convolutions of a network that
-            fits), `"all"` for every layer that TFMOT can prune, a TFMOT PruningPolicy, or a list of
-            layer names. TFMOT never prunes a depthwise kernel.
+            fits), `"all"` for every layer (an error if one has a kernel that TFMOT cannot prune), a
+            TFMOT PruningPolicy, or a list of layer names. TFMOT never prunes a depthwise kernel.
         schedule: a TFMOT PruningSchedule, whose final sparsity replaces `sparsity`, or a function
             that returns one, which spares the import of TFMOT when the files are on disk. Without
             `finetune`, the masks are those of its last update. Default: a constant sparsity,
             applied at every step.
         finetune: called with the network in TFMOT's wrappers, to be compiled and trained, and with
             the callbacks that the training needs. Without it, TFMOT's masks are applied to the
-            weights as they are. Without callbacks it is called for the network without its pruned
-            channels, whose weights go into `pruned` too; and for each training that follows pruning
-            (`clusters`, `"qat"`), of the dense network and of the pruned one.
+            weights as they are. It is called with no callbacks for the network without its pruned
+            channels, whose weights go into `pruned` too, and for each training that follows pruning
+            (`clusters`, `"qat"`): of the dense network and of the pruned one.
         quantize: what is done to all three files: `"float16"` weights, `"dynamic"` range (int8
             weights), `"int8"` weights and activations, with float32 inputs and outputs, or the same
             after quantization-aware training, `"qat"`, which keeps the zeros of pruned networks.
         representative: for int8, returns the inputs of some inferences to calibrate with: for each
             a list of arrays, or the array if the network has one input.
-        clusters: how many different weights a layer that is pruned may have at most, zero among
-            them; by TFMOT's clustering, after pruning, which keeps the zeros and adds those weights
-            that are nearest to zero. Files get smaller by that when they are compressed.
+        clusters: how many different weights a layer that is pruned may have at most, in all three
+            files; 3 or more, and zero is one of them where there are zeros. TFMOT's clustering
+            comes after pruning; it keeps the zeros, and adds the weights that are nearest to zero.
+            Files get smaller by that when they are compressed.
         depends: files and folders that `build` and `finetune` read.
         seed: of the generators.
         cache: the folder to keep the files in; by default in the user's cache folder.
@@ -107,7 +109,7 @@ def build_variants(
         Unsupported: TensorFlow, tf-keras or TFMOT is not installed, and the files are not on disk.
         ValueError: an argument is not supported, the policy rejects the network, or pruning did not
             do what was asked (a TFMOT trap, which the message names).
-        TypeError: `build` does not return a model that TFMOT can prune.
+        TypeError: `build` does not return a model that TFMOT can prune, or `schedule` is none.
         ConversionError: the converter refused the network, crashed or hung, or one of its known
             defects has spoilt the file.
     """

@@ -29,7 +29,7 @@ from pytest_sparsity.variants.converter import (
 from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -106,6 +106,7 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
         _code(layer) for layer in selection.leaves(network.model) if not selection.is_stock(layer)
     )
     yield recipe.name, recipe.pattern, recipe.quantize, recipe.clusters
+    yield [asdict(weight) for weight in network.report]
     for weights in (network.dense_weights, network.pruned_weights):
         yield from (array.tobytes() for array in weights)
     yield network.samples
@@ -210,9 +211,7 @@ class _Conversion:
         located = None if whole else _locate(network, dense)
         if located is None:
             network.pruned.set_weights(network.pruned_weights)
-            pruned = self._convert(network.pruned, paths["pruned"], pruned=True)
-            if finishing.is_asked(recipe):
-                check_kept(pruned, network.report)
+            self._convert(network.pruned, paths["pruned"], pruned=True)
         else:
             replace_weights(dense, located, paths["pruned"])
         if network.smaller is not None:
@@ -229,24 +228,6 @@ class _Conversion:
         saved = export(model, raw.with_suffix(""))
         self._converter.convert(saved, raw, self._recipe.quantize, self._samples)
         return canonical(raw, path)
-
-
-def check_kept(model: Model, weights: Sequence[PrunedWeight]) -> None:
-    """Raise ConversionError if a file has fewer zeros than pruning made."""
-    import numpy as np
-
-    zeros = sum(
-        int(np.count_nonzero(model.weights(tensor.index, g) == 0))
-        for g, graph in enumerate(model.graphs)
-        for tensor in graph.tensors
-        if tensor.constant and len(tensor.shape) > 1
-    )
-    made = sum(weight.zeros for weight in weights)
-    if zeros < made:
-        raise ConversionError(
-            f"{made} weights were pruned to zero, and {zeros} of the file's are: what followed"
-            " pruning lost the others; build without it (quantize, clusters)"
-        )
 
 
 def check_quantized(model: Model, quantize: str | None) -> None:

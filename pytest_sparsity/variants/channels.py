@@ -39,7 +39,12 @@ ZERO_AT_ZERO = {
 
 
 def check_graph(model: Network) -> None:
-    """Raise ValueError if a layer is used more than once: its channels then mean several things."""
+    """Raise ValueError if a layer is a model, or used twice: its channels then mean two things."""
+    nested = [layer.name for layer in model.layers if hasattr(layer, "layers")]
+    if nested:
+        raise ValueError(
+            f"pattern='channels' needs a network without models inside; {', '.join(nested)} is one"
+        )
     repeated = [layer.name for layer in model.layers if len(layer.inbound_nodes) != 1]
     if repeated:
         raise ValueError(
@@ -97,14 +102,23 @@ def prune(
         sparsity: the fraction of outputs that go, rounded; one is kept at least.
         finetune: trains the network without them, what it has learnt goes into `model` too; it gets
             no callbacks, since none is needed.
+
+    Raises:
+        ValueError: a layer cannot be made anew from its configuration.
     """
     import tf_keras
 
     kept = _kept(model, layers, sparsity)
     with model.distribute_strategy.scope():
-        smaller: Any = tf_keras.models.clone_model(
-            model, clone_function=lambda layer: _resized(layer, kept)
-        )
+        try:
+            smaller: Any = tf_keras.models.clone_model(
+                model, clone_function=lambda layer: _resized(layer, kept)
+            )
+        except (NotImplementedError, TypeError) as error:
+            raise ValueError(
+                "pattern='channels' makes every layer anew from its get_config(), and one has none"
+                f" that will do: {' '.join(str(error).split())}"
+            ) from error
         for layer in model.layers:
             incoming, outgoing = kept[id(layer)]
             smaller.get_layer(layer.name).set_weights(_sliced(layer, incoming, outgoing))

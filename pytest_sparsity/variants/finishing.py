@@ -32,13 +32,58 @@ def finish(model: Network, recipe: Recipe, names: Collection[str], *, pruned: bo
         pruned: whether the network's zeros are to be kept.
 
     Raises:
-        ValueError: TFMOT cannot do that to a layer, or the training did not train.
+        ValueError: TFMOT cannot do that to a layer, the training did not train, or zeros were lost.
     """
+    kernels = _kernels(model, names)
     if recipe.clusters is not None:
+        before = _zeros(model, kernels)
         model = _cluster(model, recipe.clusters, names, recipe.finetune, pruned=pruned)
+        if pruned:
+            check_zeros(before, _zeros(model, kernels), f"clusters={recipe.clusters}")
     if recipe.quantize == "qat":
-        model = _train_quantized(model, recipe, pruned=pruned)
+        before = _zeros(model, kernels)
+        model = _train_quantized(model, recipe, names, pruned=pruned)
+        if pruned:
+            check_zeros(before, _zeros(model, kernels), "quantize='qat'")
     return model
+
+
+def _kernels(model: Network, names: Collection[str]) -> dict[str, list[str]]:
+    """Return the names of the prunable weights of each of the layers."""
+    return {
+        layer.name: [_own_name(weight) for weight in prunable_weights(layer)]
+        for layer in leaves(model)
+        if layer.name in names
+    }
+
+
+def _own_name(variable: Any) -> str:
+    return str(variable.name.rpartition("/")[2])
+
+
+def _zeros(model: Network, kernels: dict[str, list[str]]) -> dict[str, int]:
+    """Return the zeros in these weights of each layer, which may be in one of TFMOT's wrappers."""
+    import numpy as np
+
+    return {
+        layer.name: sum(
+            int(np.count_nonzero(weight.numpy() == 0))
+            for weight in wrapper.weights
+            if _own_name(weight) in kernels[layer.name]
+        )
+        for wrapper, layer in ((each, getattr(each, "layer", each)) for each in leaves(model))
+        if layer.name in kernels
+    }
+
+
+def check_zeros(before: dict[str, int], after: dict[str, int], step: str) -> None:
+    """Raise ValueError if a layer has fewer zeros after a step than it had before."""
+    for name, zeros in before.items():
+        if after[name] < zeros:
+            raise ValueError(
+                f"{step} left {after[name]} of the {zeros} zeros that pruning made in {name}; leave"
+                " the layer out with policy=[names of the layers to prune]"
+            )
 
 
 def _copy(model: Network) -> Network:
@@ -72,7 +117,7 @@ def _cluster(
         with quiet():
             try:
                 network: Any = tf_keras.models.clone_model(_copy(model), clone_function=wrapped)
-            except ValueError as error:
+            except (NotImplementedError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"clusters={clusters}: TFMOT cannot cluster a layer: {_line(error)}; leave it"
                     " out with policy=[names of the layers to prune]"
@@ -89,7 +134,8 @@ def _most_values(layer: Any) -> int:
     """Return how many different values a weight tensor of the layer has at most."""
     import numpy as np
 
-    return max(int(np.unique(weight.numpy()).size) for weight in prunable_weights(layer))
+    sizes = (int(np.unique(weight.numpy()).size) for weight in prunable_weights(layer))
+    return max(sizes, default=0)
 
 
 def _check_clusters(model: Network, clusters: int, names: Collection[str]) -> None:
@@ -101,7 +147,9 @@ def _check_clusters(model: Network, clusters: int, names: Collection[str]) -> No
             )
 
 
-def _train_quantized(model: Network, recipe: Recipe, *, pruned: bool) -> Network:
+def _train_quantized(
+    model: Network, recipe: Recipe, names: Collection[str], *, pruned: bool
+) -> Network:
     import numpy as np
 
     assert recipe.finetune is not None
@@ -111,11 +159,13 @@ def _train_quantized(model: Network, recipe: Recipe, *, pruned: bool) -> Network
             try:
                 annotated = keras.quantize_annotate_model(_copy(model))
                 network = keras.quantize_apply(annotated, _scheme(recipe, pruned=pruned))
-            except (RuntimeError, ValueError) as error:
+            except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"quantize='qat': TFMOT cannot train the network quantized: {_line(error)}; use"
                     " quantize='int8', which needs no training"
                 ) from error
+        if pruned:
+            _keep_unquantized(network, names, clusters=recipe.clusters)
         before = network.get_weights()
         recipe.finetune(network, [])
     if all(map(np.array_equal, before, network.get_weights())):
@@ -124,6 +174,38 @@ def _train_quantized(model: Network, recipe: Recipe, *, pruned: bool) -> Network
             " activations have no ranges yet; train it, or use quantize='int8'"
         )
     return network
+
+
+def _keep_unquantized(network: Network, names: Collection[str], clusters: int | None) -> None:
+    """Keep the zeros of layers that an activation layer follows.
+
+    TFMOT 0.8.1 quantizes such a pair behind the activation, and gives the layer a configuration
+    that does not preserve anything (default_8bit_transforms.py, LayerReLUQuantize).
+    """
+    for wrapper in network.layers:
+        layer = getattr(wrapper, "layer", None)
+        if layer is None or layer.name not in names:
+            continue
+        if type(wrapper.quantize_config).__name__ != "NoOpQuantizeConfig":
+            continue
+        if clusters is not None:
+            raise ValueError(
+                f"clusters={clusters} with quantize='qat': TFMOT does not keep the clusters of"
+                f" {layer.name}, which a layer of its own activates; give {layer.name} the"
+                " activation= instead"
+            )
+        for weight in prunable_weights(layer):
+            weight._constraint = _Mask(weight)  # noqa: SLF001  (Keras has no setter for it)
+
+
+class _Mask:
+    """A constraint that keeps the zeros that a variable has now."""
+
+    def __init__(self, variable: Any) -> None:
+        self._kept = (variable.numpy() != 0).astype(variable.dtype.as_numpy_dtype)
+
+    def __call__(self, values: Any) -> Any:
+        return values * self._kept
 
 
 def _scheme(recipe: Recipe, *, pruned: bool) -> Any:

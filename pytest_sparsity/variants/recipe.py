@@ -70,9 +70,16 @@ def check(recipe: Recipe) -> None:
             "pattern='channels' removes outputs from the network as it is built, and finetune"
             " trains what is left; leave schedule out, which is for TFMOT's patterns"
         )
-    if recipe.clusters is not None and recipe.clusters < FEWEST_CLUSTERS:
+    clusters: object = recipe.clusters
+    if clusters is not None and not (isinstance(clusters, int) and clusters >= FEWEST_CLUSTERS):
         raise ValueError(
-            f"clusters={recipe.clusters} must be {FEWEST_CLUSTERS} or more, since one of them is 0"
+            f"clusters={clusters!r} must be {FEWEST_CLUSTERS} or more, since one of them is 0"
+        )
+    if zeros.channels and (recipe.clusters is not None or recipe.quantize == "qat"):
+        raise ValueError(
+            "pattern='channels' with clusters or quantize='qat' would go on with two networks, the"
+            " one with zeros and the one without; return the smaller one from the build function,"
+            " or use quantize='int8'"
         )
     _check_quantization(recipe, zeros)
 

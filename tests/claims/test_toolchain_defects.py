@@ -216,6 +216,19 @@ def test_layers_share_one_cluster_preserving_quantizer() -> None:
     still(one.weight_quantizer is other.weight_quantizer, "shares quantizers of clusters", TFMOT)
 
 
+def test_nothing_is_preserved_in_a_layer_that_a_relu_follows() -> None:
+    import tf_keras
+
+    keras: Any = selection.import_tfmot().quantization.keras
+    network = tf_keras.Sequential(
+        [layers().InputLayer((8,), batch_size=1), layers().Dense(4), layers().ReLU()]
+    )
+    scheme = keras.collab_opts.Default8BitPrunePreserveQuantizeScheme()
+    quantized = keras.quantize_apply(keras.quantize_annotate_model(network), scheme)
+    kinds = [type(getattr(each, "quantize_config", None)).__name__ for each in quantized.layers]
+    still("NoOpQuantizeConfig" in kinds, "forgets zeros before an activation layer", TFMOT)
+
+
 @pytest.mark.parametrize("middle", [difference, softplus, clipped])
 def test_the_policy_accepts_what_xnnpack_does_not(sparsity: Any, middle: Any) -> None:
     """The first stays dense everywhere, the others miscompute where there are sparse kernels."""
