@@ -114,20 +114,20 @@ def prune(
             smaller: Any = tf_keras.models.clone_model(
                 model, clone_function=lambda layer: _resized(layer, kept)
             )
-        except (NotImplementedError, TypeError) as error:
+            pairs = [(layer, smaller.get_layer(layer.name)) for layer in model.layers]
+        except (NotImplementedError, TypeError, ValueError) as error:
             raise ValueError(
                 "pattern='channels' makes every layer anew from its get_config(), and one has none"
                 f" that will do: {' '.join(str(error).split())}"
             ) from error
-        for layer in model.layers:
+        for layer, small in pairs:
             incoming, outgoing = kept[id(layer)]
-            smaller.get_layer(layer.name).set_weights(_sliced(layer, incoming, outgoing))
+            small.set_weights(_sliced(layer, incoming, outgoing))
             layer.set_weights(_cleared(layer, incoming, outgoing))
         if finetune is not None:
             finetune(smaller, [])
-            for layer in model.layers:
-                trained = smaller.get_layer(layer.name).get_weights()
-                layer.set_weights(_filled(layer, trained, *kept[id(layer)]))
+            for layer, small in pairs:
+                layer.set_weights(_filled(layer, small.get_weights(), *kept[id(layer)]))
     return smaller
 
 
