@@ -10,7 +10,6 @@ built before is taken from the user's cache; without it this takes a quarter of 
 
 from __future__ import annotations
 
-import gzip
 import os
 import sys
 from dataclasses import dataclass, field
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import Model, Target, Variants, build_variants, diagnose, zoo
-from pytest_sparsity.errors import TargetError
+from pytest_sparsity.errors import TargetError, one_line
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.properties import gzip_nbytes
 from pytest_sparsity.variants.converter import ConversionError
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def sizes() -> Iterator[Technique]:
     """All rows of the second table."""
     large: dict[str, Callable[[], Any]] = {
         "InceptionV3": zoo.inception_v3,
-        "MobileNetV1": partial(zoo.mobilenet_v1, xnnpack=True),
-        "MobileNetV2": partial(zoo.mobilenet_v2, xnnpack=True),
+        "MobileNetV1": zoo.mobilenet_v1,
+        "MobileNetV2": zoo.mobilenet_v2,
     }
     for network, build in large.items():
         for sparsity in (0.5, 0.75, 0.875):
@@ -170,10 +170,6 @@ def sizes() -> Iterator[Technique]:
     for sparsity in (0.8, 0.9):
         options = {"policy": "all", "sparsity": sparsity}
         yield Technique("LSTM translator", f"{100 * sparsity:g} %", zoo.translator, options)
-
-
-def compressed(model: Model) -> int:
-    return len(gzip.compress(model.path.read_bytes(), 9))
 
 
 def share(ours: int, dense: int) -> str:
@@ -210,7 +206,7 @@ def build(technique: Technique) -> Variants | str:
     try:
         return build_variants(technique.build, **technique.options)
     except (ConversionError, ValueError) as error:
-        return " ".join(str(error).split())
+        return one_line(error)
 
 
 def technique_row(technique: Technique) -> list[str]:
@@ -224,7 +220,7 @@ def technique_row(technique: Technique) -> list[str]:
         technique.name,
         "yes",
         share(model.nbytes, files.dense.nbytes),
-        share(compressed(model), compressed(files.dense)),
+        share(gzip_nbytes(model), gzip_nbytes(files.dense)),
         *(text for text, _ in seen),
         "yes" if not wrong else f"not on {', '.join(wrong)}",
     ]
@@ -235,7 +231,7 @@ def size_row(technique: Technique) -> list[str]:
     if isinstance(files, str):
         return [technique.network, technique.name, f"no: {files}", *[""] * 6]
     raw = files.dense.nbytes
-    gz = [compressed(model) for model in (files.dense, files.pruned, files.sparse)]
+    gz = [gzip_nbytes(model) for model in (files.dense, files.pruned, files.sparse)]
     return [
         technique.network,
         technique.name,

@@ -21,6 +21,7 @@ from pytest_sparsity.errors import (
     TargetError,
     Unsupported,
     WrongAnswers,
+    one_line,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fault(error: Exception) -> tuple[object, int]:
 
 def refuse(error: object, status: int) -> int:
     """Say what is wrong in one line."""
-    print(f"pytest-sparsity: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"pytest-sparsity: {one_line(error)}", file=sys.stderr)
     return status
 
 

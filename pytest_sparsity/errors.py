@@ -57,3 +57,8 @@ class Inconclusive(AssertionError):  # noqa: N818
 
 class WrongAnswers(AssertionError):  # noqa: N818
     """The model's outputs are wrong on the target, so its speed means nothing."""
+
+
+def one_line(error: object) -> str:
+    """Return a message with every run of white space as one space."""
+    return " ".join(str(error).split())

@@ -87,7 +87,8 @@ def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
 def _content(model: Model, dense: Model) -> Iterator[Finding]:
     ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
     shapes, others = ([(x.op, x.shape) for x in layers] for layers in (ours, theirs))
-    if model.sparsity < PRUNED and _is_narrower(model, dense):
+    same_ends = _interface(model) == _interface(dense)
+    if same_ends and _are_narrower(shapes, others) and model.sparsity < PRUNED:
         less = sum(x.parameters for x in ours) / sum(x.parameters for x in theirs)
         yield Finding(
             CHANNELS_REMOVED,
@@ -140,18 +141,14 @@ def _weights(model: Model, dense: Model, layer: Layer, other: Layer) -> Iterator
         )
 
 
-def _is_narrower(model: Model, dense: Model) -> bool:
-    """Whether the model is the other but for channels that some of its layers lack."""
-    ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
-    same = [(x.op, len(x.shape), x.shape[1:-1]) for x in ours]
-    if same != [(x.op, len(x.shape), x.shape[1:-1]) for x in theirs]:
+def _are_narrower(ours: list[Shape], theirs: list[Shape]) -> bool:
+    """Whether layers are the others but for outputs and inputs that some of them lack."""
+    if ours == theirs or len(ours) != len(theirs):
         return False
-    if _interface(model) != _interface(dense):
-        return False
-    ends = [(x.shape[0], x.shape[-1]) for x in ours]
-    others = [(x.shape[0], x.shape[-1]) for x in theirs]
-    fewer = all(a <= c and b <= d for (a, b), (c, d) in zip(ends, others, strict=True))
-    return fewer and ends != others
+    return all(
+        (op, len(a), a[1:-1]) == (other, len(b), b[1:-1]) and a[0] <= b[0] and a[-1] <= b[-1]
+        for (op, a), (other, b) in zip(ours, theirs, strict=True)
+    )
 
 
 def _interface(model: Model) -> list[tuple[int, ...]]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.errors import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.variants.selection import Network
 
+    Array = NDArray[Any]
     Kept = NDArray[np.bool_]
 
 PRUNED = {"Conv2D": "filters", "Dense": "units"}
@@ -118,11 +121,11 @@ def prune(
         except (NotImplementedError, TypeError, ValueError) as error:
             raise ValueError(
                 "pattern='channels' makes every layer anew from its get_config(), and one has none"
-                f" that will do: {' '.join(str(error).split())}"
+                f" that will do: {one_line(error)}"
             ) from error
         for layer, small in pairs:
             incoming, outgoing = kept[id(layer)]
-            small.set_weights(_sliced(layer, incoming, outgoing))
+            small.set_weights(_sliced(layer, layer.get_weights(), incoming, outgoing))
             layer.set_weights(_cleared(layer, incoming, outgoing))
         if finetune is not None:
             finetune(smaller, [])
@@ -170,17 +173,17 @@ def _resized(layer: Any, kept: dict[int, tuple[Kept, Kept]]) -> Any:
     return type(layer).from_config(config)
 
 
-def _sliced(layer: Any, incoming: Kept, outgoing: Kept) -> list[NDArray[np.float32]]:
-    """Return the weights without the inputs and outputs that go."""
+def _sliced(layer: Any, weights: list[Array], incoming: Kept, outgoing: Kept) -> list[Array]:
+    """Return arrays of the shapes of a layer's weights without the inputs and outputs that go."""
     if type(layer).__name__ in PRUNED:
-        kernel, *bias = layer.get_weights()
+        kernel, *bias = weights
         return [kernel[..., incoming, :][..., outgoing], *(each[outgoing] for each in bias)]
     if type(layer).__name__ == "DepthwiseConv2D":
-        kernel, *bias = layer.get_weights()
+        kernel, *bias = weights
         return [kernel[:, :, incoming, :], *(each[outgoing] for each in bias)]
     if type(layer).__name__ == "BatchNormalization":
-        return [each[outgoing] for each in layer.get_weights()]
-    return list(layer.get_weights())
+        return [each[outgoing] for each in weights]
+    return weights
 
 
 def _cleared(layer: Any, incoming: Kept, outgoing: Kept) -> list[NDArray[np.float32]]:
@@ -203,27 +206,13 @@ def _cleared(layer: Any, incoming: Kept, outgoing: Kept) -> list[NDArray[np.floa
     return list(weights)
 
 
-def _filled(
-    layer: Any, trained: list[NDArray[np.float32]], incoming: Kept, outgoing: Kept
-) -> list[NDArray[np.float32]]:
-    """Return the weights with those of the smaller layer in the places that `_sliced` kept."""
+def _filled(layer: Any, trained: list[Array], incoming: Kept, outgoing: Kept) -> list[Array]:
+    """Return the weights with those of the smaller layer in the places that `_sliced` keeps."""
     import numpy as np
 
-    weights = list(layer.get_weights())
-    if type(layer).__name__ in PRUNED:
-        kernel, *bias = weights
-        rows, columns = np.ix_(incoming, outgoing)
-        kernel[..., rows, columns] = trained[0]
-        for each, values in zip(bias, trained[1:], strict=True):
-            each[outgoing] = values
-        return weights
-    if type(layer).__name__ == "DepthwiseConv2D":
-        weights[0][:, :, incoming, :] = trained[0]
-        for each, values in zip(weights[1:], trained[1:], strict=True):
-            each[outgoing] = values
-        return weights
-    if type(layer).__name__ == "BatchNormalization":
-        for each, values in zip(weights, trained, strict=True):
-            each[outgoing] = values
-        return weights
-    return trained
+    weights: list[Array] = layer.get_weights()
+    places = [np.arange(each.size).reshape(each.shape) for each in weights]
+    kept = _sliced(layer, places, incoming, outgoing)
+    for each, at, values in zip(weights, kept, trained, strict=True):
+        np.put(each, at, values)
+    return weights

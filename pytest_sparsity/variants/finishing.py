@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.errors import one_line
 from pytest_sparsity.variants.selection import import_tfmot, leaves, prunable_weights, quiet
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def _cluster(
                 network: Any = tf_keras.models.clone_model(_copy(model), clone_function=wrapped)
             except (NotImplementedError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"clusters={clusters}: TFMOT cannot cluster a layer: {_line(error)}; leave it"
-                    " out with policy=[names of the layers to prune]"
+                    f"clusters={clusters}: TFMOT cannot cluster a layer: {one_line(error)}; leave"
+                    " it out with policy=[names of the layers to prune]"
                 ) from error
         if finetune is not None:
             finetune(network, [])
@@ -161,8 +162,8 @@ def _train_quantized(
                 network = keras.quantize_apply(annotated, _scheme(recipe, pruned=pruned))
             except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"quantize='qat': TFMOT cannot train the network quantized: {_line(error)}; use"
-                    " quantize='int8', which needs no training"
+                    f"quantize='qat': TFMOT cannot train the network quantized: {one_line(error)};"
+                    " use quantize='int8', which needs no training"
                 ) from error
         if pruned:
             _keep_unquantized(network, names, clusters=recipe.clusters)
@@ -237,7 +238,3 @@ def _of_each_layer(scheme: Any) -> Any:
 
     scheme.get_quantize_registry = registry
     return scheme
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.errors import Unsupported, one_line
 from pytest_sparsity.variants import channels, patterns
 from pytest_sparsity.variants.patterns import UNSTRUCTURED
 
@@ -185,10 +185,9 @@ def _check_policy(model: Network, policy: Any) -> None:
     try:
         policy.ensure_model_supports_pruning(model)
     except ValueError as error:
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{type(policy).__name__} rejects the network {model.name!r}: {reason}; change the"
-            " network, or prune it with policy='all'"
+            f"{type(policy).__name__} rejects the network {model.name!r}: {one_line(error)}; change"
+            " the network, or prune it with policy='all'"
         ) from error
 
 

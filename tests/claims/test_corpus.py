@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from claims.observing import observing, rules
 from corpus import CASES, ENDS, ENTRIES, MIDDLES, Recipe
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observer, diagnose
@@ -44,11 +45,7 @@ EVERYWHERE = [
 
 @pytest.fixture(scope="module", params=EVERYWHERE)
 def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
-    target = Target.of(request.param)
-    missing = target.missing()
-    if missing is not None:
-        pytest.skip(str(missing))
-    with Observer(target) as observer:
+    with observing(request.param) as observer:
         try:
             observer.worker.load(
                 "first", CASES[0].write(Path(request.config.cache.mkdir("corpus")))
@@ -58,17 +55,10 @@ def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
         yield observer
 
 
-def rules(path: Path, target: Target) -> xnnpack.Analysis:
-    """What the rules alone say."""
-    return xnnpack.analyse(
-        Model(path), target.runtime, target.version(), target.arch, target.features
-    )
-
-
 def test_rules_equal_observation(observer: Observer, tmp_path: Path) -> None:
     disagreements = []
     for case in CASES:
-        ruled = rules(case.write(tmp_path), observer.target)
+        ruled = rules(Model(case.write(tmp_path)), observer.target)
         seen = observer.observe(ruled.model, profile=False)
         if not agree(ruled, seen):
             disagreements.append(f"{case.name}: {xnnpack.verdict(ruled)}, observed {seen}")
@@ -77,7 +67,7 @@ def test_rules_equal_observation(observer: Observer, tmp_path: Path) -> None:
 
 def test_every_verdict_occurs(observer: Observer, tmp_path: Path) -> None:
     """A corpus on which nothing happens would agree with anything."""
-    ruled = [rules(case.write(tmp_path), observer.target) for case in CASES]
+    ruled = [rules(Model(case.write(tmp_path)), observer.target) for case in CASES]
     counts = Counter(map(xnnpack.verdict, ruled))
     if ruled[0].closed:
         assert {"sparse", "dense"} <= set(counts)
@@ -121,7 +111,7 @@ def test_random_networks_agree(observer: Observer, tmp_path: Path, recipe: Recip
         path = recipe.case().write(tmp_path)
     except ValueError:
         assume(False)  # A layer does not fit the size that is left.
-    ruled = rules(path, observer.target)
+    ruled = rules(Model(path), observer.target)
     seen = observer.observe(ruled.model, profile=False)
     assert agree(ruled, seen), f"rules {xnnpack.verdict(ruled)}, observed {seen}"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from claims.observing import observing, rules
 from corpus import Case
 from defective import linear, pooled_at_the_end, tanh, undensified
 from pytest_sparsity import xnnpack
@@ -44,11 +45,7 @@ test_corpus.py. All weights are random: wrong answers cannot look right."""
 
 @pytest.fixture(scope="module", params=TARGETS)
 def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
-    target = Target.of(request.param)
-    missing = target.missing()
-    if missing is not None:
-        pytest.skip(str(missing))
-    with Observer(target) as observer:
+    with observing(request.param) as observer:
         yield observer
 
 
@@ -58,19 +55,15 @@ def written(name: str, folder: Path) -> Model:
     return Model(path if isinstance(network, Case) else network.write(path))
 
 
-def ruled(model: Model, target: Target) -> xnnpack.Analysis:
-    return xnnpack.analyse(model, target.runtime, target.version(), target.arch, target.features)
-
-
-def disagreement(name: str, target: Target, rules: str, seen: Observation) -> str | None:
+def disagreement(name: str, target: Target, ruled: str, seen: Observation) -> str | None:
     """Say what to do where rules and observation differ in whether a file is right."""
     runtime = f"{target.name} {target.version()}"
-    if rules in WRONG and seen.verdict not in WRONG:
+    if ruled in WRONG and seen.verdict not in WRONG:
         return (
             f"{runtime} no longer has the defect {name!r}: give the rule in xnnpack/defects.py"
             " the version that mended it, and say so in docs/findings.md"
         )
-    if rules not in WRONG and seen.verdict in WRONG:
+    if ruled not in WRONG and seen.verdict in WRONG:
         why = seen.fault or "; ".join(map(str, seen.comparisons))
         return f"{runtime} has the defect {name!r} unannounced: {why}"
     return None
@@ -82,10 +75,10 @@ def test_a_defect_is_where_it_is_announced_and_nowhere_else(
 ) -> None:
     model = written(name, tmp_path)
     seen = observer.observe(model, profile=False)
-    rules = xnnpack.verdict(ruled(model, observer.target))
-    if seen.unrelated and rules not in WRONG:
+    ruled = xnnpack.verdict(rules(model, observer.target))
+    if seen.unrelated and ruled not in WRONG:
         pytest.skip(f"stored densely the model does not load either: {seen.fault}")
-    fault = disagreement(name, observer.target, rules, seen)
+    fault = disagreement(name, observer.target, ruled, seen)
     assert fault is None, fault
 
 
@@ -95,7 +88,7 @@ def test_every_defect_is_announced_somewhere(name: str, tmp_path: Path) -> None:
     model = written(name, tmp_path)
     targets = [Target.of(each) for each in TARGETS]
     here = [target for target in targets if target.missing() is None]
-    analyses = [ruled(model, target) for target in here]
+    analyses = [rules(model, target) for target in here]
     codes = {finding.code for analysis in analyses for finding in xnnpack.findings(analysis)}
     if name not in codes and here != targets:
         pytest.skip("the target that has it may be one of those that are missing here")
@@ -103,7 +96,7 @@ def test_every_defect_is_announced_somewhere(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "seen", "says"),
+    ("ruled", "seen", "says"),
     [
         ("fails", "dense", "no longer has the defect 'op-version'"),
         ("dense", "fails", "has the defect 'op-version' unannounced: no kernel"),
@@ -111,8 +104,8 @@ def test_every_defect_is_announced_somewhere(name: str, tmp_path: Path) -> None:
         ("sparse", "dense", None),
     ],
 )
-def test_both_kinds_of_news_are_told(rules: str, seen: str, says: str | None) -> None:
+def test_both_kinds_of_news_are_told(ruled: str, seen: str, says: str | None) -> None:
     observed = Observation(seen, True, fault="no kernel")
-    told = disagreement("op-version", Target.of("litert"), rules, observed)
+    told = disagreement("op-version", Target.of("litert"), ruled, observed)
     assert (says is None) == (told is None)
     assert says is None or says in str(told)

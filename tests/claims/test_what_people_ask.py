@@ -6,7 +6,6 @@ without it the sparse kernels run natively, and they skip.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pytest_sparsity.diagnosis import Observer
 from pytest_sparsity.diagnosis.probes import flushes_subnormals
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.plugin.protocols import DiagnoseFixture, RaceFixture
+from pytest_sparsity.properties import gzip_nbytes
 from pytest_sparsity.variants.selection import import_tfmot, quiet
 
 NATIVE = ("litert", "tflite-runtime", "tensorflow")
@@ -30,10 +30,6 @@ Build = Callable[..., Variants]
 def avx() -> None:
     if "avx" not in Target.of("litert").features:
         pytest.skip("needs a CPU with AVX: without it the sparse kernels run natively")
-
-
-def compressed(model: Model) -> int:
-    return len(gzip.compress(model.path.read_bytes(), 9))
 
 
 def codes(diagnose: DiagnoseFixture, model: Model, target: str) -> set[str]:
@@ -62,7 +58,7 @@ def signs(variants: Build) -> Variants:
 
 def test_99_percent_of_zeros_make_traffic_signs_compressible(signs: Variants) -> None:
     assert signs.pruned.nbytes == signs.dense.nbytes
-    assert compressed(signs.dense) / compressed(signs.pruned) >= 40
+    assert gzip_nbytes(signs.dense) / gzip_nbytes(signs.pruned) >= 40
     assert signs.dense.nbytes / signs.sparse.nbytes >= 20
 
 
@@ -345,7 +341,7 @@ def test_six_times_smaller_needs_nearly_nine_tenths_of_zeros(
     build: Callable[[], Any], sparsity: float, holds: bool, variants: Build
 ) -> None:
     files = variants(build, sparsity=sparsity, policy="all")
-    assert (files.dense.nbytes / compressed(files.pruned) >= 6) == holds
+    assert (files.dense.nbytes / gzip_nbytes(files.pruned) >= 6) == holds
 
 
 @pytest.mark.slow
