@@ -111,9 +111,8 @@ def _run(
     import numpy as np
 
     batch = signature.inputs[0].shape[0]
-    stateful = any(tensor.variable for graph in model.graphs for tensor in graph.tensors)
     for start in range(0, len(arrays[0]), batch):
-        if stateful and start:
+        if model.stateful and start:
             worker.load(KEY, model.path)
         rows = min(batch, len(arrays[0]) - start)
         places = np.minimum(np.arange(start, start + batch), start + rows - 1)

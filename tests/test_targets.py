@@ -29,7 +29,6 @@ from pytest_sparsity.targets import (
     seeded_inputs,
 )
 from pytest_sparsity.writer import Network
-from pytest_sparsity.writer.flatbuffer import Serializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,10 +142,8 @@ def test_inputs_and_outputs_keep_the_order_of_the_file(worker: Worker, tmp_path:
     np.testing.assert_allclose(y[1], x[0] @ random(4, 3).T, rtol=1e-5)
 
 
-def test_a_dynamic_batch_is_one(
-    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = with_dynamic_batch(tmp_path, monkeypatch)
+def test_a_dynamic_batch_is_one(worker: Worker, tmp_path: Path) -> None:
+    path = with_dynamic_batch(tmp_path)
     signature = worker.load("a", path)
     assert [spec.shape for spec in (*signature.inputs, *signature.outputs)] == [(1, 3), (1, 4)]
     x = seeded_inputs(signature, 3)
@@ -154,26 +151,41 @@ def test_a_dynamic_batch_is_one(
     np.testing.assert_allclose(worker.outputs("a")[0], x[0] @ random(4, 3).T, rtol=1e-5)
 
 
-def with_dynamic_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a network whose tensors have the shape signature (-1, ...), as Keras exports them."""
-    plain_tensor, plain_table = Serializer.tensor, Serializer.table
-    signatures: list[int] = []
-
-    def tensor(self: Serializer, described: Any, buffer: int) -> int:
-        if not buffer:
-            signatures.append(self.numbers((-1, *described.value.shape[1:]), "i4"))
-        return plain_tensor(self, described, buffer)
-
-    def table(self: Serializer, kind: str, /, **fields: object) -> int:
-        if kind == "Tensor" and signatures:
-            fields |= {"ShapeSignature": signatures.pop(), "HasRank": True}
-        return plain_table(self, kind, **fields)
-
-    monkeypatch.setattr(Serializer, "tensor", tensor)
-    monkeypatch.setattr(Serializer, "table", table)
+def with_dynamic_batch(folder: Path) -> Path:
+    """Write a network with an open batch, as Keras exports them."""
     net = Network((1, 3))
-    net.output(net.fully_connected(net.input, random(4, 3)))
+    y = net.fully_connected(net.input, random(4, 3))
+    net.output(y)
+    net.leave_open(net.input, 0)
+    net.leave_open(y, 0)
     return net.write(folder / "dynamic.tflite")
+
+
+def averaging(folder: Path) -> Path:
+    """Write a network whose input has an open height and width, and whose output has not."""
+    net = Network((1, 1, 1, 3))
+    net.output(net.mean(net.input))
+    net.leave_open(net.input, 1, 2)
+    return net.write(folder / "averaging.tflite")
+
+
+def test_open_dimensions_are_what_is_asked_for(worker: Worker, tmp_path: Path) -> None:
+    signature = worker.load("a", averaging(tmp_path), shapes=[(1, 5, 7, 3)])
+    assert signature.inputs[0].shape == (1, 5, 7, 3)
+    x = random(1, 5, 7, 3)
+    worker.set_inputs("a", [x])
+    np.testing.assert_allclose(worker.outputs("a")[0], x.mean((1, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_outputs_grow_with_the_inputs_or_are_refused(worker: Worker, tmp_path: Path) -> None:
+    path, x = with_dynamic_batch(tmp_path), random(6, 3)
+    if worker.hello["runtime"] == "litert-js":
+        with pytest.raises(Unsupported, match="convert the model with a fixed input shape"):
+            worker.load("a", path, shapes=[(6, 3)])
+        return
+    worker.load("a", path, shapes=[(6, 3)])
+    worker.set_inputs("a", [x])
+    np.testing.assert_allclose(worker.outputs("a")[0], x @ random(4, 3).T, rtol=1e-5)
 
 
 def test_integers_go_in_and_out(worker: Worker, tmp_path: Path) -> None:
@@ -307,10 +319,8 @@ def test_the_profile_uses_the_inputs(litert: Worker, tmp_path: Path) -> None:
     assert names.count("Fully Connected (NC, F32) GEMM") == 2
 
 
-def test_the_profile_of_a_dynamic_batch(
-    litert: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    litert.load("a", with_dynamic_batch(tmp_path, monkeypatch))
+def test_the_profile_of_a_dynamic_batch(litert: Worker, tmp_path: Path) -> None:
+    litert.load("a", with_dynamic_batch(tmp_path))
     assert "Fully Connected (NC, F32) GEMM" in [name for name, _ in litert.profile("a", 3)]
 
 

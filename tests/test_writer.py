@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Quantization, Value
+from pytest_sparsity.writer.values import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -565,3 +566,71 @@ def test_a_constant_says_what_it_is_told(tmp_path: Path) -> None:
     assert (tensor.name, tensor.shape, tensor.dtype) == ("told", (2, 3), "int8")
     np.testing.assert_allclose(tensor.scales, (0.1, 0.2), rtol=1e-6)
     assert (tensor.zero_points, tensor.quantized_dimension) == ((1, 2), 1)
+
+
+# ------------------------------------------------------------------- names and open dimensions
+
+
+def test_a_signature_names_inputs_and_outputs(tmp_path: Path) -> None:
+    net = Network((1, 4))
+    other = net.add_input((1, 4))
+    total, difference = net.add(net.input, other), net.sub(net.input, other)
+    net.output(total, difference)
+    net.sign({"b": other, "a": net.input}, {"output_0": difference, "output_1": total})
+    model = Model(net.write(tmp_path / "model.tflite"))
+    assert model.signature is not None
+    assert model.signature.inputs == (("b", other.index), ("a", net.input.index))
+    assert model.signature.outputs == (("output_0", difference.index), ("output_1", total.index))
+
+
+def test_a_signature_that_does_not_cover_the_graph_names_nothing(tmp_path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.unary(net.input, "RELU"))
+    net.sign({}, {})
+    assert Model(net.write(tmp_path / "model.tflite")).signature is None
+
+
+def test_open_dimensions_are_read(tmp_path: Path) -> None:
+    net = Network((1, 8, 1, 3))
+    net.output(net.unary(net.input, "RELU"))
+    net.leave_open(net.input, 0, 2)
+    tensor = Model(net.write(tmp_path / "model.tflite")).graph.tensors[0]
+    assert (tensor.shape, tensor.shape_signature) == ((1, 8, 1, 3), (-1, 8, -1, 3))
+    assert tensor.open_dimensions == (0, 2)
+
+
+def test_no_dimension_is_open_without_a_word(tmp_path: Path) -> None:
+    net = Network((1, 8))
+    net.output(net.unary(net.input, "RELU"))
+    assert Model(net.write(tmp_path / "model.tflite")).graph.tensors[0].open_dimensions == ()
+
+
+# --------------------------------------------------------------------------------------- state
+
+
+def with_a_resource(*, assigned: bool) -> Network:
+    """A network that reads a variable by its handle, and may write it."""
+    net = Network((1, 4))
+    handle = net._tensor("handle", (), "resource")
+    options = {"SharedName": None, "Container": None}
+    net._operators.append(
+        Operation("VAR_HANDLE", 1, (), (handle.index,), "VarHandleOptions", options)
+    )
+    kept = net._tensor("kept", (1, 4), "float32")
+    net._operators.append(
+        Operation("READ_VARIABLE", 1, (handle.index,), (kept.index,), "ReadVariableOptions", {})
+    )
+    total = net.add(net.input, kept)
+    if assigned:
+        operands = (handle.index, total.index)
+        net._operators.append(
+            Operation("ASSIGN_VARIABLE", 1, operands, (), "AssignVariableOptions", {})
+        )
+    net.output(total)
+    return net
+
+
+@pytest.mark.parametrize("assigned", [True, False])
+def test_a_model_that_assigns_variables_keeps_a_state(tmp_path: Path, assigned: bool) -> None:
+    model = Model(with_a_resource(assigned=assigned).write(tmp_path / "model.tflite"))
+    assert model.stateful is assigned

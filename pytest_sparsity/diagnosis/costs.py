@@ -152,7 +152,7 @@ def _alignment(model: Model, kernels: tuple[str, ...]) -> Iterator[Finding]:
 
 def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
     """A model that does not answer the same twice."""
-    if not any(tensor.variable for graph in model.graphs for tensor in graph.tensors):
+    if not model.stateful:
         return
     if seen is not None and seen.repeats:
         return

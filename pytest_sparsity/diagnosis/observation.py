@@ -172,7 +172,7 @@ class Observer:
             self._unload("model")
 
     def _repeats(self, model: Model) -> bool:
-        if not any(tensor.variable for graph in model.graphs for tensor in graph.tensors):
+        if not model.stateful:
             return True
         signature = self.worker.load("model", model.path)
         first, second = outputs_of(self.worker, "model", signature, (0, 0))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
-from pytest_sparsity.model.facts import Graph, Layer, Operator, Tensor
+from pytest_sparsity.model.facts import Graph, Layer, Operator, SignatureDef, Tensor
 from pytest_sparsity.model.files import map_file, naming, replace_file, stamp
 from pytest_sparsity.model.reader import Reader, reading
 from pytest_sparsity.model.weights import as_numbers, find_layers, naming_weights
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array
 
-__all__ = ["Graph", "Layer", "Model", "Operator", "Tensor", "replace_file"]
+__all__ = ["Graph", "Layer", "Model", "Operator", "SignatureDef", "Tensor", "replace_file"]
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -37,6 +37,7 @@ class Model:
         path: of the file, absolute.
         nbytes: its size.
         graphs: its subgraphs.
+        signature: the names of the main graph's inputs and outputs; None if the file has none.
 
     Raises:
         ModelError: when made, if the file's structure is not that of a model; later, if stored
@@ -46,17 +47,19 @@ class Model:
     path: Path
     nbytes: int
     graphs: tuple[Graph, ...]
+    signature: SignatureDef | None
 
     def __init__(self, path: str | PathLike[str]) -> None:
         path = Path(fspath(path))
         with naming(path):
             data, status = map_file(path)
             with reading():
-                graphs, spans = Reader(data).read()
+                graphs, spans, signature = Reader(data).read()
         values = {
             "path": path.absolute(),
             "nbytes": len(data),
             "graphs": graphs,
+            "signature": signature,
             "_data": data,
             "_spans": spans,
             "_stamp": stamp(status),
@@ -83,6 +86,21 @@ class Model:
     def encoded(self) -> bool:
         """Whether any tensor is sparse-encoded."""
         return any(t.sparsity is not None for graph in self.graphs for t in graph.tensors)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it keeps values from one inference to the next.
+
+        It does in tensors that the file calls variables, or by ASSIGN_VARIABLE, unless that is in
+        the graph by which CALL_ONCE sets variables up.
+        """
+        operators = [o for graph in self.graphs for o in graph.operators]
+        set_up = {o.options.get("init_subgraph_index") for o in operators if o.op == "CALL_ONCE"}
+        return any(
+            any(tensor.variable for tensor in graph.tensors)
+            or (g not in set_up and any(o.op == "ASSIGN_VARIABLE" for o in graph.operators))
+            for g, graph in enumerate(self.graphs)
+        )
 
     @property
     def data(self) -> mmap.mmap:

@@ -29,6 +29,7 @@ class Tensor:
         zero_points: likewise.
         quantized_dimension: the dimension of the channels.
         variable: whether it keeps its values from one inference to the next.
+        shape_signature: the shape with -1 for dimensions that are open; empty if none is.
     """
 
     index: int
@@ -43,6 +44,13 @@ class Tensor:
     zero_points: tuple[int, ...]
     quantized_dimension: int
     variable: bool
+    shape_signature: tuple[int, ...] = ()
+
+    @property
+    def open_dimensions(self) -> tuple[int, ...]:
+        """The dimensions whose sizes the file leaves to whoever runs the model."""
+        sizes = self.shape_signature or self.shape
+        return tuple(place for place, size in enumerate(sizes) if size < 1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,18 @@ class Graph:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SignatureDef:
+    """The names by which the main graph's inputs and outputs are called, with their tensors.
+
+    In the order of the file, which the converter sorts by name. Keras' own names of inputs are
+    kept; its outputs are called `output_0`, `output_1`, ... in Keras' order.
+    """
+
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

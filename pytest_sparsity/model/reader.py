@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
-from pytest_sparsity.model.facts import Graph, Operator, Tensor
+from pytest_sparsity.model.facts import Graph, Operator, SignatureDef, Tensor
 from pytest_sparsity.model.schema import (
     BUFFER_DATA,
     CODE_CUSTOM,
@@ -20,6 +20,7 @@ from pytest_sparsity.model.schema import (
     OPERANDS,
     OPTIONS,
     SCHEMA_VERSION,
+    TENSOR_MAP_NAME,
     TENSOR_NAME,
     VECTORS,
     WEIGHTS_RANK,
@@ -80,8 +81,10 @@ class Reader:
         self.option_tables = _names(tflite.BuiltinOptions)
         self.enums = {option: _names(getattr(tflite, name)) for option, name in ENUMS.items()}
 
-    def read(self) -> tuple[tuple[Graph, ...], tuple[tuple[int, int], ...]]:
-        """The graphs, and where in the file each buffer starts and how long it is."""
+    def read(
+        self,
+    ) -> tuple[tuple[Graph, ...], tuple[tuple[int, int], ...], SignatureDef | None]:
+        """The graphs, where in the file each buffer starts and how long it is, and the names."""
         model = self.table(self.schema.Model.GetRootAs(self.data, 0))
         if model.Version() != SCHEMA_VERSION:
             raise ModelError(f"schema version {model.Version()} is not {SCHEMA_VERSION}")
@@ -90,7 +93,25 @@ class Reader:
         graphs = tuple(self.graph(g, codes, spans) for g in self.children(model, "Subgraphs"))
         if not graphs:
             raise ModelError("the file holds no graph")
-        return graphs, spans
+        named = (self.signature(s, graphs) for s in self.children(model, "SignatureDefs"))
+        return graphs, spans, next((each for each in named if each), None)
+
+    def signature(self, signature: Any, graphs: tuple[Graph, ...]) -> SignatureDef | None:
+        """A signature of the main graph; None if it is another graph's or does not cover it."""
+        maps: dict[str, tuple[tuple[str, int], ...]] = {
+            field: tuple(
+                (self.text(each, TENSOR_MAP_NAME), each.TensorIndex())
+                for each in self.children(signature, field)
+            )
+            for field in ("Inputs", "Outputs")
+        }
+        covered = all(
+            {index for _, index in maps[field]} == set(used)
+            for field, used in (("Inputs", graphs[0].inputs), ("Outputs", graphs[0].outputs))
+        )
+        if signature.SubgraphIndex() or not covered:
+            return None
+        return SignatureDef(maps["Inputs"], maps["Outputs"])
 
     def table(self, table: Any) -> Any:
         """The table, after a look at its vtable; the schema's classes believe all they read."""
@@ -215,6 +236,7 @@ class Reader:
     def tensor(self, index: int, tensor: Any, spans: Any) -> Tensor:
         """A tensor, the bytes of its values checked against its shape."""
         shape = self.values(tensor, "Shape")
+        shape_signature = self.values(tensor, "ShapeSignature")
         if len(shape) > MAX_RANK or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {len(shape)} dimensions, or a negative one")
         _, stored = _choose(spans, tensor.Buffer(), "a tensor of buffer")
@@ -233,6 +255,7 @@ class Reader:
             zero_points=zero_points,
             quantized_dimension=dimension,
             variable=tensor.IsVariable(),
+            shape_signature=shape_signature if len(shape_signature) == len(shape) else (),
         )
         _check_size(described, stored)
         return described

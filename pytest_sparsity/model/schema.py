@@ -48,6 +48,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "AddOptions": ("activation",),
     "BatchMatMulOptions": ("adj_x", "adj_y", "asymmetric_quantize_inputs"),
     "BidirectionalSequenceLSTMOptions": (*_LSTM, "merge_outputs", "time_major"),
+    "CallOnceOptions": ("init_subgraph_index",),
     "ConcatenationOptions": ("axis", "activation"),
     "Conv2DOptions": _CONV,
     "DepthToSpaceOptions": ("block_size",),
@@ -111,6 +112,7 @@ ENUMS = {
 BUFFER_DATA = 4
 CODE_CUSTOM = 6
 TENSOR_NAME = 10
+TENSOR_MAP_NAME = 4
 
 NUMPY = {
     "float32": "<f4",

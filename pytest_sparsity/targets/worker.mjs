@@ -67,7 +67,7 @@ class Loaded {
     this.buffers = [];
   }
 
-  open({path: file, pad}) {
+  open({path: file, pad, shapes}) {
     const {wasm, environment} = this;
     const bytes = fs.readFileSync(file);
     // Sizes that the host draws at random keep fresh models from getting the same addresses.
@@ -86,23 +86,40 @@ class Loaded {
     // The first signature; LiteRT sorts its tensors into the order of the file and makes one up if
     // the file has none.
     const signature = this.model.getSignature(0);
-    this.inputs = this.described('Input', signature.inputNames());
+    this.inputs = this.described('Input', signature.inputNames(), shapes);
     this.outputs = this.described('Output', signature.outputNames());
     signature.delete();
+    this.checkOutputs(shapes ?? []);
     this.buffers = this.inputs.map(input => this.zeros(input));
   }
 
-  /** Returns name, shape and element type of every input or output; a dynamic size is 1. */
-  described(kind, names) {
+  /** Returns name, shape and element type of every input or output; a dynamic size not given is 1. */
+  described(kind, names, shapes) {
     return elements(names).map((name, index) => {
       const type = this.model[`get${kind}TensorType`](0, index);
       const layout = type.layout();
-      const shape = elements(layout.dimensions()).map(size => size < 1 ? 1 : size);
+      const sizes = elements(layout.dimensions());
+      const shape = shapes?.[index] ?? sizes.map(size => size < 1 ? 1 : size);
       const element = type.elementType();
       layout.delete();
       type.delete();
       const dtype = DTYPES.get(element.value) ?? `element type ${element.value}`;
-      return {name, shape, element, dtype};
+      const open = sizes.flatMap((size, place) => size < 1 ? [place] : []);
+      return {name, shape, element, dtype, open};
+    });
+  }
+
+  /**
+   * Refuses outputs whose size follows from the inputs' shapes: run() gives every output the size
+   * that the file says, with 1 for what is open, and takes no buffers from outside (2.5.3).
+   */
+  checkOutputs(shapes) {
+    const batched = shapes.some(shape => shape.length && shape[0] !== 1);
+    this.outputs.forEach(({name, open}) => {
+      if (open.some(place => place > 0 || batched)) {
+        throw new RequestError('unsupported', `LiteRT.js cannot size the output ${name}, whose ` +
+            'shape is open in the file: convert the model with a fixed input shape');
+      }
     });
   }
 
@@ -210,7 +227,7 @@ class Worker {
     } catch (error) {
       if (isFatal(error)) throw error;
       model.delete();
-      throw new RequestError('load', reason(error));
+      throw error instanceof RequestError ? error : new RequestError('load', reason(error));
     }
     this.models.set(key, model);
     const spec = ({name, shape, dtype}) => [name, shape, dtype];

@@ -121,8 +121,9 @@ class Worker:
         threads: int | None = None,
         kernels: str = "default",
         pad: Sequence[int] = (),
+        shapes: Sequence[Sequence[int]] | None = None,
     ) -> Signature:
-        """Load a model under a name. Its inputs are zero; a dynamic batch is 1.
+        """Load a model under a name. Its inputs are zero.
 
         Args:
             key: the name in later calls; a model of that name is unloaded first.
@@ -132,6 +133,8 @@ class Worker:
                 `"builtin"` (the runtime's own optimised kernels) or `"reference"`.
             pad: sizes of blocks of memory, bytes, that are allocated before the model and kept with
                 it; random sizes keep fresh interpreters from getting the same addresses.
+            shapes: of the inputs, in the order of the file; by default what the file says, with 1
+                for every open dimension.
 
         Raises:
             LoadError: the runtime refuses the model.
@@ -150,6 +153,7 @@ class Worker:
             threads=self.threads if threads is None else threads,
             kernels=kernels,
             pad=list(pad),
+            shapes=None if shapes is None else [list(shape) for shape in shapes],
         )
         signature = Signature(_specs(answer["inputs"]), _specs(answer["outputs"]))
         self._names[key] = name

@@ -11,7 +11,7 @@ from pytest_sparsity import encoding as sparse_encoding
 from pytest_sparsity.model import replace_file
 from pytest_sparsity.writer.flatbuffer import Serializer
 from pytest_sparsity.writer.layers import BLOCKS, FIXED_SCALES, quantize_weights, version_of
-from pytest_sparsity.writer.values import Described, Operation, Quantization, Value
+from pytest_sparsity.writer.values import Described, Names, Operation, Quantization, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ class Builder:
     _operators: list[Operation] = field(repr=False)
     _inputs: list[Value] = field(repr=False)
     _outputs: list[Value] = field(repr=False)
+    _names: Names | None = field(default=None, repr=False)
 
     def __init__(self, input_shape: Sequence[int], dtype: DType = "float32") -> None:
         self._tensors, self._operators, self._inputs, self._outputs = [], [], [], []
@@ -44,6 +45,14 @@ class Builder:
         value = self._tensor(f"input_{len(self._inputs)}", shape, dtype)
         self._inputs.append(value)
         return value
+
+    def leave_open(self, x: Value, *dimensions: int) -> None:
+        """Leave sizes of a tensor to whoever runs the network; `x.shape` has what is made up."""
+        self._tensors[x.index].open = dimensions
+
+    def sign(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> None:
+        """Name the inputs and outputs in a signature, as the converter does."""
+        self._names = Names(inputs, outputs)
 
     def output(self, *values: Value) -> None:
         """Declare outputs of the network, in this order."""
@@ -185,6 +194,7 @@ class Builder:
             self._operators,
             [value.index for value in self._inputs],
             [value.index for value in self._outputs],
+            self._names,
         )
 
     def write(self, path: str | PathLike[str]) -> Path:

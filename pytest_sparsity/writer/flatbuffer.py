@@ -8,10 +8,10 @@ from pytest_sparsity.model.schema import IDENTIFIER, SCHEMA_VERSION
 from pytest_sparsity.writer.layers import enum_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_sparsity.encoding import Array, Sparsity
-    from pytest_sparsity.writer.values import Described, Operation, Quantization
+    from pytest_sparsity.writer.values import Described, Names, Operation, Quantization, Value
 
 
 class Serializer:
@@ -62,6 +62,7 @@ class Serializer:
         operations: Sequence[Operation],
         inputs: Sequence[int],
         outputs: Sequence[int],
+        names: Names | None = None,
     ) -> bytes:
         """The whole file."""
         buffers = [self.table("Buffer")]  # by convention the first is empty
@@ -89,9 +90,31 @@ class Serializer:
             Subgraphs=self.tables([graph]),
             Description=self.builder.CreateString("pytest-sparsity"),
             Buffers=self.tables(buffers),
+            SignatureDefs=None if names is None else self.tables([self.signature(names)]),
         )
         self.builder.Finish(root, file_identifier=IDENTIFIER)
         return bytes(self.builder.Output())
+
+    def signature(self, names: Names) -> int:
+        """The signature that the converter writes for a Keras network."""
+        return self.table(
+            "SignatureDef",
+            Inputs=self.tensor_map(names.inputs),
+            Outputs=self.tensor_map(names.outputs),
+            SignatureKey=self.builder.CreateString("serving_default"),
+            SubgraphIndex=0,
+        )
+
+    def tensor_map(self, values: Mapping[str, Value]) -> int:
+        """Names of tensors."""
+        return self.tables(
+            [
+                self.table(
+                    "TensorMap", Name=self.builder.CreateString(name), TensorIndex=value.index
+                )
+                for name, value in values.items()
+            ]
+        )
 
     def code(self, op: str, version: int) -> int:
         """An operator code; numbers over 127 are only in the newer field."""
@@ -126,7 +149,16 @@ class Serializer:
             Name=self.builder.CreateString(tensor.name),
             Quantization=self.quantization(value.quantization),
             Sparsity=self.sparsity(tensor.sparsity),
+            ShapeSignature=self.shape_signature(tensor),
+            HasRank=True if tensor.open else None,
         )
+
+    def shape_signature(self, tensor: Described) -> int | None:
+        """The shape with -1 for what is open, if anything is."""
+        if not tensor.open:
+            return None
+        sizes = enumerate(tensor.value.shape)
+        return self.numbers([-1 if place in tensor.open else size for place, size in sizes], "i4")
 
     def quantization(self, quantization: Quantization | None) -> int | None:
         """Quantization parameters, if there are any."""

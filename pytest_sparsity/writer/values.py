@@ -44,6 +44,16 @@ class Described:
     value: Value
     data: bytes | None = None
     sparsity: Sparsity | None = None
+    open: tuple[int, ...] = ()
+    """Dimensions whose size is left to whoever runs the network."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """A signature: inputs and outputs by name, in the order in which they are written."""
+
+    inputs: Mapping[str, Value]
+    outputs: Mapping[str, Value]
 
 
 @dataclass
