@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +23,30 @@ def pytest_configure() -> None:
         raise pytest.UsageError(
             "pytest-sparsity is not installed; install it with: python -m pip install -e ."
         )
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """A C compiler; a test that needs one skips without."""
+    from pytest_sparsity.targets.emulated import SYSTEM_PACKAGES
+
+    found = shutil.which("cc")
+    if found is None:
+        pytest.skip(f"no C compiler: {SYSTEM_PACKAGES}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def counting_emulator() -> str:
+    """An emulator that counts instructions; a test that needs one skips without."""
+    from pytest_sparsity.targets import Target
+    from pytest_sparsity.targets.emulated import KINDS
+
+    target = Target.of("litert@nehalem")
+    missing = target.missing() or target.cannot_count()
+    if missing is not None:
+        pytest.skip(str(missing))
+    return KINDS[target.name].emulator
 
 
 @pytest.fixture(scope="session")

@@ -436,6 +436,15 @@ def test_without_counting_the_target_still_runs(
     assert reason in str(kind.cannot_count())
 
 
+def test_without_an_emulator_nothing_counts(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "qemu-aarch64")
+    assert str(emulated.KINDS[A53].cannot_count()).startswith(
+        "the emulator qemu-aarch64 is not installed: sudo apt-get install"
+    )
+
+
 @pytest.mark.parametrize(
     ("version", "options", "takes"),
     [
@@ -483,10 +492,7 @@ int bbb(int x) { return aaa_ukernel_1(x) / 7 - 2; }
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+def library(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     folder = tmp_path_factory.mktemp("library")
     (folder / "a.c").write_text(SOURCE, "ascii")
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", "a.so", "a.c"]
@@ -531,10 +537,7 @@ def test_a_damaged_library(
         emulated.KINDS[A53].plugin("litert", out=tmp_path / "counts")
 
 
-def test_the_binding_to_python_is_not_counted(tmp_path: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+def test_the_binding_to_python_is_not_counted(tmp_path: Path, compiler: str) -> None:
     source = tmp_path / "b.c"
     source.write_text("int _ZN8pybind11xEv(int x) { return x + 1; }\n" + SOURCE, "ascii")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", "b.so", "b.c"], cwd=tmp_path, check=True)
@@ -618,10 +621,7 @@ def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         proof.microkernels(A53, tmp_path)
 
 
-def test_the_plugin_compiles_without_a_warning(tmp_path: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip(f"no C compiler: {emulated.SYSTEM_PACKAGES}")
+def test_the_plugin_compiles_without_a_warning(tmp_path: Path, compiler: str) -> None:
     source = Path(emulated.__file__).with_name("count.c")
     command = [compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2", "-o", "x.so"]
     subprocess.run([*command, str(source)], cwd=tmp_path, check=True)
@@ -660,11 +660,10 @@ int main(void) {
 
 
 @pytest.fixture(scope="module")
-def counted_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def counted_program(
+    tmp_path_factory: pytest.TempPathFactory, counting_emulator: str, compiler: str
+) -> Path:
     """A folder with a library, a program that calls it between marks, and the plugin."""
-    missing = emulated.KINDS["litert@nehalem"].cannot_count()
-    if shutil.which("qemu-x86_64") is None or missing is not None:
-        pytest.skip(str(missing or f"no emulator: {emulated.SYSTEM_PACKAGES}"))
     folder = tmp_path_factory.mktemp("counted")
     (folder / "loop.s").write_text(LOOP, "ascii")
     (folder / "calls.c").write_text(CALLS, "ascii")
@@ -674,7 +673,7 @@ def counted_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["-o", "calls", "calls.c", "./libloop.so"],
         ["-shared", "-fPIC", "-O2", "-o", "count.so", source],
     ):
-        subprocess.run(["cc", *command], cwd=folder, check=True)
+        subprocess.run([compiler, *command], cwd=folder, check=True)
     return folder
 
 
@@ -712,12 +711,9 @@ def test_what_is_excepted_is_not_counted(counted_program: Path) -> None:
         counts_of(counted_program, "except=no-such-file")
 
 
-def test_an_emulated_cpu_counts(tmp_path: Path) -> None:
+def test_an_emulated_cpu_counts(tmp_path: Path, counting_emulator: str) -> None:
     """The whole way on the CPU that needs no guest: twice the invocations, twice the count."""
     target = Target.of("litert@nehalem")
-    missing = target.missing() or emulated.KINDS[target.name].cannot_count()
-    if missing is not None:
-        pytest.skip(str(missing))
     network = Network((1, 4))
     weights = np.ones((4, 4), np.float32)
     network.output(network.fully_connected(network.input, weights, np.zeros(4, np.float32)))

@@ -561,7 +561,8 @@ def test_a_failed_installation_says_the_command_and_is_not_repeated(
     said = (
         f"@litertjs/core {target.version()} cannot be installed, "
         "npm says 'npm error code ENOTFOUND': "
-        f"npm ci --ignore-scripts --prefix '{node.cache_folder()}'"
+        "let npm reach its registry (npm_config_registry, HTTPS_PROXY) "
+        "and run: pytest-sparsity targets --install litert-js"
     )
     for _ in range(2):
         with pytest.raises(Unsupported) as caught:
@@ -572,16 +573,55 @@ def test_a_failed_installation_says_the_command_and_is_not_repeated(
     assert not (node.cache_folder() / "node_modules").exists()
 
 
-def test_the_command_of_the_remedy_installs_what_is_needed(
-    fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_failed_is_tried_again_by_the_next_process(fake_node: Callable[..., Path]) -> None:
     fake_node(FAILS)
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(Unsupported):
         node.installed("node")
     fake_node(INSTALLS)
-    subprocess.run(caught.value.remedy, shell=True, check=True)
+    node._failures.clear()
     assert node.installed("node").is_dir()
     assert Target.of("litert-js").missing() is None
+
+
+# An npm that meets a proxy with a certificate of its own until Node takes the system's.
+DISTRUSTS = """
+echo "options:$NODE_OPTIONS" >> {log}
+case $NODE_OPTIONS in *--use-system-ca*) {then} ;; esac
+echo "npm error code {code}" >&2; exit 1
+"""
+
+
+@pytest.mark.parametrize("code", ["SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"])
+def test_a_certificate_of_the_system_s_is_taken_the_second_time(
+    fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setenv("NODE_OPTIONS", "--no-warnings")
+    then = INSTALLS + "; exit"
+    log = fake_node()
+    fake_node(DISTRUSTS.format(log=log, code=code, then=then))
+    assert node.installed("node").is_dir()
+    said = [line for line in log.read_text().splitlines() if line.startswith("options:")]
+    assert said == ["options:--no-warnings", "options:--no-warnings --use-system-ca"]
+
+
+@pytest.mark.parametrize(
+    ("code", "tries", "remedy"),
+    [
+        ("SELF_SIGNED_CERT_IN_CHAIN", 2, "certificates in NODE_EXTRA_CA_CERTS and run: "),
+        ("ECONNREFUSED", 1, "let npm reach its registry "),
+        ("CERT_HAS_EXPIRED", 1, "let npm reach its registry "),
+    ],
+)
+def test_npm_is_not_asked_again_for_nothing(
+    fake_node: Callable[..., Path], code: str, tries: int, remedy: str
+) -> None:
+    # An older Node takes no such option and says so: the certificate stays the reason.
+    then = "echo 'node: --use-system-ca is not allowed in NODE_OPTIONS' >&2; exit 9"
+    log = fake_node()
+    fake_node(DISTRUSTS.format(log=log, code=code, then=then))
+    with pytest.raises(Unsupported, match=f"npm says 'npm error code {code}': .*{remedy}"):
+        node.installed("node")
+    assert log.read_text().count("options:") == tries
 
 
 def test_leftovers_of_an_interrupted_installation(fake_node: Callable[..., Path]) -> None:
@@ -594,7 +634,9 @@ def test_leftovers_of_an_interrupted_installation(fake_node: Callable[..., Path]
 def test_without_npm(fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fake_node()
     monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(Unsupported, match="npm says 'npm: not found'"):
+    with pytest.raises(
+        Unsupported, match=r"npm is not found: python -m pip install 'pytest-sparsity\[js\]'"
+    ):
         node.installed("node")
 
 

@@ -204,7 +204,9 @@ class Emulated:
         return f"pytest-sparsity targets --install {runtime}@{self.core.name}"
 
     def cannot_count(self) -> Unsupported | None:
-        """Say why instructions cannot be counted although the target runs, or None."""
+        """Say why instructions cannot be counted, even where the target runs, or None."""
+        if shutil.which(self.emulator) is None:
+            return Unsupported(f"the emulator {self.emulator} is not installed", SYSTEM_PACKAGES)
         if not takes_plugins(self.emulator):
             return Unsupported(
                 f"this {self.emulator} takes no plugins of version 1, so it cannot count"

