@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def compiler() -> str:
     """A C compiler; a test that needs one skips without."""
-    from pytest_sparsity.targets.emulated import SYSTEM_PACKAGES
+    from pytest_sparsity.targets.places.emulated.counting import SYSTEM_PACKAGES
 
     found = shutil.which("cc")
     if found is None:
@@ -40,13 +40,13 @@ def compiler() -> str:
 def counting_emulator() -> str:
     """An emulator that counts instructions; a test that needs one skips without."""
     from pytest_sparsity.targets import Target
-    from pytest_sparsity.targets.emulated import KINDS
+    from pytest_sparsity.targets.places import emulated
 
     target = Target.of("litert@nehalem")
     missing = target.missing() or target.cannot_count()
     if missing is not None:
         pytest.skip(str(missing))
-    return KINDS[target.name].emulator
+    return emulated.at("nehalem").emulator
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import build_variants, race, zoo
-from pytest_sparsity.targets import Target, Worker, emulated, symbols
+from pytest_sparsity.targets import Target, Worker, symbols
+from pytest_sparsity.targets.places import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +148,7 @@ def use_sse() -> None:
     from ai_edge_litert import interpreter
 
     assert interpreter.Interpreter  # the library is loaded by now
-    library = emulated.KINDS["litert@nehalem"].library("litert")
+    library = emulated.at("nehalem").library(Target.of("litert@nehalem").record)
     offset = {f.name: f.offset for f in symbols.functions(library)}["xnn_init_hardware_config"]
     (address,) = [
         start + offset - at for start, at, size in mapped(library) if at <= offset < at + size

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import runpy
 import statistics
 import sys
@@ -27,6 +28,7 @@ import numpy as np
 
 from pytest_sparsity.race.trials import BLOCK_NS
 from pytest_sparsity.targets.python import WORKER
+from pytest_sparsity.targets.runtimes import RUNTIMES
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
     worker = runpy.run_path(str(WORKER))
-    interpreters = worker["import_interpreter"](arguments.runtime)
+    interpreters = worker["import_interpreter"](json.loads(RUNTIMES[arguments.runtime].argument()))
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(Path(folder, "cnn.tflite"))
         request = {"path": path, "threads": 1, "kernels": "default", "pad": []}

@@ -226,7 +226,9 @@ def race_verdicts(
     model: Path, effect: int, seed: int, margins: Sequence[int]
 ) -> list[tuple[int, bool | None, float]]:
     """Race the file with itself, once; margin, verdict and seconds spent until then, in order."""
-    race = start(model, model, More("litert", "litert", effect=effect), 1, BUDGET, seed=seed)
+    race = start(
+        model, model, More(**vars(Target.of("litert")), effect=effect), 1, BUDGET, seed=seed
+    )
     found: list[tuple[int, bool | None, float]] = []
     for margin in margins:
         try:

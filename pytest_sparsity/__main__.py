@@ -172,11 +172,11 @@ def command_race(options: argparse.Namespace) -> None:
 def command_targets(options: argparse.Namespace) -> None:
     """List all targets, or install one."""
     from pytest_sparsity.report import tables
-    from pytest_sparsity.targets import TARGETS, Target, install
+    from pytest_sparsity.targets import all_targets, install
 
     if options.install:
         install(options.install, lambda line: print(line, file=sys.stderr, flush=True))
-    rows = [target_facts(Target.of(name)) for name in TARGETS]
+    rows = [target_facts(target) for target in all_targets()]
     if options.json:
         put(rows)
     else:

@@ -48,8 +48,8 @@ from pytest_sparsity.writer import Network, Value
 from pytest_sparsity.xnnpack.builds import gate_closed
 
 BY_NAME = {case.name: case for case in CASES}
-JS, LITERT = Target("litert-js", "litert-js"), Target("litert", "litert")
-OLD, TENSORFLOW = Target("tflite-runtime", "tflite-runtime"), Target("tensorflow", "tensorflow")
+JS, LITERT = Target.of("litert-js"), Target.of("litert")
+OLD, TENSORFLOW = Target.of("tflite-runtime"), Target.of("tensorflow")
 VERSIONS = {build.runtime: build.version for build in xnnpack.BUILDS}
 RIGHT = Comparison(TWIN, 1e-7, identical=False, finite=True, seed=0)
 SAME = replace(RIGHT, deviation=0.0, identical=True)

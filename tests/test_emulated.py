@@ -20,9 +20,13 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import Target, emulated, guests, install, proof, python, symbols
-from pytest_sparsity.targets.child import Launch
-from pytest_sparsity.targets.guests import Release
+from pytest_sparsity.targets import Launch, Place, Target, callgrind, install, proof, symbols
+from pytest_sparsity.targets import target as registry
+from pytest_sparsity.targets.places import emulated
+from pytest_sparsity.targets.places.emulated import counting, guests
+from pytest_sparsity.targets.places.emulated.guests import Release
+from pytest_sparsity.targets.python import WORKER, Environment
+from pytest_sparsity.targets.runtimes import RUNTIMES
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 BOOKWORM = Release("debian", "12")
 A53 = "litert@cortex-a53"
+LITERT = RUNTIMES["litert"]
 HEADS = {
     name: b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", number)
     for name, number in {"x86_64": 62, "aarch64": 183}.items()
@@ -80,10 +85,10 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystem:
     monkeypatch.setattr(guests, "folder", lambda: tmp_path / "guests")
     monkeypatch.setattr(guests, "release", lambda: BOOKWORM)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(emulated, "takes_plugins", lambda _: True)
-    monkeypatch.setattr(emulated, "_binding", lambda _: tmp_path / "except")
+    monkeypatch.setattr(counting, "takes_plugins", lambda _: True)
+    monkeypatch.setattr(counting, "_binding", lambda _: tmp_path / "except")
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(python, "arch", lambda _: "x86_64")
+    monkeypatch.setattr(Place, "arch", lambda *_: "x86_64")
     return fake
 
 
@@ -99,14 +104,14 @@ def without(monkeypatch: pytest.MonkeyPatch, *absent: str) -> None:
 def test_what_is_missing_names_the_command(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = emulated.KINDS[A53]
+    kind = emulated.at("cortex-a53")
     command = "pytest-sparsity targets --install litert@cortex-a53"
-    assert str(kind.missing("litert")) == f"no aarch64 guest with litert is set up: {command}"
+    assert str(kind.missing(LITERT)) == f"no aarch64 guest with litert is set up: {command}"
     guests.set_up("litert", "aarch64", silent)
-    assert kind.missing("litert") is None
-    assert kind.version("litert") == "2.3.0"
+    assert kind.missing(LITERT) is None
+    assert kind.version(LITERT) == "2.3.0"
     without(monkeypatch, "qemu-aarch64")
-    said = str(kind.missing("litert"))
+    said = str(kind.missing(LITERT))
     assert said == f"the emulator qemu-aarch64 is not installed: {command}"
 
 
@@ -114,12 +119,12 @@ def test_missing_in_the_own_environment(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking = Unsupported("litert is not installed", "python -m pip install x")
-    monkeypatch.setattr(python, "missing", lambda _: lacking)
-    assert emulated.KINDS["litert@nehalem"].missing("litert") is lacking
+    monkeypatch.setattr(Environment, "missing", lambda *_: lacking)
+    assert Target.of("litert@nehalem").missing() is lacking
     with pytest.raises(Unsupported, match="litert is not installed"):
-        emulated.install("litert@nehalem", silent)
-    monkeypatch.setattr(python, "missing", lambda _: None)
-    assert emulated.KINDS["litert@nehalem"].missing("litert") is None
+        install("litert@nehalem", silent)
+    monkeypatch.setattr(Environment, "missing", lambda *_: None)
+    assert Target.of("litert@nehalem").missing() is None
 
 
 @pytest.mark.parametrize(("name", "arch"), [("Darwin", "x86_64"), ("Linux", "aarch64")])
@@ -127,8 +132,8 @@ def test_other_machines(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch, name: str, arch: str
 ) -> None:
     monkeypatch.setattr(platform, "system", lambda: name)
-    monkeypatch.setattr(python, "arch", lambda _: arch)
-    missing = emulated.KINDS[A53].missing("litert")
+    monkeypatch.setattr(Place, "arch", lambda *_: arch)
+    missing = Target.of(A53).missing()
     assert missing is not None
     assert missing.reason == "emulated CPUs need Linux on x86-64"
 
@@ -138,7 +143,7 @@ def test_install_prints_what_needs_root(
 ) -> None:
     without(monkeypatch, "qemu-aarch64")
     with pytest.raises(Unsupported) as raised:
-        emulated.install(A53, silent)
+        install(A53, silent)
     assert raised.value.remedy.startswith("sudo apt-get install -y ")
     assert "qemu-user" in raised.value.remedy
     assert system.commands == []
@@ -231,7 +236,7 @@ def test_elsewhere_one_sentence(
     else:
         monkeypatch.setattr(guests, "release", lambda: None)
     with pytest.raises(Unsupported) as raised:
-        emulated.install(A53, silent)
+        install(A53, silent)
     assert raised.value.reason == (
         "a guest is made from the packages of Debian or Ubuntu, and this is neither"
     )
@@ -317,11 +322,11 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_wheel_for_another_architecture(system: FakeSystem) -> None:
     guest = guests.set_up("litert", "aarch64", silent)
-    kind = emulated.KINDS[A53]
-    assert kind.launch("litert", 1).command[0] == "qemu-aarch64"
+    kind = emulated.at("cortex-a53")
+    assert kind.launch(LITERT, 1).command[0] == "qemu-aarch64"
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
     with pytest.raises(TargetError) as raised:
-        kind.launch("litert", 1)
+        kind.launch(LITERT, 1)
     assert str(raised.value) == (
         "litert@cortex-a53: libpywrap_litert_common.so of the guest is not for aarch64;"
         " pytest-sparsity targets --install litert@cortex-a53 sets it up anew"
@@ -332,7 +337,7 @@ def test_a_guest_without_its_library(system: FakeSystem) -> None:
     guest = guests.set_up("litert", "aarch64", silent)
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").unlink()
     with pytest.raises(TargetError, match=r"litert@cortex-a53: .* holds no library"):
-        emulated.KINDS[A53].launch("litert", 1)
+        emulated.at("cortex-a53").launch(LITERT, 1)
 
 
 def test_install_sets_a_broken_guest_up_anew(
@@ -341,13 +346,13 @@ def test_install_sets_a_broken_guest_up_anew(
     guest = guests.set_up("litert", "aarch64", silent)
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
     started: list[Sequence[str]] = []
-    monkeypatch.setattr(emulated, "Worker", fake_worker(started))
+    monkeypatch.setattr(registry, "Worker", fake_worker(started))
     lines: list[str] = []
-    emulated.install(A53, lines.append)
+    install(A53, lines.append)
     assert len(started) == 1
     assert sum("is not for aarch64; " in line and "setting it up anew" in line for line in lines)
     assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
-    emulated.install(A53, lines.append)
+    install(A53, lines.append)
     assert len(started) == 2
 
 
@@ -355,19 +360,21 @@ def fake_worker(started: list[Sequence[str]]) -> Callable[..., object]:
     @contextlib.contextmanager
     def start(_: str, launch: Launch, **__: object) -> Iterator[SimpleNamespace]:
         started.append(launch.command)
-        yield SimpleNamespace(hello={"version": "2.3.0", "cpu": "fake"})
+        yield SimpleNamespace(hello={"runtime": "litert", "version": "2.3.0", "cpu": "fake"})
 
     return start
 
 
 def test_install_by_name(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Sequence[str]] = []
-    monkeypatch.setattr(emulated, "Worker", fake_worker(started))
+    monkeypatch.setattr(registry, "Worker", fake_worker(started))
     lines: list[str] = []
     install(A53, lines.append)
     assert lines[0].startswith("Python for aarch64 from debian 12: ")
     assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
-    monkeypatch.setattr(python, "missing", lambda _: Unsupported("no litert", "pip install it"))
+    monkeypatch.setattr(
+        Environment, "missing", lambda *_: Unsupported("no litert", "pip install it")
+    )
     with pytest.raises(Unsupported, match="no litert: pip install it"):
         install("litert", lines.append)
     with pytest.raises(ValueError, match="no target is called 'litert@z80'"):
@@ -379,7 +386,7 @@ def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LD_PRELOAD", "the host's")
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     guest = guests.set_up("litert", "aarch64", silent)
-    launch = emulated.KINDS["litert@cortex-a76"].launch("litert", 1)
+    launch = emulated.at("cortex-a76").launch(LITERT, 1)
     program, dash_l, prefix, dash_cpu, cpu, dash_plugin, plugin, *child = launch.command
     assert (program, dash_l, dash_cpu, cpu) == ("qemu-aarch64", "-L", "-cpu", "cortex-a76")
     assert dash_plugin == "-plugin"
@@ -388,7 +395,7 @@ def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPa
     )
     counts = plugin.split("out=")[1].split(",")[0]
     assert child == [
-        str(guest.python), "-s", "-S", str(python.WORKER), "litert", "--counts", counts
+        str(guest.python), "-s", "-S", str(WORKER), LITERT.argument(), "--counts", counts
     ]  # fmt: skip
     assert "CPU part\t: 0xd0b" in Path(prefix, "proc/cpuinfo").read_text("ascii")
     assert Path(prefix, "usr").resolve() == guest.system / "usr"
@@ -401,12 +408,12 @@ def test_the_command_on_the_own_python(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     native = Launch(("python", "worker.py", "litert"), {"HOME": "here"})
-    monkeypatch.setattr(python, "launch", lambda *_: native)
+    monkeypatch.setattr(Environment, "launch", lambda *_: native)
     library = tmp_path / "a,b" / "libpywrap_litert_common.so"
     library.parent.mkdir()
     library.touch()
     monkeypatch.setattr(emulated.Emulated, "library", lambda *_: library)
-    launch = emulated.KINDS["litert@nehalem"].launch("litert", 1)
+    launch = emulated.at("nehalem").launch(LITERT, 1)
     assert launch.command[0] == "qemu-x86_64"
     assert launch.command[-5:-2] == native.command
     assert launch.environment == {"HOME": "here", "OPENBLAS_CORETYPE": "Nehalem"}
@@ -415,7 +422,7 @@ def test_the_command_on_the_own_python(
 
 def test_more_than_one_thread(system: FakeSystem) -> None:
     with pytest.raises(Unsupported, match="one thread"):
-        emulated.KINDS[A53].launch("litert", 2)
+        emulated.at("cortex-a53").launch(LITERT, 2)
 
 
 @pytest.mark.parametrize("cause", ["no plugins", "no compiler"])
@@ -424,12 +431,12 @@ def test_without_counting_the_target_still_runs(
 ) -> None:
     guests.set_up("litert", "aarch64", silent)
     if cause == "no plugins":
-        monkeypatch.setattr(emulated, "takes_plugins", lambda _: False)
+        monkeypatch.setattr(counting, "takes_plugins", lambda _: False)
     else:
         without(monkeypatch, "cc")
-    kind = emulated.KINDS[A53]
-    assert kind.missing("litert") is None
-    launch = kind.launch("litert", 1)
+    kind = emulated.at("cortex-a53")
+    assert kind.missing(LITERT) is None
+    launch = kind.launch(LITERT, 1)
     assert "-plugin" not in launch.command
     assert "--counts" not in launch.command
     reason = {"no plugins": "takes no plugins", "no compiler": "no C compiler"}[cause]
@@ -440,7 +447,7 @@ def test_without_an_emulator_nothing_counts(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "qemu-aarch64")
-    assert str(emulated.KINDS[A53].cannot_count()).startswith(
+    assert str(emulated.at("cortex-a53").cannot_count()).startswith(
         "the emulator qemu-aarch64 is not installed: sudo apt-get install"
     )
 
@@ -464,25 +471,18 @@ def test_which_emulators_take_plugins(
         "ascii",
     )
     emulator.chmod(0o755)
-    assert emulated.takes_plugins(str(emulator)) is takes
+    assert counting.takes_plugins(str(emulator)) is takes
 
 
 def test_facts_of_the_cpus() -> None:
-    a53, a76, nehalem = (emulated.KINDS[f"litert@{core.name}"] for core in emulated.CORES)
-    assert {kind.arch("litert") for kind in (a53, a76)} == {"aarch64"}
-    assert nehalem.arch("litert") == "x86_64"
+    a53, a76, nehalem = map(emulated.at, emulated.HOSTS)
+    assert {kind.arch(LITERT) for kind in (a53, a76)} == {"aarch64"}
+    assert nehalem.arch(LITERT) == "x86_64"
     # What the rules ask: half-precision arithmetic on ARM, AVX on x86.
-    assert "asimdhp" not in a53.features("litert")
-    assert "asimdhp" in a76.features("litert")
-    assert "sse4_2" in nehalem.features("litert")
-    assert not any(name.startswith("avx") for name in nehalem.features("litert"))
-
-
-def test_every_runtime_on_every_cpu() -> None:
-    cores = ("cortex-a53", "cortex-a76", "nehalem")
-    assert set(emulated.KINDS) == {
-        f"{runtime}@{core}" for runtime in ("litert", "tflite-runtime") for core in cores
-    }
+    assert "asimdhp" not in a53.features(LITERT)
+    assert "asimdhp" in a76.features(LITERT)
+    assert "sse4_2" in nehalem.features(LITERT)
+    assert not any(name.startswith("avx") for name in nehalem.features(LITERT))
 
 
 SOURCE = """
@@ -534,7 +534,7 @@ def test_a_damaged_library(
     monkeypatch.undo()
     monkeypatch.setattr(emulated.Emulated, "library", lambda *_: damaged)
     with pytest.raises(TargetError, match=r"litert@cortex-a53: d\.so is damaged: "):
-        emulated.KINDS[A53].plugin("litert", out=tmp_path / "counts")
+        emulated.at("cortex-a53").plugin(LITERT, out=tmp_path / "counts")
 
 
 def test_the_binding_to_python_is_not_counted(tmp_path: Path, compiler: str) -> None:
@@ -542,7 +542,7 @@ def test_the_binding_to_python_is_not_counted(tmp_path: Path, compiler: str) -> 
     source.write_text("int _ZN8pybind11xEv(int x) { return x + 1; }\n" + SOURCE, "ascii")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", "b.so", "b.c"], cwd=tmp_path, check=True)
     known = {f.name: f for f in symbols.functions(tmp_path / "b.so")}["_ZN8pybind11xEv"]
-    text = emulated._binding(tmp_path / "b.so").read_text("ascii")
+    text = counting._binding(tmp_path / "b.so").read_text("ascii")
     assert text == f"{known.offset:x} {known.size:x}\n"
 
 
@@ -583,7 +583,7 @@ totals: 915
 
 
 def test_self_costs_of_callgrind() -> None:
-    assert proof.self_costs(CALLGRIND) == {
+    assert callgrind.self_costs(CALLGRIND) == {
         "xnn_invoke_runtime": 15,
         "xnn_f32_spmm_minmax_ukernel_32x1__sse": 600,
         "memcpy": 300,
@@ -602,10 +602,10 @@ def test_offsets_of_translated_code(tmp_path: Path) -> None:
         "5500001000-5500002000 r--p 00004000 fe:00 7   /cache/a b/lib.so\n"
         "5500009000-550000a000 r--p 00000000 fe:00 8   /cache/a b/other.so\n"
     )
-    found = list(proof._offsets(log, maps, Path("/cache/a b/lib.so")))
+    found = list(emulated._offsets(log, maps, Path("/cache/a b/lib.so")))
     assert found == [(0x4010, 1), (0x4014, 1)]
     with pytest.raises(TargetError, match=r"has not mapped third\.so"):
-        list(proof._offsets(log, maps, Path("third.so")))
+        list(emulated._offsets(log, maps, Path("third.so")))
 
 
 def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -622,7 +622,7 @@ def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_plugin_compiles_without_a_warning(tmp_path: Path, compiler: str) -> None:
-    source = Path(emulated.__file__).with_name("count.c")
+    source = Path(counting.__file__).with_name("count.c")
     command = [compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2", "-o", "x.so"]
     subprocess.run([*command, str(source)], cwd=tmp_path, check=True)
 
@@ -667,7 +667,7 @@ def counted_program(
     folder = tmp_path_factory.mktemp("counted")
     (folder / "loop.s").write_text(LOOP, "ascii")
     (folder / "calls.c").write_text(CALLS, "ascii")
-    source = str(Path(emulated.__file__).with_name("count.c"))
+    source = str(Path(counting.__file__).with_name("count.c"))
     for command in (
         ["-shared", "-nostdlib", "-o", "libloop.so", "loop.s"],
         ["-o", "calls", "calls.c", "./libloop.so"],

@@ -20,7 +20,7 @@ from pytest_sparsity.estimate import LOOKS
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
 from pytest_sparsity.race.trials import pairs_per_process
 from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
-from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec, Worker
+from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
 from pytest_sparsity.writer import Network
 
 DATA = Path(__file__).parent / "data"
@@ -127,6 +127,13 @@ class ScriptedWorker(Worker):
         return round(work / share), cpu, switches, count
 
 
+LITERT = Target.of("litert")
+
+
+class Counting(Place):
+    unit = "instructions"
+
+
 @dataclass(frozen=True)
 class ScriptedTarget(Target):
     machine: Machine | None = None
@@ -150,7 +157,8 @@ def machine(ratio: float = 1.5, sparse_ns: float = 5_000.0, **options: Any) -> M
 
 
 def target(machine: Machine, unit: str = "seconds") -> ScriptedTarget:
-    return ScriptedTarget("litert", "litert", unit=unit, machine=machine)
+    place = Counting() if unit == "instructions" else LITERT.place
+    return ScriptedTarget("litert", LITERT.record, place, machine)
 
 
 def raced(machine: Machine, *, budget: float = 10.0, threads: int = 1, seed: int = 0) -> Race:
@@ -469,7 +477,9 @@ def test_no_speed_is_measured_of_wrong_answers(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_target_that_lacks_something_says_so_before_anything_starts() -> None:
-    lacking = ScriptedTarget("litert", "litert", lacks=Unsupported("no litert", "pip install it"))
+    lacking = ScriptedTarget(
+        "litert", LITERT.record, LITERT.place, lacks=Unsupported("no litert", "pip install it")
+    )
     with pytest.raises(Unsupported, match="no litert: pip install it"):
         race(DENSE, SPARSE, target=lacking)
 

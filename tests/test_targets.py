@@ -7,6 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,20 @@ import pytest
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.targets import (
-    TARGETS,
     Launch,
     LoadError,
     Signature,
     Target,
     TensorSpec,
     Worker,
+    all_targets,
     available_targets,
-    node,
-    python,
+    npm,
     seeded_inputs,
 )
+from pytest_sparsity.targets.places.node import WORKER as NODE_WORKER
+from pytest_sparsity.targets.python import WORKER, Environment
+from pytest_sparsity.targets.runtimes import RUNTIMES
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -257,7 +260,7 @@ def test_unknown_kernels(litert: Worker, convolution: Path) -> None:
 OPERATORS = """
 import json, runpy, sys
 worker = runpy.run_path(sys.argv[1])
-module = worker["import_interpreter"](sys.argv[2])
+module = worker["import_interpreter"](json.loads(sys.argv[2]))
 request = {"path": sys.argv[3], "threads": 1, "kernels": sys.argv[4], "pad": []}
 interpreter = worker["Loaded"](module, request)._interpreter
 operators = [detail["op_name"] for detail in interpreter._get_ops_details()]
@@ -271,7 +274,12 @@ def test_xnnpack_is_the_default_and_only_that(
     runtime: str, kernels: str, convolution: Path
 ) -> None:
     ready(runtime)
-    command = [sys.executable, "-c", OPERATORS, *map(str, (python.WORKER, runtime, convolution))]
+    command = [
+        sys.executable,
+        "-c",
+        OPERATORS,
+        *map(str, (WORKER, RUNTIMES[runtime].argument(), convolution)),
+    ]
     done = subprocess.run([*command, kernels], capture_output=True, check=True)
     operators, modules = json.loads(done.stdout)
     assert ("DELEGATE" in operators) == (kernels == "default")
@@ -348,11 +356,11 @@ def test_what_litert_js_cannot(litert_js: Worker, convolution: Path) -> None:
 def test_names_of_targets() -> None:
     cores = ("cortex-a53", "cortex-a76", "nehalem")
     emulated = [f"{runtime}@{core}" for runtime in ("litert", "tflite-runtime") for core in cores]
-    assert (*HERE, *emulated) == TARGETS
-    assert [Target.of(name).name for name in TARGETS] == list(TARGETS)
+    assert [target.name for target in all_targets()] == [*HERE, *emulated]
+    assert [Target.of(target.name) for target in all_targets()] == list(all_targets())
     litert = Target.of("litert")
     assert Target.of(litert) is litert
-    assert litert == Target("litert", "litert")
+    assert litert == Target.of("litert")
     assert (litert.host, litert.unit, str(litert)) == (None, "seconds", "litert")
     arm = Target.of("litert@cortex-a53")
     assert (arm.runtime, arm.host) == ("litert", "cortex-a53")
@@ -364,7 +372,7 @@ def test_names_of_targets() -> None:
 def test_available_targets_are_those_of_which_nothing_is_missing() -> None:
     available = available_targets()
     assert all(target.missing() is None for target in available)
-    assert [t.name for t in available] == [n for n in TARGETS if Target.of(n).available]
+    assert list(available) == [target for target in all_targets() if target.available]
 
 
 def test_architecture_and_features() -> None:
@@ -420,16 +428,36 @@ def test_tflite_runtime_has_no_wheel_for_newer_pythons(monkeypatch: pytest.Monke
     )
 
 
-def test_a_missing_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(python._RUNTIMES, "litert", ("ai_edge_litert", ("no-such-dist",), "x"))
-    assert Target.of("litert").version() == "unknown"
+def test_a_missing_version_is_unknown() -> None:
+    elsewhere = replace(RUNTIMES["litert"], packages=("no-such-package",))
+    assert Environment().version(elsewhere) == "unknown"
+
+
+@pytest.mark.parametrize("runtime", NATIVE)
+def test_worker_and_host_find_the_same_version(runtime: str, tmp_path: Path) -> None:
+    """In a nightly's package, too, which has a name of its own."""
+    record = RUNTIMES[runtime]
+    for name in record.packages:
+        folder = tmp_path / name / f"{name.replace('-', '_')}-1.2.3.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n")
+        own = Environment(folder.parent)
+        assert own.version(record) == "1.2.3"
+        program = (
+            "import json, runpy, sys\n"
+            "print(runpy.run_path(sys.argv[1])['version'](json.loads(sys.argv[2])))"
+        )
+        launch = own.launch(record)
+        command = [sys.executable, "-c", program, *launch.command[1:]]
+        done = subprocess.run(command, env={**launch.environment}, capture_output=True, check=True)
+        assert done.stdout.decode().strip() == "1.2.3"
 
 
 def test_the_environment_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("COVERAGE_PROCESS_START", "x")
     monkeypatch.setenv("PYTHONDEVMODE", "1")
-    environment = python.launch("litert", 1).environment
+    environment = Environment().launch(RUNTIMES["litert"]).environment
     assert environment["PYTHONPATH"] == "/somewhere"
     assert environment["TF_CPP_MIN_LOG_LEVEL"] == "2"
     assert not {"COVERAGE_PROCESS_START", "PYTHONDEVMODE"} & set(environment)
@@ -473,12 +501,12 @@ def test_seeded_inputs_refuse_text() -> None:
 
 
 def test_the_lock_file_pins_and_names_no_registry() -> None:
-    folder = Path(node.__file__).parent
+    folder = Path(npm.__file__).parent
     manifest = json.loads((folder / "package.json").read_text())
     lock = json.loads((folder / "package-lock.json").read_text())
     assert lock["packages"][""]["dependencies"] == manifest["dependencies"]
     packages = {name: p for name, p in lock["packages"].items() if name}
-    assert packages["node_modules/@litertjs/core"]["version"] == node.version("litert-js")
+    assert packages["node_modules/@litertjs/core"]["version"] == npm.version()
     for package in packages.values():
         assert package["integrity"].startswith("sha512-")
         assert "resolved" not in package
@@ -501,7 +529,7 @@ def fake_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(node, "_failures", {})
+    monkeypatch.setattr(npm, "_failures", {})
     (tmp_path / "bin").mkdir()
 
     def written(act: str = INSTALLS, version: str = "v20.1.0") -> Path:
@@ -523,16 +551,16 @@ def test_the_package_is_installed_once(
     target = Target.of("litert-js")
     assert target.missing() is None
     assert log.read_text() == "", "asking what is missing must not install"
-    command = node.launch("litert-js", 1).command
+    command = Target.of("litert-js").place.launch(RUNTIMES["litert-js"], 1).command
     assert Path(command[2]).is_dir()
     assert capsys.readouterr().err == (
         f"pytest-sparsity: installing @litertjs/core {target.version()} "
-        f"into {node.cache_folder()} ...\n"
+        f"into {npm.cache_folder()} ...\n"
     )
-    assert node.launch("litert-js", 1).command == command
+    assert Target.of("litert-js").place.launch(RUNTIMES["litert-js"], 1).command == command
     (call,) = log.read_text().splitlines()
     assert call.startswith("ci --ignore-scripts --prefix ")
-    assert sorted(p.name for p in node.cache_folder().iterdir()) == [
+    assert sorted(p.name for p in npm.cache_folder().iterdir()) == [
         "lock",
         "node_modules",
         "package-lock.json",
@@ -542,14 +570,14 @@ def test_the_package_is_installed_once(
 
 def test_processes_that_install_at_once_install_once(fake_node: Callable[..., Path]) -> None:
     log = fake_node()
-    program = "from pytest_sparsity.targets import node; print(node.installed('node'))"
+    program = "from pytest_sparsity.targets import npm; print(npm.installed('node'))"
     command = [sys.executable, "-c", program]
     several = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
     ]
     folders = {child.communicate(timeout=30)[0].decode().strip() for child in several}
     assert [child.returncode for child in several] == [0, 0, 0]
-    assert folders == {str(node.cache_folder() / "node_modules" / "@litertjs" / "core")}
+    assert folders == {str(npm.cache_folder() / "node_modules" / "@litertjs" / "core")}
     assert len(log.read_text().splitlines()) == 1
 
 
@@ -570,16 +598,16 @@ def test_a_failed_installation_says_the_command_and_is_not_repeated(
         assert str(caught.value) == said
     assert len(log.read_text().splitlines()) == 1
     assert str(target.missing()) == said
-    assert not (node.cache_folder() / "node_modules").exists()
+    assert not (npm.cache_folder() / "node_modules").exists()
 
 
 def test_what_failed_is_tried_again_by_the_next_process(fake_node: Callable[..., Path]) -> None:
     fake_node(FAILS)
     with pytest.raises(Unsupported):
-        node.installed("node")
+        npm.installed("node")
     fake_node(INSTALLS)
-    node._failures.clear()
-    assert node.installed("node").is_dir()
+    npm._failures.clear()
+    assert npm.installed("node").is_dir()
     assert Target.of("litert-js").missing() is None
 
 
@@ -599,7 +627,7 @@ def test_a_certificate_of_the_system_s_is_taken_the_second_time(
     then = INSTALLS + "; exit"
     log = fake_node()
     fake_node(DISTRUSTS.format(log=log, code=code, then=then))
-    assert node.installed("node").is_dir()
+    assert npm.installed("node").is_dir()
     said = [line for line in log.read_text().splitlines() if line.startswith("options:")]
     assert said == ["options:--no-warnings", "options:--no-warnings --use-system-ca"]
 
@@ -620,15 +648,15 @@ def test_npm_is_not_asked_again_for_nothing(
     log = fake_node()
     fake_node(DISTRUSTS.format(log=log, code=code, then=then))
     with pytest.raises(Unsupported, match=f"npm says 'npm error code {code}': .*{remedy}"):
-        node.installed("node")
+        npm.installed("node")
     assert log.read_text().count("options:") == tries
 
 
 def test_leftovers_of_an_interrupted_installation(fake_node: Callable[..., Path]) -> None:
     fake_node()
-    (node.cache_folder() / "node_modules" / ".half").mkdir(parents=True)
-    assert node.installed("node").is_dir()
-    assert not (node.cache_folder() / "node_modules" / ".half").exists()
+    (npm.cache_folder() / "node_modules" / ".half").mkdir(parents=True)
+    assert npm.installed("node").is_dir()
+    assert not (npm.cache_folder() / "node_modules" / ".half").exists()
 
 
 def test_without_npm(fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -637,14 +665,14 @@ def test_without_npm(fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyP
     with pytest.raises(
         Unsupported, match=r"npm is not found: python -m pip install 'pytest-sparsity\[js\]'"
     ):
-        node.installed("node")
+        npm.installed("node")
 
 
 def test_npm_that_hangs(fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     fake_node("exec sleep 60")
-    monkeypatch.setattr(node, "_INSTALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(npm, "_INSTALL_TIMEOUT", 0.3)
     with pytest.raises(Unsupported, match=r"npm says 'nothing for 0\.3 s'"):
-        node.installed("node")
+        npm.installed("node")
 
 
 def test_a_cache_that_cannot_be_written(
@@ -654,7 +682,7 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(Unsupported, match="set XDG_CACHE_HOME to a writable folder"):
-        node.installed("node")
+        npm.installed("node")
 
 
 @pytest.mark.parametrize(("version", "major"), [("v18.19.0", 18), ("nonsense", 0)])
@@ -672,7 +700,7 @@ def test_the_wheels_node_comes_first(
     fake_node: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_node()
-    assert node.find_node() == str(tmp_path / "bin" / "node")
+    assert npm.find_node() == str(tmp_path / "bin" / "node")
     wheel = tmp_path / "wheel"
     for file in ("bin/node", "lib/node_modules/npm/bin/npm-cli.js"):
         (wheel / file).parent.mkdir(parents=True)
@@ -683,8 +711,8 @@ def test_the_wheels_node_comes_first(
 
     monkeypatch.setattr("importlib.util.find_spec", lambda _: Spec)
     found = str(wheel / "bin" / "node")
-    assert node.find_node() == found
-    assert node._npm(found) == (found, str(wheel / "lib/node_modules/npm/bin/npm-cli.js"))
+    assert npm.find_node() == found
+    assert npm._npm(found) == (found, str(wheel / "lib/node_modules/npm/bin/npm-cli.js"))
 
 
 def test_flags_for_node_are_not_inherited(
@@ -692,14 +720,17 @@ def test_flags_for_node_are_not_inherited(
 ) -> None:
     fake_node()
     monkeypatch.setenv("NODE_OPTIONS", "--jitless")
-    assert "NODE_OPTIONS" not in node.launch("litert-js", 1).environment
+    assert (
+        "NODE_OPTIONS"
+        not in Target.of("litert-js").place.launch(RUNTIMES["litert-js"], 1).environment
+    )
 
 
 def test_a_broken_package_is_one_clear_failure(fake_node: Callable[..., Path]) -> None:
     real = ready_node()
     fake_node()
-    folder = node.installed("node")
-    launch = Launch((real, str(Path(node.__file__).with_name("worker.mjs")), str(folder)), {})
+    folder = npm.installed("node")
+    launch = Launch((real, str(NODE_WORKER), str(folder)), {})
     with pytest.raises(TargetError) as caught:
         Worker("litert-js", launch)
     said = str(caught.value)
@@ -708,7 +739,7 @@ def test_a_broken_package_is_one_clear_failure(fake_node: Callable[..., Path]) -
 
 
 def ready_node() -> str:
-    real = node.find_node()
+    real = npm.find_node()
     if real is None:
         pytest.skip("Node is not installed")
     return real
@@ -718,7 +749,7 @@ def ready_node() -> str:
 
 
 def test_counts_are_differences_of_the_last_two_marks(tmp_path: Path) -> None:
-    counter = runpy.run_path(str(python.WORKER))["Counter"](tmp_path / "counts")
+    counter = runpy.run_path(str(WORKER))["Counter"](tmp_path / "counts")
     counter.mark()
     (tmp_path / "counts").write_text("mark 0 total 5\nmark 1 total 100\nmark 2 total 342\n")
     assert counter.between_last_two() == 242

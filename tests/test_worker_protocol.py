@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child, node
+from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child, npm
 from pytest_sparsity.targets.child import last_line
 from pytest_sparsity.targets.python import WORKER
 
@@ -426,7 +426,7 @@ module.exports = async ({print}) => {
 @pytest.fixture
 def fake_litert_js(tmp_path: Path) -> Callable[[str], Worker]:
     """Start worker.mjs over a package whose `loadModel` has the given body."""
-    program = node.find_node()
+    program = npm.find_node()
     if program is None:
         pytest.skip("Node is not installed")
     (tmp_path / "wasm").mkdir()

@@ -1,29 +1,22 @@
-"""The Python runtimes on this machine: a child of the same Python."""
+"""Where this process's Python finds a runtime, and how it starts a worker with it."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.machine import this_machine
 from pytest_sparsity.targets.child import Launch
 
+if TYPE_CHECKING:
+    from pytest_sparsity.targets.runtimes import Runtime
+
 WORKER = Path(__file__).with_name("worker.py")
-# Runtime -> (package, distributions that may hold it, extra of ours that installs it).
-_RUNTIMES = {
-    "litert": ("ai_edge_litert", ("ai-edge-litert", "ai-edge-litert-nightly"), "litert"),
-    "tflite-runtime": (
-        "tflite_runtime",
-        ("tflite-runtime", "tflite-runtime-nightly"),
-        "tflite-runtime",
-    ),
-    "tensorflow": ("tensorflow", ("tensorflow", "tensorflow-cpu", "tf-nightly"), "build"),
-}
 # Variables that would change what is measured in the child: coverage and the debugging allocators
 # slow every invocation down, and an interactive interpreter never ends.
 _UNWANTED = (
@@ -38,44 +31,54 @@ _UNWANTED = (
 )
 
 
-def missing(runtime: str) -> Unsupported | None:
-    """Say what the runtime lacks here, or None; imports and starts nothing."""
-    package, _, extra = _RUNTIMES[runtime]
-    if importlib.util.find_spec(package) is not None:
-        return None
-    if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
-        return Unsupported(
-            "tflite-runtime has no wheel for Python 3.12 or later", "use Python 3.11 or older"
+@dataclass(frozen=True)
+class Environment:
+    """This process's Python and what it finds installed.
+
+    Attributes:
+        folder: is searched before everything else that is installed; None for no such folder.
+    """
+
+    folder: Path | None = None
+
+    def missing(self, runtime: Runtime) -> Unsupported | None:
+        """Say what the runtime lacks here, or None; imports and starts nothing."""
+        if self.package(runtime) is not None:
+            return None
+        newest = runtime.newest_python
+        if newest is not None and sys.version_info[:2] > newest:
+            return Unsupported(
+                f"{runtime.name} has no wheel for Python {newest[0]}.{newest[1] + 1} or later",
+                f"use Python {newest[0]}.{newest[1]} or older",
+            )
+        wanted = f"pytest-sparsity[{runtime.extra}]" if runtime.extra else runtime.packages[0]
+        return Unsupported(f"{runtime.name} is not installed", f"python -m pip install '{wanted}'")
+
+    def version(self, runtime: Runtime) -> str:
+        """Return the version of the installed runtime, or "unknown"; does not import it."""
+        path: dict[str, Any] = {"path": [str(self.folder)]} if self.folder else {}
+        found = (
+            each for name in runtime.packages for each in metadata.distributions(name=name, **path)
         )
-    return Unsupported(
-        f"{runtime} is not installed", f"python -m pip install 'pytest-sparsity[{extra}]'"
-    )
+        return next((distribution.version for distribution in found), "unknown")
 
+    def package(self, runtime: Runtime) -> Path | None:
+        """Return the folder of the runtime's Python package; None if it is not installed."""
+        if self.folder is not None:
+            package = self.folder / runtime.package
+            return package if package.is_dir() else None
+        spec = importlib.util.find_spec(runtime.package)
+        folders = (spec and spec.submodule_search_locations) or ()
+        return next(map(Path, folders), None)
 
-def version(runtime: str) -> str:
-    """Return the version of the installed runtime, or "unknown"; does not import it."""
-    for name in _RUNTIMES[runtime][1]:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return "unknown"
-
-
-def arch(runtime: str) -> str:  # noqa: ARG001  (every kind of target answers per runtime)
-    """Return this machine's architecture in Linux' spelling."""
-    spelt = {"AMD64": "x86_64", "arm64": "aarch64"}
-    return spelt.get(this_machine().arch, this_machine().arch)
-
-
-def features(runtime: str) -> frozenset[str]:  # noqa: ARG001
-    """Return this machine's CPU features in Linux' spelling."""
-    return this_machine().features
-
-
-def launch(runtime: str, threads: int) -> Launch:  # noqa: ARG001  (threads come with `load`)
-    """Return how to start the child."""
-    environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    if sys.flags.no_user_site:
-        # The child has to find the packages that this process finds.
-        environment["PYTHONNOUSERSITE"] = "1"
-    return Launch((sys.executable, str(WORKER), runtime), environment)
+    def launch(self, runtime: Runtime) -> Launch:
+        """Return how to start the worker."""
+        environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+        environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
+        if sys.flags.no_user_site:
+            # The child has to find the packages that this process finds.
+            environment["PYTHONNOUSERSITE"] = "1"
+        if self.folder is not None:
+            given = environment.get("PYTHONPATH")
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.folder), given)))
+        return Launch((sys.executable, str(WORKER), runtime.argument()), environment)

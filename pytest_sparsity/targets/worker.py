@@ -2,9 +2,13 @@
 
     python worker.py RUNTIME [--counts FILE]
 
-RUNTIME is `litert`, `tflite-runtime` or `tensorflow`. Needs the standard library (3.9 or later),
-numpy and the runtime, and imports nothing of pytest_sparsity, so that it runs in a bare guest or on
-a board. One runtime per process: TensorFlow imported first breaks tflite-runtime.
+RUNTIME is the record of a runtime as JSON: its `name`; the `module` with its Interpreter; the
+`packages` that may hold it; `bare`, the package whose __init__ is not to be executed, or "";
+`profile`, whether litert_profile.py can tell the operators that run.
+
+Needs the standard library (3.9 or later), numpy and the runtime, and imports nothing of
+pytest_sparsity, so that it runs in a bare guest or on a board. One runtime per process: TensorFlow
+imported first breaks tflite-runtime.
 
 The first line of output is the hello. Every line of input is a request `{"id", "do", ...}` and gets
 one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:
@@ -49,12 +53,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 HERE = Path(__file__).resolve().parent
-# Runtime -> (module with its Interpreter, distributions that may hold it).
-RUNTIMES = {
-    "litert": ("ai_edge_litert.interpreter", ("ai-edge-litert", "ai-edge-litert-nightly")),
-    "tflite-runtime": ("tflite_runtime.interpreter", ("tflite-runtime", "tflite-runtime-nightly")),
-    "tensorflow": ("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu")),
-}
 # Our names of the sets of kernels -> members of the interpreters' OpResolverType.
 RESOLVERS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 # Never open; the number is agreed with the plugin of the emulator.
@@ -154,7 +152,7 @@ class Loaded:
 class Worker:
     """Answers requests; holds the loaded models by key."""
 
-    def __init__(self, runtime: str, counter: Counter | None) -> None:
+    def __init__(self, runtime: Request, counter: Counter | None) -> None:
         self._runtime = runtime
         self._module = import_interpreter(runtime)
         self._counter = counter
@@ -164,7 +162,7 @@ class Worker:
         """Say what runs here."""
         return {
             "protocol": PROTOCOL,
-            "runtime": self._runtime,
+            "runtime": self._runtime["name"],
             "version": version(self._runtime),
             "cpu": cpu(),
             "clock": "instructions" if self._counter else "cpu",
@@ -204,7 +202,7 @@ class Worker:
         return {"arrays": self._models[request["key"]].outputs()}
 
     def _do_profile(self, request: Request) -> Answer:
-        if self._runtime != "litert":
+        if not self._runtime["profile"]:
             raise RequestError("unsupported", "no operator profile")
         model = self._models[request["key"]]
         profile = runpy.run_path(str(HERE / "litert_profile.py"))["profile"]
@@ -262,23 +260,23 @@ def _involuntary_switches() -> int:
     return resource.getrusage(who).ru_nivcsw
 
 
-def import_interpreter(runtime: str) -> types.ModuleType:
+def import_interpreter(runtime: Request) -> types.ModuleType:
     """Import the module that has the runtime's `Interpreter`."""
-    if runtime == "tensorflow":
-        # tensorflow/__init__ takes seconds and the interpreter needs nothing of it: an empty
-        # package of that name with the right search path stands in for it.
-        spec = importlib.util.find_spec("tensorflow")
+    bare = runtime["bare"]
+    if bare:
+        # An empty package of that name with the right search path stands in for it.
+        spec = importlib.util.find_spec(bare)
         if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
-        package = types.ModuleType("tensorflow")
+            raise ModuleNotFoundError(f"No module named {bare!r}", name=bare)
+        package = types.ModuleType(bare)
         package.__path__ = list(spec.submodule_search_locations)
-        sys.modules["tensorflow"] = package
-    return importlib.import_module(RUNTIMES[runtime][0])
+        sys.modules[bare] = package
+    return importlib.import_module(runtime["module"])
 
 
-def version(runtime: str) -> str:
+def version(runtime: Request) -> str:
     """Return the version of the runtime's distribution, or "unknown"."""
-    for name in RUNTIMES[runtime][1]:
+    for name in runtime["packages"]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
     return "unknown"
@@ -333,7 +331,7 @@ def main(arguments: list[str]) -> None:
     os.close(null)
     # This folder holds modules of pytest_sparsity; they must not answer to other people's imports.
     sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE]
-    worker = Worker(runtime, counter)
+    worker = Worker(json.loads(runtime), counter)
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -17,7 +17,7 @@ from pytest_sparsity.diagnosis import Observer, diagnose
 from pytest_sparsity.diagnosis.conclusion import agree
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.model import Model
-from pytest_sparsity.targets import TARGETS, Target
+from pytest_sparsity.targets import all_targets
 
 USUAL_MIDDLES = [
     "pointwise",
@@ -39,7 +39,8 @@ USUAL_ENDS = ["average", "linear head", "keep dims", "depth to space", "softmax 
 
 # Emulated targets take ten seconds each, on a machine that has the emulators.
 EVERYWHERE = [
-    pytest.param(name, marks=pytest.mark.slow) if Target.of(name).host else name for name in TARGETS
+    pytest.param(target.name, marks=pytest.mark.slow if target.host else ())
+    for target in all_targets()
 ]
 
 

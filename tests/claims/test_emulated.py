@@ -16,8 +16,9 @@ from claims.networks import Network, Row
 from corpus import CASES
 from pytest_sparsity import Model, Race, Target, Unsupported, Variants, diagnose, zoo
 from pytest_sparsity.errors import TargetError, WrongAnswers
-from pytest_sparsity.targets import Worker, emulated, guests, proof, python, seeded_inputs
-from pytest_sparsity.targets.child import Launch
+from pytest_sparsity.targets import Launch, Worker, proof, seeded_inputs
+from pytest_sparsity.targets.places import emulated
+from pytest_sparsity.targets.places.emulated import guests
 
 LITERT = "2.3.0"
 """The version that the figures are of; on ARM it is pinned, on x86 it is what is installed."""
@@ -51,7 +52,7 @@ Count = Callable[[Model], int]
 def counting(name: str) -> Target:
     """Return the target; skip, by `Unsupported`, where it cannot run or not count."""
     target = Target.of(name)
-    missing = target.missing() or emulated.KINDS[name].cannot_count()
+    missing = target.missing() or target.cannot_count()
     if missing is not None:
         raise missing
     return target
@@ -192,7 +193,7 @@ def test_the_emulators_log_names_the_same_microkernels(variants: Build) -> None:
     target = counting("litert@cortex-a53")
     model = variants(zoo.xnnpack_cnn, sparsity=0.75).sparse.path
     executed = {kernel.name for kernel in proof.microkernels(target, model)}
-    reached = set(proof._reached(target, emulated.KINDS[target.name], model))
+    reached = set(emulated.at("cortex-a53")._reached(target.record, model))
     assert executed <= reached
     beyond = {name for name in reached - executed if "_ukernel_" in name}
     assert all("pack" in name for name in beyond)
@@ -238,7 +239,8 @@ def failure(launch: Launch, model: Path | None = None) -> str:
 
 @pytest.fixture
 def launch() -> Launch:
-    return emulated.KINDS[counting("litert@cortex-a53").name].launch("litert", 1)
+    target = counting("litert@cortex-a53")
+    return target.place.launch(target.record, 1)
 
 
 def with_site(launch: Launch, site: Path) -> Launch:
@@ -299,7 +301,7 @@ def test_out_of_memory(launch: Launch, tmp_path: Path) -> None:
 
 
 def test_a_wheel_for_the_wrong_architecture(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if python.missing("litert") is not None:
+    if not Target.of("litert").available:
         pytest.skip("needs the wheel of this machine")
     guest = guests.find("litert", "aarch64")
     assert guest is not None

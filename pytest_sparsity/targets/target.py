@@ -1,0 +1,193 @@
+"""A target: a runtime at a place; and the registry that knows them by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_sparsity.errors import TargetError
+from pytest_sparsity.targets.places import emulated
+from pytest_sparsity.targets.places.native import Native
+from pytest_sparsity.targets.places.node import Node
+from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
+from pytest_sparsity.targets.worker_process import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_sparsity.errors import Unsupported
+    from pytest_sparsity.targets.places import Place
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model runs. Two targets of one name are the same.
+
+    Attributes:
+        name: e.g. `"litert"` or `"litert@cortex-a53"`.
+        record: the runtime.
+        place: what it runs on.
+    """
+
+    name: str
+    record: Runtime = field(compare=False)
+    place: Place = field(compare=False)
+
+    @classmethod
+    def of(cls, target: str | Target) -> Target:
+        """Return the target of that name, or the target itself.
+
+        Raises:
+            ValueError: there is no such target; the message lists them.
+        """
+        if isinstance(target, Target):
+            return target
+        known = {each.name: each for each in all_targets()}
+        if target not in known:
+            raise ValueError(f"no target is called {target!r}; there are {', '.join(known)}")
+        return known[target]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name, e.g. `"litert"`."""
+        return self.record.name
+
+    @property
+    def host(self) -> str | None:
+        """The emulated CPU or the other machine that it runs on, None for this machine."""
+        return self.place.host
+
+    @property
+    def unit(self) -> str:
+        """What a race counts there, `"seconds"` or `"instructions"`."""
+        return self.place.unit
+
+    def missing(self) -> Unsupported | None:
+        """Return what is missing with the command that installs it, or None; starts nothing."""
+        return self.place.missing(self.record)
+
+    @property
+    def available(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return self.missing() is None
+
+    def cannot_count(self) -> Unsupported | None:
+        """Say why an emulated target cannot count instructions although it runs, or None."""
+        return self.place.cannot_count()
+
+    def version(self) -> str:
+        """Return the runtime's version, or "unknown"; the runtime is not imported."""
+        return self.place.version(self.record)
+
+    @property
+    def arch(self) -> str:
+        """The architecture that the runtime's code is for: `"x86_64"`, `"aarch64"`, `"wasm32"`."""
+        return self.place.arch(self.record)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The CPU features that the runtime sees, as Linux spells them."""
+        return self.place.features(self.record)
+
+    def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
+        """Start a worker.
+
+        Args:
+            threads: threads of the models that the worker loads.
+            timeout: seconds that any one answer may take; by default the place's: 60, and 600 on
+                an emulated CPU.
+
+        Raises:
+            Unsupported: something is missing.
+            TargetError: the worker does not start.
+        """
+        missing = self.missing()
+        if missing is not None:
+            raise missing
+        launch = self.place.launch(self.record, threads)
+        if timeout is None:
+            timeout = self.place.timeout
+        return Worker(self.name, launch, threads=threads, timeout=timeout)
+
+
+def _built_in() -> Iterator[Target]:
+    for runtime in RUNTIMES.values():
+        place: Place = Node() if runtime.build else Native()
+        yield Target(runtime.name, runtime, place)
+    for runtime in RUNTIMES.values():
+        for host in emulated.HOSTS if runtime.emulated else ():
+            yield Target(f"{runtime.name}@{host}", runtime, emulated.at(host))
+
+
+_TARGETS = {target.name: target for target in _built_in()}
+_registered: dict[str, Target] = {}
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Return the targets of this package and then those that were registered."""
+    return (*_TARGETS.values(), *_registered.values())
+
+
+def available_targets() -> tuple[Target, ...]:
+    """Return the targets of which nothing is known to be missing."""
+    return tuple(target for target in all_targets() if target.available)
+
+
+def register(targets: Iterable[Target]) -> None:
+    """Let targets be found by their names.
+
+    Raises:
+        ValueError: one of them is not a target, or has the name of another.
+    """
+    for target in targets:
+        if not isinstance(target, Target):
+            raise ValueError(f"{target!r} is not a Target")
+        if target.name in _TARGETS or target.name in _registered:
+            raise ValueError(f"there already is a target called {target.name!r}")
+        _registered[target.name] = target
+
+
+def unregister(targets: Iterable[Target]) -> None:
+    """Forget targets that were registered."""
+    for target in targets:
+        _registered.pop(target.name, None)
+
+
+def install(target: str | Target, progress: Callable[[str], None]) -> None:
+    """Set up what a target lacks, as far as that needs no root, and try it.
+
+    What was installed earlier and is broken is set up anew.
+
+    Args:
+        target: a target or its name.
+        progress: gets one line before every step and one at the end.
+
+    Raises:
+        ValueError: there is no such target.
+        Unsupported: something is missing that only the user can bring; with the command.
+        TargetError: everything is there and the worker does not start all the same.
+    """
+    where = Target.of(target)
+    where.place.install(where.record, progress)
+    try:
+        _try(where, progress)
+    except TargetError as error:
+        if not where.place.discard(where.record):
+            raise
+        progress(f"{error}; setting it up anew")
+        where.place.install(where.record, progress)
+        _try(where, progress)
+    cannot_count = where.cannot_count()
+    if cannot_count is not None:
+        progress(f"{where}: {cannot_count}")
+
+
+def _try(target: Target, progress: Callable[[str], None]) -> None:
+    """Start a worker once; a guest's Python also compiles its modules for later by that."""
+    progress(f"{target}: trying it")
+    with target.open() as worker:
+        runtime, version, cpu = (worker.hello[name] for name in ("runtime", "version", "cpu"))
+        progress(f"{target}: {runtime} {version} runs on {cpu}")
