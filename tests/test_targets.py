@@ -28,6 +28,7 @@ from pytest_sparsity.targets import (
     npm,
     seeded_inputs,
 )
+from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import WORKER as NODE_WORKER
 from pytest_sparsity.targets.python import WORKER, Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES
@@ -433,24 +434,30 @@ def test_a_missing_version_is_unknown() -> None:
     assert Environment().version(elsewhere) == "unknown"
 
 
-@pytest.mark.parametrize("runtime", NATIVE)
-def test_worker_and_host_find_the_same_version(runtime: str, tmp_path: Path) -> None:
-    """In a nightly's package, too, which has a name of its own."""
-    record = RUNTIMES[runtime]
-    for name in record.packages:
-        folder = tmp_path / name / f"{name.replace('-', '_')}-1.2.3.dist-info"
-        folder.mkdir(parents=True)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n")
-        own = Environment(folder.parent)
-        assert own.version(record) == "1.2.3"
-        program = (
-            "import json, runpy, sys\n"
-            "print(runpy.run_path(sys.argv[1])['version'](json.loads(sys.argv[2])))"
-        )
-        launch = own.launch(record)
-        command = [sys.executable, "-c", program, *launch.command[1:]]
-        done = subprocess.run(command, env={**launch.environment}, capture_output=True, check=True)
-        assert done.stdout.decode().strip() == "1.2.3"
+@pytest.mark.parametrize("package", ["ai-edge-litert", "ai-edge-litert-nightly"])
+def test_worker_and_host_find_the_same_version(package: str, tmp_path: Path) -> None:
+    """That of the package that is imported, whatever else is installed."""
+    facts = tmp_path / f"{package.replace('-', '_')}-1.2.3.dist-info" / "METADATA"
+    facts.parent.mkdir()
+    facts.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.3\n")
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").touch()
+    (tmp_path / "ai_edge_litert" / "interpreter.py").touch()
+    own = Native(Environment(tmp_path))
+    target = Target("own", RUNTIMES["litert"], own)
+    assert target.version() == "1.2.3"
+    with target.open() as worker:
+        assert worker.hello["version"] == "1.2.3"
+
+
+def test_every_name_of_a_package_is_found(tmp_path: Path) -> None:
+    for runtime in NATIVE:
+        for name in RUNTIMES[runtime].packages:
+            folder = tmp_path / name / f"{name.replace('-', '_')}-0.0.7.dist-info"
+            folder.mkdir(parents=True)
+            (folder.parent / RUNTIMES[runtime].package).mkdir()
+            (folder / "METADATA").write_text(f"Name: {name}\nVersion: 0.0.7\n")
+            assert Environment(folder.parent).version(RUNTIMES[runtime]) == "0.0.7"
 
 
 def test_the_environment_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:

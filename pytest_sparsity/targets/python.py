@@ -55,12 +55,18 @@ class Environment:
         return Unsupported(f"{runtime.name} is not installed", f"python -m pip install '{wanted}'")
 
     def version(self, runtime: Runtime) -> str:
-        """Return the version of the installed runtime, or "unknown"; does not import it."""
-        path: dict[str, Any] = {"path": [str(self.folder)]} if self.folder else {}
-        found = (
-            each for name in runtime.packages for each in metadata.distributions(name=name, **path)
-        )
-        return next((distribution.version for distribution in found), "unknown")
+        """Return the version of the installed runtime, or "unknown"; does not import it.
+
+        Of several that are installed, stable and nightly, it is the one that lies beside the
+        package, as for the worker.
+        """
+        package = self.package(runtime)
+        beside: dict[str, Any] = {} if package is None else {"path": [str(package.parent)]}
+        for path in (beside, {}):
+            for name in runtime.packages:
+                for distribution in metadata.distributions(name=name, **path):
+                    return distribution.version
+        return "unknown"
 
     def package(self, runtime: Runtime) -> Path | None:
         """Return the folder of the runtime's Python package; None if it is not installed."""

@@ -29,7 +29,6 @@ open, and at every mark the emulator appends a line to FILE whose last word is t
 from __future__ import annotations
 
 import base64
-import contextlib
 import gc
 import importlib
 import importlib.util
@@ -163,7 +162,7 @@ class Worker:
         return {
             "protocol": PROTOCOL,
             "runtime": self._runtime["name"],
-            "version": version(self._runtime),
+            "version": version(self._runtime, self._module),
             "cpu": cpu(),
             "clock": "instructions" if self._counter else "cpu",
             "engine": f"{platform.python_implementation()} {platform.python_version()}",
@@ -274,11 +273,17 @@ def import_interpreter(runtime: Request) -> types.ModuleType:
     return importlib.import_module(runtime["module"])
 
 
-def version(runtime: Request) -> str:
-    """Return the version of the runtime's distribution, or "unknown"."""
-    for name in runtime["packages"]:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
+def version(runtime: Request, module: types.ModuleType) -> str:
+    """Return the version of the runtime's distribution, or "unknown".
+
+    Of several that are installed, stable and nightly, it is the one that lies beside the module.
+    """
+    beside = Path(str(module.__file__)).parents[runtime["module"].count(".")]
+    places: list[dict[str, Any]] = [{"path": [str(beside)]}, {}]
+    for place in places:
+        for name in runtime["packages"]:
+            for distribution in metadata.distributions(name=name, **place):
+                return str(distribution.version)
     return "unknown"
 
 
