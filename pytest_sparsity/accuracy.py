@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
 from pytest_sparsity.estimate import LIKELY, Claim, Estimate, holds
-from pytest_sparsity.inference import answers
+from pytest_sparsity.inference import outputs
+from pytest_sparsity.inputs import by_input
 from pytest_sparsity.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
 
+    from pytest_sparsity.inputs import Shapes
     from pytest_sparsity.targets import Target
 
     Array = NDArray[Any]
@@ -144,10 +146,11 @@ class AccuracyDifference(FromSamples):
 
 def accuracy(
     model: str | PathLike[str] | Model,
-    samples: Array | Sequence[Array],
+    samples: Mapping[str, Array] | Array | Sequence[Array],
     labels: ArrayLike,
     *,
     target: str | Target = "litert",
+    shapes: Shapes | None = None,
     confidence: float = 0.95,
     classify: Callable[[Array], Array] | None = None,
 ) -> Accuracy:
@@ -155,11 +158,13 @@ def accuracy(
 
     Args:
         model: a model or the path of one.
-        samples: of shape (n, ...), where ... is the shape of the input without its batch; a
-            sequence of such arrays if there are several inputs. Real numbers for a quantized input.
+        samples: of shape (n, ...), where ... is the shape of the input without its batch; if there
+            are several inputs, such arrays by name, or in the order of the signature. Real numbers
+            for a quantized input.
         labels: of shape (n,).
         target: where to run.
         confidence: of the intervals, between 0 and 1.
+        shapes: of the inputs, where the file leaves sizes open and the samples do not tell.
         classify: from the first output, of shape (n, ...), to labels of shape (n,); by default the
             place of the largest number of each sample.
 
@@ -173,10 +178,10 @@ def accuracy(
     import numpy as np
 
     model, wanted = Model.of(model), np.asarray(labels)
-    arrays = [samples] if isinstance(samples, np.ndarray) else list(samples)
+    arrays = by_input(model, samples)
     if wanted.shape != arrays[0].shape[:1]:
         raise ValueError(f"{len(arrays[0])} samples need as many labels, not {wanted.shape}")
-    first = answers(model, arrays, target=target)[0]
+    first = outputs(model, samples, target=target, shapes=shapes)[0]
     broken = np.isnan(first.reshape(len(first), -1)).any(axis=1)
     if broken.any():
         raise WrongAnswers(

@@ -34,6 +34,10 @@ class Unsupported(Exception):  # noqa: N818  (a condition of the environment, no
         return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
 
 
+class NeedsInputs(Unsupported):
+    """Nothing can be said without inputs of the user's: those made up are not what it takes."""
+
+
 class TargetError(RuntimeError):
     """A target's worker crashed, hung, or answered outside the protocol."""
 

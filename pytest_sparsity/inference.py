@@ -1,31 +1,34 @@
-"""A model's answers to given samples on a target, as real numbers."""
+"""A model's outputs for given samples on a target, as real numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.inputs import as_stored, by_input, output_order, settled, split
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
     from numpy.typing import NDArray
 
+    from pytest_sparsity.inputs import Feed, Shapes
     from pytest_sparsity.model import Tensor
-    from pytest_sparsity.targets import Signature, Worker
+    from pytest_sparsity.targets import Worker
 
     Array = NDArray[Any]
 
 KEY = "model"
 
 
-def answers(
+def outputs(
     model: str | PathLike[str] | Model,
-    samples: Array | Sequence[Array],
+    samples: Mapping[str, Array] | Array | Sequence[Array],
     *,
     target: str | Target = "litert",
+    shapes: Shapes | None = None,
 ) -> tuple[Array, ...]:
     """Run a model on samples, one after the other, and return its outputs.
 
@@ -35,12 +38,15 @@ def answers(
 
     Args:
         model: a model or the path of one.
-        samples: of shape (n, ...), where ... is the shape of the input without its batch; a
-            sequence of such arrays if there are several inputs.
+        samples: of shape (n, ...), where ... is the shape of the input without its batch; if there
+            are several inputs, such arrays by name, or in the order of the signature (without one,
+            of the file).
         target: where to run.
+        shapes: of the inputs, where the file leaves sizes open and the samples do not tell.
 
     Returns:
-        One array of shape (n, ...) per output, in the order of the file.
+        One array of shape (n, ...) per output, in the order of the signature, which is Keras', or
+        without one of the file.
 
     Raises:
         ValueError: the samples do not fit the inputs.
@@ -50,49 +56,49 @@ def answers(
     import numpy as np
 
     model = Model.of(model)
-    arrays = [samples] if isinstance(samples, np.ndarray) else list(samples)
+    known, sets, count = _sets(model, by_input(model, samples), shapes)
     with Target.of(target).open() as worker:
-        signature = worker.load(KEY, model.path)
-        stored = _as_stored(model, signature, arrays)
-        batches = list(_run(worker, model, signature, stored))
-    joined = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    outputs = (model.graph.tensors[index] for index in model.graph.outputs)
-    return tuple(as_real(array, tensor) for array, tensor in zip(joined, outputs, strict=True))
+        batches = list(_run(worker, model, known, sets))
+    joined = [np.concatenate(parts)[:count] for parts in zip(*batches, strict=True)]
+    tensors = [model.graph.tensors[index] for index in model.graph.outputs]
+    return tuple(as_real(joined[place], tensors[place]) for place in output_order(model))
 
 
-def _as_stored(model: Model, signature: Signature, arrays: list[Array]) -> list[Array]:
-    """The samples in the types of the inputs."""
-    name = model.path.name
-    if len(arrays) != len(signature.inputs):
-        raise ValueError(f"{name} has {len(signature.inputs)} inputs, not {len(arrays)}")
-    if len({spec.shape[0] for spec in signature.inputs}) > 1:
-        raise ValueError(f"the inputs of {name} have different batches, so samples have no meaning")
-    if len({len(array) for array in arrays}) > 1 or not len(arrays[0]):
-        raise ValueError(f"{name} needs as many samples for each input, and at least one")
-    stored = []
-    tensors = (model.graph.tensors[index] for index in model.graph.inputs)
-    for array, spec, tensor in zip(arrays, signature.inputs, tensors, strict=True):
-        if array.shape[1:] != spec.shape[1:]:
-            raise ValueError(
-                f"{name} takes samples of shape {spec.shape[1:]}, not {array.shape[1:]}"
-            )
-        stored.append(_quantized(array, tensor, spec.dtype))
-    return stored
+def invoked(
+    worker: Worker, key: str, fed: Feed, numbers: Iterable[int], *, kernels: str = "default"
+) -> list[tuple[Array, ...]]:
+    """The outputs, as they are, of a loaded model for sets of its inputs.
+
+    One that keeps a state is loaded anew for every set but the first.
+    """
+    found = []
+    for count, number in enumerate(numbers):
+        if count and fed.model.stateful:
+            worker.load(key, fed.model.path, kernels=kernels, shapes=fed.shapes)
+        worker.set_inputs(key, fed.arrays(number))
+        found.append(worker.outputs(key))
+    return found
 
 
-def _quantized(array: Array, tensor: Tensor, dtype: str) -> Array:
+def _sets(
+    model: Model, arrays: list[Array], shapes: Shapes | None
+) -> tuple[tuple[tuple[int, ...], ...], list[tuple[Array, ...]], int]:
+    """Shapes, the samples as one set of inputs per batch, and their number.
+
+    The last batch is filled up with the last sample.
+    """
     import numpy as np
 
-    if array.dtype.name == dtype:
-        return array
-    if tensor.quantized and array.dtype.kind == "f":
-        info = np.iinfo(dtype)
-        steps = np.rint(array / tensor.scales[0]) + tensor.zero_points[0]
-        quantized: Array = np.clip(steps, info.min, info.max).astype(dtype)
-        return quantized
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise ValueError(f"the input {tensor.name!r} takes {dtype}, not {array.dtype.name}")
-    return array.astype(dtype)
+    name, wanted = model.path.name, settled(model, shapes)
+    batches = {sizes[0] or 1 for sizes in wanted if sizes}
+    if len(batches) != 1:
+        raise ValueError(f"the inputs of {name} have different batches, so samples have no meaning")
+    if len({array.shape[:1] for array in arrays}) > 1 or not arrays[0].size:
+        raise ValueError(f"{name} needs as many samples for each input, and at least one")
+    count, batch = len(arrays[0]), batches.pop()
+    places = np.minimum(np.arange(-(-count // batch) * batch), count - 1)
+    known, sets = split(model, [array[places] for array in arrays], wanted)
+    return known, [as_stored(model, each) for each in sets], count
 
 
 def as_real(array: Array, tensor: Tensor) -> Array:
@@ -105,19 +111,18 @@ def as_real(array: Array, tensor: Tensor) -> Array:
 
 
 def _run(
-    worker: Worker, model: Model, signature: Signature, arrays: list[Array]
+    worker: Worker,
+    model: Model,
+    shapes: tuple[tuple[int, ...], ...],
+    sets: Sequence[tuple[Array, ...]],
 ) -> Iterator[list[Array]]:
-    """The outputs of the samples, a batch at a time; the last batch is filled up."""
-    import numpy as np
-
-    batch = signature.inputs[0].shape[0]
-    for start in range(0, len(arrays[0]), batch):
-        if model.stateful and start:
-            worker.load(KEY, model.path)
-        rows = min(batch, len(arrays[0]) - start)
-        places = np.minimum(np.arange(start, start + batch), start + rows - 1)
-        worker.set_inputs(KEY, [np.ascontiguousarray(array[places]) for array in arrays])
-        yield [_rows(output, batch)[:rows] for output in worker.outputs(KEY)]
+    """The outputs of the sets, one after the other, with the samples in front."""
+    batch = shapes[0][0]
+    for number, arrays in enumerate(sets):
+        if model.stateful or not number:
+            worker.load(KEY, model.path, shapes=shapes)
+        worker.set_inputs(KEY, arrays)
+        yield [_rows(output, batch) for output in worker.outputs(KEY)]
 
 
 def _rows(output: Array, batch: int) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pytest_sparsity.accuracy import Accuracy, accuracy, newcombe, wilson
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
 from pytest_sparsity.estimate import Estimate
-from pytest_sparsity.inference import answers
+from pytest_sparsity.inference import outputs
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Quantization
 
@@ -76,7 +76,7 @@ def test_samples_are_taken_in_the_batches_that_the_model_asks_for(
 ) -> None:
     model = classifier(tmp_path / "model.tflite", batch=4)
     samples = np.random.default_rng(0).random((count, 4), np.float32)
-    [found] = answers(model, samples)
+    [found] = outputs(model, samples)
     assert found == pytest.approx(samples)
 
 
@@ -85,7 +85,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     second = net.add_input((1, 2))
     net.output(net.add(net.input, second), net.sub(net.input, second))
     a, b = np.random.default_rng(0).random((2, 3, 2), np.float32)
-    added, subtracted = answers(net.write(tmp_path / "model.tflite"), [a, b])
+    added, subtracted = outputs(net.write(tmp_path / "model.tflite"), [a, b])
     assert added == pytest.approx(a + b)
     assert subtracted == pytest.approx(a - b)
 
@@ -98,23 +98,27 @@ def test_quantized_inputs_and_outputs_are_real_numbers(tmp_path: Path) -> None:
     net.output(net.fully_connected(value, eye, scale=1 / 32, zero_point=5))
     model = net.write(tmp_path / "model.tflite")
     samples = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32)
-    [found] = answers(model, samples)
+    [found] = outputs(model, samples)
     assert found.dtype == np.float32
     assert found == pytest.approx(samples, abs=1 / 32)
-    [same] = answers(model, (np.rint(samples * 64) - 3).astype(np.int8))
+    [same] = outputs(model, (np.rint(samples * 64) - 3).astype(np.int8))
     assert np.array_equal(same, found)
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     model = classifier(tmp_path / "model.tflite")
-    with pytest.raises(ValueError, match=r"takes samples of shape \(4,\), not \(3,\)"):
-        answers(model, np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="has 1 inputs, not 2"):
-        answers(model, [np.zeros((2, 4), np.float32)] * 2)
+    with pytest.raises(
+        ValueError, match=r"takes the shape \(1, 4\), alone or stacked, not \(2, 3\)"
+    ):
+        outputs(model, np.zeros((2, 3), np.float32))
+    with pytest.raises(
+        ValueError, match=r"takes the shape \(1, 4\), alone or stacked, not \(2, 2, 4\)"
+    ):
+        outputs(model, [np.zeros((2, 4), np.float32)] * 2)
     with pytest.raises(ValueError, match="at least one"):
-        answers(model, np.zeros((0, 4), np.float32))
+        outputs(model, np.zeros((0, 4), np.float32))
     with pytest.raises(ValueError, match="takes float32, not complex128"):
-        answers(model, np.zeros((1, 4), np.complex128))
+        outputs(model, np.zeros((1, 4), np.complex128))
     with pytest.raises(ValueError, match="5 samples need as many labels"):
         accuracy(model, np.zeros((5, 4), np.float32), [0, 1])
 
@@ -141,7 +145,7 @@ def test_nan_is_no_answer(tmp_path: Path) -> None:
 def test_samples_do_not_see_the_state_that_others_leave(recurrent: Path) -> None:
     assert any(tensor.variable for tensor in Model(recurrent).graph.tensors)
     samples = np.random.default_rng(0).random((3, 5, 2), np.float32)
-    [forwards], [backwards] = answers(recurrent, samples), answers(recurrent, samples[::-1])
+    [forwards], [backwards] = outputs(recurrent, samples), outputs(recurrent, samples[::-1])
     assert np.ptp(forwards) > 0
     assert np.array_equal(forwards, backwards[::-1])
 

@@ -1,28 +1,34 @@
-"""What a model promises when it runs: it loads, says something, and says the same again."""
+"""What a model promises when it runs: it loads, says something, and says the same again.
+
+Every function takes `inputs` and `shapes`, as `pytest_sparsity.inputs.feed` describes them; by
+default inputs are drawn.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.inference import KEY, answers, as_real
+from pytest_sparsity.inference import KEY, as_real, invoked
+from pytest_sparsity.inputs import feed, named, natural, output_order
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties.common import explain
-from pytest_sparsity.targets import Signature, Target, TensorSpec, seeded_inputs
+from pytest_sparsity.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from pytest_sparsity.inputs import Feed, InputsLike, Shapes
     from pytest_sparsity.properties.common import ModelLike
-    from pytest_sparsity.targets import Worker
 
     Array = NDArray[Any]
     Function = Callable[..., Any]
 
-SEEDS = (0, 1, 2)
-"""One set of random inputs each."""
+SETS = 3
+"""Sets of inputs at most."""
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
 """Largest difference between a network and its conversion, by the coarsest type of the weights.
@@ -34,7 +40,13 @@ layers; trained weights do better, and a network's own tests should ask for less
 """
 
 
-def runs(model: ModelLike, target: str | Target = "litert") -> None:
+def runs(
+    model: ModelLike,
+    target: str | Target = "litert",
+    *,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
+) -> None:
     """The model loads on a target, runs, and its outputs are finite.
 
     Raises:
@@ -44,24 +56,25 @@ def runs(model: ModelLike, target: str | Target = "litert") -> None:
     import numpy as np
 
     model, target = Model.of(model), Target.of(target)
+    fed = feed(model, inputs, shapes)
     try:
-        outputs = _outputs(model, target, "default")
+        outputs = _outputs(fed, target)
     except TargetError as error:
-        remedy = _without_xnnpack(model, target)
+        remedy = _without_xnnpack(fed, target)
         message = f"{model.path.name} does not run on {target}: {error}; {remedy}"
         raise AssertionError(message) from error
-    for seed, arrays in zip(SEEDS, outputs, strict=True):
-        if not all(np.isfinite(array).all() for array in arrays):
+    for number, arrays in enumerate(outputs):
+        if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind in "fc"):
             raise AssertionError(
-                f"{model.path.name} answers NaN or infinity on {target} (inputs of seed {seed});"
+                f"{model.path.name} answers NaN or infinity on {target} (inputs {number});"
                 f" {explain(model, target)}"
             )
 
 
-def _without_xnnpack(model: Model, target: Target) -> str:
+def _without_xnnpack(fed: Feed, target: Target) -> str:
     """What to do about a model that does not run, from a try with the runtime's own kernels."""
     try:
-        _outputs(model, target, "builtin")
+        _outputs(fed, target, "builtin")
     except (TargetError, Unsupported):
         return "nor does it with the runtime's own kernels: use a newer runtime, or convert it anew"
     return (
@@ -76,27 +89,38 @@ def same_outputs(
     target: str | Target = "litert",
     *,
     tolerance: float | None = None,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
 ) -> None:
     """A model's outputs are those of another, or of the network that it was converted from.
 
+    Inputs and outputs are matched by the names in the signature, so that a Keras network may have
+    several of them in any order.
+
     Args:
-        reference: a model, which runs on the same target, or a function of as many arrays, each
-            (batch, ...), as the model has inputs, such as a Keras network of one input.
+        reference: a model, which runs on the same target; a Keras network; or a function of as many
+            arrays, each (batch, ...), as the model has inputs, in the order of the signature.
         model: the model.
         target: where to run.
         tolerance: the largest difference allowed, as a share of the largest output; by default
             that of `TOLERANCES` for the coarsest weights in the model.
+        inputs: what to run both on.
+        shapes: of the inputs.
 
     Raises:
         AssertionError: an output differs by more, or its size does.
         Unsupported: the target cannot run here.
     """
-    model = Model.of(model)
+    model, target = Model.of(model), Target.of(target)
     allowed = _tolerance(model) if tolerance is None else tolerance
-    samples = [_samples(model, seed) for seed in SEEDS]
-    ours = answers(model, _joined(samples), target=target)
-    theirs = _reference(reference, samples, target)
-    worst = max(_difference(a, b) for a, b in zip(ours, theirs, strict=True))
+    fed = feed(model, inputs, shapes)
+    ours = [_by_signature(model, arrays) for arrays in _outputs(fed, target)]
+    theirs = _reference(reference, [_real(fed, number) for number in range(len(ours))], target)
+    worst = max(
+        _difference(a, b)
+        for one, other in zip(ours, theirs, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
     if worst > allowed:
         raise AssertionError(
             f"{model.path.name} differs from {_name(reference)} on {target} by {worst:.2g} of the"
@@ -109,32 +133,47 @@ def _tolerance(model: Model) -> float:
     return max((TOLERANCES.get(dtype, 0.0) for dtype in types), default=TOLERANCES["float32"])
 
 
-def _samples(model: Model, seed: int) -> list[Array]:
-    """A batch of random samples for each input: real numbers from [0, 1) for quantized ones."""
-    tensors = [model.graph.tensors[index] for index in model.graph.inputs]
-    specs = (TensorSpec(t.name, t.shape, "float32" if t.quantized else t.dtype) for t in tensors)
-    return list(seeded_inputs(Signature(tuple(specs), ()), seed))
+def _real(fed: Feed, number: int) -> dict[str, Array]:
+    """A set of inputs by name, in the order of the signature, as real numbers."""
+    tensors = [fed.model.graph.tensors[index] for index in fed.model.graph.inputs]
+    arrays = zip(fed.arrays(number), tensors, strict=True)
+    by_name = dict(zip(named(fed.model), (as_real(a, t) for a, t in arrays), strict=True))
+    signature = fed.model.signature
+    return {name: by_name[name] for name, _ in signature.inputs} if signature else by_name
 
 
-def _joined(samples: list[list[Array]]) -> list[Array]:
-    import numpy as np
-
-    return [np.concatenate(batches) for batches in zip(*samples, strict=True)]
+def _by_signature(model: Model, arrays: tuple[Array, ...]) -> list[Array]:
+    """The outputs in the order of the signature, as real numbers."""
+    tensors = [model.graph.tensors[index] for index in model.graph.outputs]
+    return [as_real(arrays[place], tensors[place]) for place in output_order(model)]
 
 
 def _reference(
-    reference: ModelLike | Function, samples: list[list[Array]], target: str | Target
-) -> tuple[Array, ...]:
+    reference: ModelLike | Function, sets: list[dict[str, Array]], target: Target
+) -> list[list[Array]]:
+    if not callable(reference):
+        other = Model.of(reference)
+        names = set(named(other))
+        alike = all(names == set(each) for each in sets)
+        given = [each if alike else list(each.values()) for each in sets]
+        shapes = {name: each.shape for name, each in sets[0].items()} if alike else None
+        fed = feed(other, lambda number: given[number], shapes)
+        return [_by_signature(other, arrays) for arrays in _outputs(fed, target, count=len(sets))]
+    return [_called(reference, each) for each in sets]
+
+
+def _called(function: Function, arrays: dict[str, Array]) -> list[Array]:
+    """The outputs of a Keras network, which has names, or of a function, which has none."""
     import numpy as np
 
-    if not callable(reference):
-        return answers(reference, _joined(samples), target=target)
-    outputs = []
-    for batch in samples:
-        output = reference(*batch)
-        several = isinstance(output, (list, tuple))
-        outputs.append([np.asarray(array) for array in (output if several else [output])])
-    return tuple(_joined(outputs))
+    names = getattr(function, "input_names", None)
+    if names and set(names) == set(arrays):
+        output = function([arrays[name] for name in names] if len(names) > 1 else arrays[names[0]])
+    else:
+        output = function(*arrays.values())
+    if isinstance(output, Mapping):
+        output = [output[name] for name in sorted(output, key=natural)]
+    return [np.asarray(a) for a in (output if isinstance(output, (list, tuple)) else [output])]
 
 
 def _difference(ours: Array, theirs: Array) -> float:
@@ -155,7 +194,12 @@ def _name(reference: ModelLike | Function) -> str:
 
 
 def outputs_vary(
-    model: ModelLike, target: str | Target = "litert", *, at_least: float = 1e-6
+    model: ModelLike,
+    target: str | Target = "litert",
+    *,
+    at_least: float = 1e-6,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
 ) -> None:
     """The outputs depend on the inputs; those of a model that do not would pass any comparison.
 
@@ -165,6 +209,8 @@ def outputs_vary(
         model: the model.
         target: where to run.
         at_least: what the standard deviation of some output over the inputs must reach.
+        inputs: several sets, if any.
+        shapes: of the inputs.
 
     Raises:
         AssertionError: no output varies by as much.
@@ -176,7 +222,7 @@ def outputs_vary(
     tensors = [model.graph.tensors[index] for index in model.graph.outputs]
     by_seed = [
         [as_real(array, tensor) for array, tensor in zip(arrays, tensors, strict=True)]
-        for arrays in _outputs(model, Target.of(target), "default")
+        for arrays in _outputs(feed(model, inputs, shapes), Target.of(target))
     ]
     with np.errstate(invalid="ignore"):  # of infinite outputs the deviation is NaN
         spread = max(
@@ -191,7 +237,13 @@ def outputs_vary(
         )
 
 
-def repeatable(model: ModelLike, target: str | Target = "litert") -> None:
+def repeatable(
+    model: ModelLike,
+    target: str | Target = "litert",
+    *,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
+) -> None:
     """A second invocation with the same inputs gives the same bits.
 
     Raises:
@@ -199,8 +251,10 @@ def repeatable(model: ModelLike, target: str | Target = "litert") -> None:
         Unsupported: the target cannot run here.
     """
     model, target = Model.of(model), Target.of(target)
+    fed = feed(model, inputs, shapes)
     with target.open() as worker:
-        worker.set_inputs(KEY, seeded_inputs(worker.load(KEY, model.path), SEEDS[0]))
+        worker.load(KEY, model.path, shapes=fed.shapes)
+        worker.set_inputs(KEY, fed.arrays(0))
         first, second = worker.outputs(KEY), worker.outputs(KEY)
     pairs = list(zip(second, first, strict=True))
     if any(a.tobytes() != b.tobytes() for a, b in pairs):
@@ -213,13 +267,10 @@ def repeatable(model: ModelLike, target: str | Target = "litert") -> None:
         )
 
 
-def _outputs(model: Model, target: Target, kernels: str) -> list[tuple[Array, ...]]:
-    """The outputs as they are, for the inputs of each seed."""
+def _outputs(
+    fed: Feed, target: Target, kernels: str = "default", count: int = SETS
+) -> list[tuple[Array, ...]]:
+    """The outputs as they are, for each set of inputs."""
     with target.open() as worker:
-        signature = worker.load(KEY, model.path, kernels=kernels)
-        return [_invoke(worker, seeded_inputs(signature, seed)) for seed in SEEDS]
-
-
-def _invoke(worker: Worker, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-    worker.set_inputs(KEY, inputs)
-    return worker.outputs(KEY)
+        worker.load(KEY, fed.model.path, kernels=kernels, shapes=fed.shapes)
+        return invoked(worker, KEY, fed, range(min(count, fed.count)), kernels=kernels)

@@ -1,0 +1,1 @@
+"""How far outputs are from those that they are compared with, value by value."""
