@@ -1,4 +1,4 @@
-"""What the documentation's commands and code blocks run on: files of a small network, and options."""
+"""What the documentation runs on: the files of a small network, and the plugin's options."""
 
 from __future__ import annotations
 
