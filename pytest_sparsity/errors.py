@@ -23,12 +23,18 @@ class Unsupported(Exception):  # noqa: N818  (a condition of the environment, no
     Attributes:
         reason: what is missing, one clause without a full stop.
         remedy: the command or setting that brings it, empty if nothing does.
+        target: the name of the target that cannot run the claim, empty if it is none's fault.
     """
 
-    def __init__(self, reason: str, remedy: str = "") -> None:
-        super().__init__(reason, remedy)
+    def __init__(self, reason: str, remedy: str = "", target: str = "") -> None:
+        super().__init__(reason, remedy, target)
         self.reason = reason
         self.remedy = remedy
+        self.target = target
+
+    def on(self, target: str) -> Unsupported:
+        """Return the same of a target, unless one is named already."""
+        return type(self)(self.reason, self.remedy, self.target or target)
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
@@ -36,6 +42,10 @@ class Unsupported(Exception):  # noqa: N818  (a condition of the environment, no
 
 class NeedsInputs(Unsupported):
     """Nothing can be said without inputs of the user's: those made up are not what it takes."""
+
+
+class NotRecorded(Unsupported):
+    """No value of this kind of machine was recorded, so there is nothing to compare with."""
 
 
 class TargetError(RuntimeError):

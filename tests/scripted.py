@@ -96,9 +96,16 @@ def pytest_configure(config: pytest.Config) -> None:
         return said
 
     def open_(target: Target, **_: object) -> ScriptedWorker:
+        lacking(target)
         return ScriptedWorker(target, script(), next(numbers))
 
+    def lacking(target: Target) -> None:
+        found = target.missing()
+        if found is not None:
+            raise found
+
     def diagnose(model: Any, target: Any = "litert", **_: object) -> Diagnosis:
+        lacking(Target.of(target))
         return scripted_diagnosis(Model.of(model), Target.of(target), script())
 
     def check_answers(model: Model, target: Target) -> None:
@@ -124,7 +131,7 @@ def scripted_diagnosis(model: Model, target: Target, script: dict[str, Any]) -> 
 
 def missing(script: dict[str, Any], target: Target) -> Unsupported | None:
     said = script.get("missing", {}).get(target.name)
-    return Unsupported(*said) if said else None
+    return Unsupported(*said).on(target.name) if said else None
 
 
 def pytest_unconfigure() -> None:

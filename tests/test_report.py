@@ -73,6 +73,7 @@ def run(
         "baselines": list(baselines),
         "diagnoses": [],
         "cannot_measure": False,
+        "not_run": None,
         **fields,
     }
 

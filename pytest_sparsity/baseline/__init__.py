@@ -30,7 +30,7 @@ from pytest_sparsity.baseline.recorded import (
     text,
 )
 from pytest_sparsity.baseline.store import MODELS, Place, Store
-from pytest_sparsity.errors import Inconclusive, Unsupported
+from pytest_sparsity.errors import Inconclusive, NotRecorded
 from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.machine import Machine, key, this_machine
 from pytest_sparsity.model import Model
@@ -206,7 +206,7 @@ class Baseline:
             raise NoBaseline(
                 f"no baseline for {name!r} on this machine ({place.machine}); {command}"
             )
-        raise Unsupported(f"no baseline for this machine ({place.machine})", command)
+        raise NotRecorded(f"no baseline for this machine ({place.machine})", command)
 
     @property
     def command(self) -> str:

@@ -146,7 +146,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Forget what the test before did."""
     if EVIDENCE in item.config.stash:
         del item.config.stash[EVIDENCE]
-    with outcomes(item.config):
+    with outcomes(item):
         yield
 
 
@@ -154,7 +154,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Record the baselines of a test that passes, and hand its race to others."""
     try:
-        with outcomes(item.config):
+        with outcomes(item):
             yield
             evidence = item.config.stash.get(EVIDENCE, None)
             if evidence is not None and evidence.baseline is not None:
@@ -186,10 +186,12 @@ def pytest_runtest_makereport(
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Show a machine that cannot measure as an error of the test, not as its failure."""
+    """Show as an error what is the fault of the machine or of a required target, not of a claim."""
     record = vars(report).get("sparsity")
-    if record and record["cannot_measure"] and report.failed:
-        return "error", "E", "ERROR"
+    if record and report.failed:
+        not_run = record["not_run"]
+        if record["cannot_measure"] or (not_run and not_run["required"]):
+            return "error", "E", "ERROR"
     return None
 
 

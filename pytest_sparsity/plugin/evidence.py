@@ -60,6 +60,7 @@ class Evidence:
         variants: what `variants` made for it, and what it is given by its own fixtures.
         baseline: its baselines, if it uses the fixture.
         cannot_measure: whether a control race was off.
+        not_run: why it did not run, if it did not.
         benchmark: pytest-benchmark's fixture, if it is to have the first race.
     """
 
@@ -68,6 +69,7 @@ class Evidence:
     variants: list[Variants] = field(default_factory=list)
     baseline: Baseline | None = None
     cannot_measure: bool = False
+    not_run: records.Record | None = None
     benchmark: Any = None
 
     @property
@@ -96,6 +98,7 @@ class Evidence:
             "baselines": [records.of_comparison(comparison) for comparison in self._comparisons],
             "diagnoses": [records.of_diagnosis(known) for known in [*self.diagnoses, *asked]],
             "cannot_measure": self.cannot_measure,
+            "not_run": self.not_run,
         }
 
     def take_variants(self, values: Iterable[object]) -> None:

@@ -81,7 +81,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
     ) -> Race:
         where = Target.of(bound.target if target is None else target)
         if where.unit == "seconds" and hasattr(request.config, "workerinput"):
-            raise BUSY
+            raise BUSY.on(where.name)
         models = Model.of(dense), Model.of(sparse)
         width = bound.threads if threads is None else threads
         seconds = bound.budget if budget is None else budget

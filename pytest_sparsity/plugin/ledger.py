@@ -72,6 +72,7 @@ class Ledger:
         quiet = ("refuted", "undecided") if verbosity < 0 else ()
         claims = list(terminal.claims(self._tests, quiet))
         yield from claims
+        yield from terminal.not_run(self._tests)
         if verbosity > 0 or any(about == "undecided" for about, _ in claims):
             yield from terminal.resolutions(self._tests)
         if verbosity >= 0:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "litert"
 FLAGS = (
     "sparsity_target",
+    "sparsity_require",
     "sparsity_budget",
     "sparsity_update",
     "sparsity_rebuild",
@@ -29,6 +30,7 @@ class Options:
 
     Attributes:
         targets: where race tests run.
+        require: where no claim may be skipped.
         parametrized: whether race tests run once per target, with its name in their id.
         budget: seconds that a race may take.
         confidence: of every interval.
@@ -42,6 +44,7 @@ class Options:
     """
 
     targets: tuple[str, ...]
+    require: tuple[str, ...]
     parametrized: bool
     budget: float
     confidence: float
@@ -66,6 +69,7 @@ class Options:
         report = config.getoption("sparsity_report")
         options = cls(
             targets=targets,
+            require=tuple(config.getoption("sparsity_require") or _ini(config, "sparsity_require")),
             parametrized=bool(flagged) or len(targets) > 1,
             budget=_ini(config, "sparsity_budget") if budget is None else budget,
             confidence=_ini(config, "sparsity_confidence"),
@@ -83,13 +87,14 @@ class Options:
     def header(self) -> str:
         """Return the line that a run starts with."""
         update = ", recording baselines" if self.update else ""
+        require = f", requires {' and '.join(self.require)}" if self.require else ""
         return (
             f"sparsity: {', '.join(self.targets)}, budget {self.budget:g} s, "
-            f"confidence {100 * self.confidence:g} %, {self.baselines}/{update}"
+            f"confidence {100 * self.confidence:g} %, {self.baselines}/{update}{require}"
         )
 
     def _check(self, config: pytest.Config) -> None:
-        for name in self.targets:
+        for name in (*self.targets, *self.require):
             if name != DEFAULT_TARGET:  # the registry is imported only if it is needed
                 target_named(name)
         demand(bool(self.targets), "sparsity_targets", self.targets, "at least one target")
@@ -146,6 +151,12 @@ def add(parser: pytest.Parser) -> None:
         help="run race tests on this target; several times for several targets",
     )
     group.addoption(
+        "--sparsity-require",
+        action="append",
+        metavar="NAME",
+        help="a claim that cannot run on this target is an error, no skip; repeatable",
+    )
+    group.addoption(
         "--sparsity-budget", type=float, metavar="SECONDS", help="most time that a race may take"
     )
     group.addoption(
@@ -164,6 +175,7 @@ def add(parser: pytest.Parser) -> None:
         "--sparsity-report", metavar="PATH", help="write a report, .json or .html, to this path"
     )
     parser.addini("sparsity_targets", "where race tests run", type="args", default=[DEFAULT_TARGET])
+    parser.addini("sparsity_require", "targets whose claims must run", type="args", default=[])
     parser.addini("sparsity_budget", "most seconds that a race may take", type="float", default=10)
     parser.addini("sparsity_confidence", "of every interval", type="float", default=0.95)
     parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")

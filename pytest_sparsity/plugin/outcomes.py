@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported
-from pytest_sparsity.plugin.state import OPTIONS, evidence_of
+from pytest_sparsity.errors import CannotMeasure, Inconclusive, NotRecorded, Unsupported
+from pytest_sparsity.plugin.state import OPTIONS, evidence_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,11 +19,13 @@ MACHINERY = ("_pytest", "pluggy", "pytest")
 
 
 @contextmanager
-def outcomes(config: pytest.Config) -> Iterator[None]:
+def outcomes(item: pytest.Item) -> Iterator[None]:
     """Turn what the environment lacks into a skip, and show tracebacks down to the user's line.
 
-    What our own exceptions have to say is in their message; `--full-trace` shows all of it.
+    On a target that must run it is an error instead. What our own exceptions have to say is in
+    their message; `--full-trace` shows all of it.
     """
+    config = item.config
     try:
         yield
     except Exception as error:
@@ -31,6 +33,17 @@ def outcomes(config: pytest.Config) -> Iterator[None]:
         if ours and not config.getoption("fulltrace"):
             shorten(error.__traceback__)
         skips = config.stash[OPTIONS].inconclusive == "skip"
+        if isinstance(error, Unsupported):
+            from pytest_sparsity.report import records
+
+            error = error.on(target_of(item)).with_traceback(error.__traceback__)
+            required = error.target in config.stash[OPTIONS].require
+            # That nothing was recorded of this machine is no fault of the target's.
+            required = required and not isinstance(error, NotRecorded)
+            evidence_of(config).not_run = records.of_not_run(error, required=required)
+            if required:
+                reason = f"{error.target} is required, and this claim cannot run on it: {error}"
+                raise pytest.fail.Exception(reason, pytrace=False) from None
         if isinstance(error, (Unsupported, Inconclusive) if skips else Unsupported):
             # pytest reports the place that the traceback ends at.
             raise pytest.skip.Exception(_reason(error)).with_traceback(

@@ -80,6 +80,14 @@ class Settings:
         )
 
 
+def target_of(item: pytest.Item) -> str:
+    """Return the name of the target of a test's races; empty if it uses none of the fixtures."""
+    if "_sparsity_settings" not in getattr(item, "fixturenames", ()):
+        return ""
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return str(Settings.of(item, parameters.get("_sparsity_settings")).target)
+
+
 def marked(item: pytest.Item) -> dict[str, Any]:
     """Return the checked arguments of a test's `race` markers; of several the closest counts.
 

@@ -108,6 +108,7 @@ class Race:
         raise Unsupported(
             f"{self.target} has no time: an emulated CPU counts instructions",
             "claim race(...).instruction_ratio, or race on a machine that has this CPU",
+            self.target.name,
         )
 
     @property
@@ -122,6 +123,7 @@ class Race:
         raise Unsupported(
             f"{self.target} does not count instructions",
             "claim race(...).speedup, or race on an emulated target",
+            self.target.name,
         )
 
     @property

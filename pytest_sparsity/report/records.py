@@ -8,12 +8,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.baseline.recorded import text
+from pytest_sparsity.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_sparsity.baseline import Comparison
     from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.estimate import Claim, Estimate
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
@@ -87,6 +89,21 @@ def of_comparison(comparison: Comparison) -> Record:
 def of_diagnosis(diagnosis: Diagnosis) -> Record:
     """Return what a report says of a diagnosis."""
     return dict(plain({**diagnosis.as_json(), "headline": diagnosis.headline}))
+
+
+def of_not_run(lacking: Unsupported, *, required: bool) -> Record:
+    """Return what a report says of a claim that did not run.
+
+    Args:
+        lacking: what the environment lacks.
+        required: whether the claim's target must run.
+    """
+    return {
+        "target": lacking.target,
+        "reason": one_line(lacking.reason),
+        "remedy": one_line(lacking.remedy),
+        "required": required,
+    }
 
 
 def _of_claim(claim: Claim) -> Record:

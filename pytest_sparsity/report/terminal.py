@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 # What a line is about, with the markup of pytest's terminal writer.
 COLOURS = {
     "holds": {"green": True},
+    "not run": {"yellow": True},
     "recorded": {"cyan": True},
     "refuted": {"red": True},
+    "required": {"red": True},
     "undecided": {"yellow": True},
     "unused": {"yellow": True},
 }
@@ -120,6 +122,26 @@ def unused(lines: Iterable[str]) -> Iterator[Line]:
         yield "unused", f"unused baseline: {line} (no such test; delete its lines)"
 
 
+def not_run(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield one line per target and reason of claims that did not run, with their number.
+
+    Of several remedies (each test has a command of its own to record a baseline) the first is
+    shown.
+    """
+    found: dict[tuple[bool, str, str], list[str]] = {}
+    for test in tests:
+        lacking = test["not_run"]
+        if lacking:
+            key = lacking["required"], lacking["target"], lacking["reason"]
+            found.setdefault(key, []).append(lacking["remedy"])
+    for (required, target, reason), remedies in sorted(found.items(), reverse=True):
+        about = "required" if required else "not run"
+        number = f"{len(remedies)} claim{'s' if len(remedies) > 1 else ''}"
+        where = f" on {target}" if target else ""
+        said = ": ".join(filter(None, (reason, remedies[0])))
+        yield about, f"{'required, and ' if required else ''}not run: {number}{where}: {said}"
+
+
 def resolutions(tests: Iterable[Record]) -> Iterator[Line]:
     """Yield, per target, which effect the budget resolves."""
     found = (race["resolution"] for test in tests for race in test["races"])
@@ -134,7 +156,8 @@ def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
         _counts(
             "baselines", [_outcome(entry, test) for test in tests for entry in test["baselines"]]
         ),
-        f"unused baselines: {len(unused_tests)}" if unused_tests else "",
+        _number("not run", sum(test["not_run"] is not None for test in tests)),
+        _number("unused baselines", len(unused_tests)),
     ]
     return "; ".join(filter(None, parts))
 
@@ -175,6 +198,10 @@ def _counts(about: str, verdicts: Sequence[str]) -> str:
     kinds = ("holds", "refuted", "undecided", "recorded", "not recorded")
     counted = [f"{said.count(kind)} {_plural(kind, said.count(kind))}" for kind in kinds]
     return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if said else ""
+
+
+def _number(about: str, number: int) -> str:
+    return f"{about}: {number}" if number else ""
 
 
 def _plural(kind: str, number: int) -> str:

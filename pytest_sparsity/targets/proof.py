@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets import Target
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def microkernels(target: str | Target, model: str | os.PathLike[str]) -> tuple[M
     missing = target.missing()
     if missing is not None:
         raise missing
-    counts = target.place.functions(target.record, Path(model))
+    try:
+        counts = target.place.functions(target.record, Path(model))
+    except Unsupported as error:
+        raise error.on(target.name) from None
     found = [Microkernel(name, n) for name, n in counts.items() if _MICROKERNEL.fullmatch(name)]
     return tuple(sorted(found, key=lambda kernel: (-(kernel.instructions or 0), kernel.name)))

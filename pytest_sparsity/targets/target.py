@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import TargetError
+from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import Node
@@ -15,7 +15,6 @@ from pytest_sparsity.targets.worker_process import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.targets.places import Place
 
 
@@ -67,7 +66,8 @@ class Target:
 
     def missing(self) -> Unsupported | None:
         """Return what is missing with the command that installs it, or None; starts nothing."""
-        return self.place.missing(self.record)
+        lacking = self.place.missing(self.record)
+        return lacking and lacking.on(self.name)
 
     @property
     def available(self) -> bool:
@@ -76,7 +76,8 @@ class Target:
 
     def cannot_count(self) -> Unsupported | None:
         """Say why an emulated target cannot count instructions although it runs, or None."""
-        return self.place.cannot_count()
+        unable = self.place.cannot_count()
+        return unable and unable.on(self.name)
 
     def version(self) -> str:
         """Return the runtime's version, or "unknown"; the runtime is not imported."""
@@ -107,7 +108,10 @@ class Target:
         missing = self.missing()
         if missing is not None:
             raise missing
-        launch = self.place.launch(self.record, threads)
+        try:
+            launch = self.place.launch(self.record, threads)
+        except Unsupported as error:
+            raise error.on(self.name) from None
         if timeout is None:
             timeout = self.place.timeout
         return Worker(self.name, launch, threads=threads, timeout=timeout)

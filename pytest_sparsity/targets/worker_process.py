@@ -235,7 +235,7 @@ class Worker:
             return answer
         target, kind, error = self._child.target, answer.get("kind"), str(answer.get("error", ""))
         if kind == "unsupported":
-            raise Unsupported(f"{target}: {error}")
+            raise Unsupported(f"{target}: {error}", target=target)
         reason = all_lines(error) or self._child.last_words() or "no reason given"
         failure = LoadError if kind == "load" else TargetError
         raise failure(f"{target} failed when {doing}: {reason}")

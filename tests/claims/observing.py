@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observer
 from pytest_sparsity.model import Model
@@ -15,11 +13,11 @@ from pytest_sparsity.targets import Target
 
 @contextmanager
 def observing(name: str) -> Iterator[Observer]:
-    """An observer of a target; skips where the target is missing."""
+    """An observer of a target; `Unsupported` where the target is missing."""
     target = Target.of(name)
     missing = target.missing()
     if missing is not None:
-        pytest.skip(str(missing))
+        raise missing
     with Observer(target) as observer:
         yield observer
 

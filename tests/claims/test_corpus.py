@@ -15,7 +15,6 @@ from corpus import CASES, ENDS, ENTRIES, MIDDLES, Recipe
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observer, diagnose
 from pytest_sparsity.diagnosis.conclusion import agree
-from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import all_targets
 
@@ -47,12 +46,6 @@ EVERYWHERE = [
 @pytest.fixture(scope="module", params=EVERYWHERE)
 def observer(request: pytest.FixtureRequest) -> Iterator[Observer]:
     with observing(request.param) as observer:
-        try:
-            observer.worker.load(
-                "first", CASES[0].write(Path(request.config.cache.mkdir("corpus")))
-            )
-        except Unsupported as reason:
-            pytest.skip(str(reason))
         yield observer
 
 
