@@ -2,7 +2,7 @@
 
     python benchmarks/model_reading.py [MEGABYTES]
 
-Each row is a fresh process that imports numpy and the schema, reads the model whole (structure,
+Each row is a fresh process that imports numpy, reads the model whole (structure,
 layers with all counts, SHA-256 of the content), and reports how long that took and by how much its
 peak resident memory grew, pages of the mapped file included. The claim of the project: 100 MB in
 under 2 s and with at most 1.5 times the file. Exits 1 if it does not hold.
@@ -29,7 +29,7 @@ GROWTH = 1.5
 
 CHILD = """
 import json, sys, time
-import numpy, tflite
+import numpy
 from pytest_sparsity.model import Model
 
 def memory(field):

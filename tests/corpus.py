@@ -211,7 +211,7 @@ def _grouped(p: Parts, x: Value) -> Value:
     """A 1x1 convolution in as many groups as channels."""
     weights = p.net.weights(p.random((x.shape[3], 1, 1, 1), 1, 0.5), encoding=p.encoding)
     bias = p.net.constant(p.random((x.shape[3],), 100))
-    options = {"Padding": 1, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+    options = {"padding": 1, "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
     return p.net.operator("CONV_2D", [x, weights, bias], x.shape, "Conv2DOptions", options)
 
 
@@ -239,13 +239,13 @@ def _minimum(bound: float, shape: tuple[int, ...] = ()) -> Callable[[Parts, Valu
 def _global_max(p: Parts, x: Value) -> Value:
     axes = p.net.constant(np.array([1, 2], np.int32))
     shape = (x.shape[0], x.shape[3])
-    return p.net.operator("REDUCE_MAX", [x, axes], shape, "ReducerOptions", {"KeepDims": False})
+    return p.net.operator("REDUCE_MAX", [x, axes], shape, "ReducerOptions", {"keep_dims": False})
 
 
 def _sum(p: Parts, x: Value) -> Value:
     axes = p.net.constant(np.array([1, 2], np.int32))
     shape = (x.shape[0], x.shape[3])
-    return p.net.operator("SUM", [x, axes], shape, "ReducerOptions", {"KeepDims": False})
+    return p.net.operator("SUM", [x, axes], shape, "ReducerOptions", {"keep_dims": False})
 
 
 def _strided_slice(p: Parts, x: Value) -> Value:
@@ -253,7 +253,7 @@ def _strided_slice(p: Parts, x: Value) -> Value:
     constants = [(0, 0, 0, 0), x.shape, (1, 2, 1, 1)]
     operands = [p.net.constant(np.array(c, np.int32)) for c in constants]
     shape = (x.shape[0], -(-x.shape[1] // 2), *x.shape[2:])
-    options = {"BeginMask": 15, "EndMask": 15}
+    options = {"begin_mask": 15, "end_mask": 15}
     return p.net.operator("STRIDED_SLICE", [x, *operands], shape, "StridedSliceOptions", options)
 
 
@@ -365,7 +365,7 @@ def _linear_in_between(keep: bool) -> Callable[[Parts, Value], Value]:
         operands = [x, p.net.weights(weights, encoding=p.encoding), None]
         rows = int(np.prod(x.shape[:-1]))
         shape = (*x.shape[:3], 16) if keep else (rows, 16)
-        options = {"KeepNumDims": keep}
+        options = {"keep_num_dims": keep}
         y = p.net.operator("FULLY_CONNECTED", operands, shape, "FullyConnectedOptions", options)
         return y if keep else p.net.reshape(y, (*x.shape[:3], 16))
 

@@ -38,7 +38,7 @@ def linear(
             [x, weights, None],
             (batch, units),
             "FullyConnectedOptions",
-            {"AsymmetricQuantizeInputs": True},
+            {"asymmetric_quantize_inputs": True},
             version=version,
         )
     net.output(y)

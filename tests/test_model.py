@@ -182,7 +182,8 @@ def test_options_of_real_operators() -> None:
         "dilation_h": 1,
         "depth_multiplier": 1,
     }
-    assert options["TRANSPOSE_CONV"] == {**conv, "stride_w": 2, "stride_h": 2}
+    bias = {"quantized_bias_type": "FLOAT32"}
+    assert options["TRANSPOSE_CONV"] == {**conv, **bias, "stride_w": 2, "stride_h": 2}
     assert options["MAX_POOL_2D"] == {**conv, "filter_width": 3, "filter_height": 3}
     assert options["CONCATENATION"] == {"axis": 3, "activation": "NONE"}
     assert options["RESIZE_BILINEAR"] == {"align_corners": False, "half_pixel_centers": True}
@@ -190,7 +191,7 @@ def test_options_of_real_operators() -> None:
     assert options["ADD"] == options["MUL"] == options["SUB"] == {"activation": "NONE"}
     assert options["TANH"] == {}
     first = Model(DATA / "ops.tflite").graph.operators[0].options
-    assert first == {**conv, "activation": "RELU", "dilation_w": 2, "dilation_h": 2}
+    assert first == {**conv, **bias, "activation": "RELU", "dilation_w": 2, "dilation_h": 2}
     cnn = {o.op: o.options for o in Model(DATA / "cnn_dense.tflite").graph.operators}
     assert cnn["LEAKY_RELU"] == {"alpha": pytest.approx(0.1)}
     assert cnn["MEAN"] == {"keep_dims": True}

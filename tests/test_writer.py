@@ -477,7 +477,7 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
 
 def test_an_operator_may_lack_an_input_and_have_any_options(tmp_path: Path) -> None:
     net = Network((1, 4))
-    x = net.operator("CUMSUM", [net.input, None], (1, 4), "CumsumOptions", {"Reverse": True})
+    x = net.operator("CUMSUM", [net.input, None], (1, 4), "CumsumOptions", {"reverse": True})
     model = written(net, x, tmp_path)
     assert model.graph.operators[0].inputs == (0, -1)
     assert model.graph.operators[0].op == "CUMSUM"

@@ -424,7 +424,7 @@ def test_the_hint_belongs_to_a_partition(tmp_path: Path) -> None:
 def test_a_convolution_without_bias_is_not_delegated(tmp_path: Path) -> None:
     net = Network((1, 8, 8, 3))
     weights = net.constant(np.ones((4, 1, 1, 3), np.float32))
-    options = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+    options = {"stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
     shape = (1, 8, 8, 4)
     net.output(net.operator("CONV_2D", [net.input, weights], shape, "Conv2DOptions", options))
     analysis = xnnpack.analyse(Model(net.write(tmp_path / "bias.tflite")), *JS)

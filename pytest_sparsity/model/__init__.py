@@ -17,7 +17,8 @@ from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, SignatureDef, Tensor
 from pytest_sparsity.model.files import map_file, naming, replace_file, stamp
-from pytest_sparsity.model.reader import Reader, reading
+from pytest_sparsity.model.flatbuffer import read
+from pytest_sparsity.model.reader import main_signature, read_graphs, reading
 from pytest_sparsity.model.weights import as_numbers, find_layers, naming_weights
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from pytest_sparsity.encoding import Array
+    from pytest_sparsity.model.flatbuffer import Flatbuffer
 
 __all__ = ["Graph", "Layer", "Model", "Operator", "SignatureDef", "Tensor", "replace_file"]
 
@@ -54,14 +56,16 @@ class Model:
         with naming(path):
             data, status = map_file(path)
             with reading():
-                graphs, spans, signature = Reader(data).read()
+                root = read(data).root
+                graphs = read_graphs(root)
+                signature = main_signature(root, graphs[0])
         values = {
             "path": path.absolute(),
             "nbytes": len(data),
             "graphs": graphs,
             "signature": signature,
             "_data": data,
-            "_spans": spans,
+            "_buffers": tuple(buffer["data"] for buffer in root["buffers"]),
             "_stamp": stamp(status),
         }
         for name, value in values.items():
@@ -69,7 +73,7 @@ class Model:
 
     if TYPE_CHECKING:
         _data: mmap.mmap
-        _spans: tuple[tuple[int, int], ...]
+        _buffers: tuple[Array, ...]
         _stamp: tuple[int, ...]
 
     @staticmethod
@@ -152,14 +156,23 @@ class Model:
 
     def span(self, buffer: int) -> tuple[int, int]:
         """Where in the file a buffer's bytes start, and how many there are."""
-        return self._spans[buffer]
+        import numpy as np
+
+        values = self._buffers[buffer]
+        if not values.size:
+            return 0, 0
+        start = np.frombuffer(self._data, np.uint8, 1).ctypes.data
+        return values.ctypes.data - start, values.size
 
     def stored(self, buffer: int) -> Array:
         """The bytes of a buffer as they are in the file: a read-only view, uint8."""
-        import numpy as np
+        return self._buffers[buffer]
 
-        start, length = self.span(buffer)
-        return np.frombuffer(self._data, np.uint8, length, start)
+    def flatbuffer(self) -> Flatbuffer:
+        """All that the file holds, to be changed and written again; its arrays are views."""
+        with naming(self.path), reading():
+            self._check_unchanged()
+            return read(self._data)
 
     def _check_unchanged(self) -> None:
         if stamp(self.path.stat()) != self._stamp:

@@ -12,8 +12,9 @@ from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.schema import IDENTIFIER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import Any
 
 
 @contextmanager
@@ -48,8 +49,8 @@ def stamp(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def replace_file(path: Path, data: bytes | bytearray) -> None:
-    """Write a file in one step.
+def replace_file(path: Path, data: bytes | bytearray | Iterable[Any]) -> None:
+    """Write a file in one step; its content may come in pieces.
 
     A model's file may be mapped; writing into it would change the numbers under its reader, and
     making it shorter would kill the process (SIGBUS).
@@ -57,7 +58,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         with part.open("xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, (bytes, bytearray)) else data)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

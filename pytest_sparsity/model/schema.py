@@ -1,8 +1,15 @@
-"""What of TFLite's schema is read, as tables; names and numbers come from the `tflite` package."""
+"""TFLite's schema: tables, their fields and slots, enums and unions.
+
+The data is `schema.json`, which `tools/schema.py` makes from the official schema.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -10,131 +17,123 @@ if TYPE_CHECKING:
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
-WEIGHT_OPERANDS: Mapping[str, tuple[int, ...]] = {
-    "CONV_2D": (1,),
-    "DEPTHWISE_CONV_2D": (1,),
-    "TRANSPOSE_CONV": (1,),
-    "CONV_3D": (1,),
-    "FULLY_CONNECTED": (1,),
-    "BATCH_MATMUL": (0, 1),
-    "GATHER": (0,),  # what an Embedding becomes
-    "EMBEDDING_LOOKUP": (1,),
-    "SVDF": (1, 2),
-    "RNN": (1, 2),
-    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
-    "LSTM": (*range(1, 9), 16),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
-    "BIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16, *range(18, 26), 33),
-}
-"""Operands that are weights, by operator. Source: the comments in TFLite's kernels (2.21)."""
+Shape: TypeAlias = Literal["scalar", "string", "vector", "table", "tables", "union"]
 
-OPERANDS: Mapping[str, int] = {
-    **dict.fromkeys(("DENSIFY", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SOFTMAX"), 1),
-    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "DEPTH_TO_SPACE", "LEAKY_RELU"), 1),
-    **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "ELU", "HARD_SWISH", "GELU"), 1),
-    **dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"), 2),
-    **dict.fromkeys(("PAD", "MEAN", "SUM", "RESIZE_BILINEAR", "PRELU", "GATHER"), 2),
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"), 2),
-    "TRANSPOSE_CONV": 3,
-}
-"""How many leading inputs must be there; whoever reads an Operator may rely on them."""
-
-WEIGHTS_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2}
-
-_CONV = ("padding", "stride_w", "stride_h", "activation", "dilation_w", "dilation_h")
-_POOL = ("padding", "stride_w", "stride_h", "filter_width", "filter_height", "activation")
-_LSTM = ("activation", "cell_clip", "proj_clip", "asymmetric_quantize_inputs")
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "AddOptions": ("activation",),
-    "BatchMatMulOptions": ("adj_x", "adj_y", "asymmetric_quantize_inputs"),
-    "BidirectionalSequenceLSTMOptions": (*_LSTM, "merge_outputs", "time_major"),
-    "CallOnceOptions": ("init_subgraph_index",),
-    "ConcatenationOptions": ("axis", "activation"),
-    "Conv2DOptions": _CONV,
-    "DepthToSpaceOptions": ("block_size",),
-    "DepthwiseConv2DOptions": (*_CONV, "depth_multiplier"),
-    "DivOptions": ("activation",),
-    "FullyConnectedOptions": (
-        "activation",
-        "weights_format",
-        "keep_num_dims",
-        "asymmetric_quantize_inputs",
-    ),
-    "GatherOptions": ("axis", "batch_dims"),
-    "GeluOptions": ("approximate",),
-    "IfOptions": ("then_subgraph_index", "else_subgraph_index"),
-    "L2NormOptions": ("activation",),
-    "LSTMOptions": (*_LSTM, "kernel_type"),
-    "LeakyReluOptions": ("alpha",),
-    "MirrorPadOptions": ("mode",),
-    "MulOptions": ("activation",),
-    "PackOptions": ("values_count", "axis"),
-    "Pool2DOptions": _POOL,
-    "ReducerOptions": ("keep_dims",),
-    "ReshapeOptions": ("new_shape",),
-    "ResizeBilinearOptions": ("align_corners", "half_pixel_centers"),
-    "ResizeNearestNeighborOptions": ("align_corners", "half_pixel_centers"),
-    "SVDFOptions": ("rank", "activation", "asymmetric_quantize_inputs"),
-    "SequenceRNNOptions": ("time_major", "activation", "asymmetric_quantize_inputs"),
-    "SoftmaxOptions": ("beta",),
-    "SpaceToDepthOptions": ("block_size",),
-    "SplitOptions": ("num_splits",),
-    "SqueezeOptions": ("squeeze_dims",),
-    "StridedSliceOptions": (
-        "begin_mask",
-        "end_mask",
-        "ellipsis_mask",
-        "new_axis_mask",
-        "shrink_axis_mask",
-    ),
-    "SubOptions": ("activation",),
-    "TransposeConvOptions": ("padding", "stride_w", "stride_h", "activation"),
-    "UnidirectionalSequenceLSTMOptions": (*_LSTM, "time_major"),
-    "WhileOptions": ("cond_subgraph_index", "body_subgraph_index"),
-}
-"""Options by their table in the schema; operators with other tables have none that matter here."""
-
-GETTERS = {
-    "activation": "FusedActivationFunction",
-    "dilation_h": "DilationHFactor",
-    "dilation_w": "DilationWFactor",
-}
-VECTORS = {"new_shape", "squeeze_dims"}
-ENUMS = {
-    "activation": "ActivationFunctionType",
-    "kernel_type": "LSTMKernelType",
-    "mode": "MirrorPadMode",
-    "padding": "Padding",
-    "weights_format": "FullyConnectedOptionsWeightsFormat",
-}
-
-# Byte offsets of fields within a vtable: 4 + 2 * their position in schema.fbs, fixed for ever.
-BUFFER_DATA = 4
-CODE_CUSTOM = 6
-TENSOR_NAME = 10
-TENSOR_MAP_NAME = 4
-
-NUMPY = {
-    "float32": "<f4",
-    "float16": "<f2",
-    "float64": "<f8",
-    "bfloat16": "<u2",
-    "int4": "i1",
-    "int8": "i1",
-    "int16": "<i2",
-    "int32": "<i4",
-    "int64": "<i8",
-    "uint8": "u1",
-    "uint16": "<u2",
-    "uint32": "<u4",
-    "uint64": "<u8",
+SCALARS = {
     "bool": "?",
+    "byte": "b",
+    "ubyte": "B",
+    "ushort": "H",
+    "int": "i",
+    "int32": "i",
+    "uint": "I",
+    "long": "q",
+    "ulong": "Q",
+    "float": "f",
 }
-"""What a type is decoded to: bfloat16 to its bits, int4 (two to a byte) to int8."""
+"""Types of the schema as `struct` writes them."""
+
+DTYPES = {
+    "?": "?",
+    "b": "i1",
+    "B": "u1",
+    "H": "<u2",
+    "i": "<i4",
+    "I": "<u4",
+    "q": "<i8",
+    "Q": "<u8",
+    "f": "<f4",
+}
+"""What numpy calls the elements of a vector."""
+
+SIZES = {"?": 1, "b": 1, "B": 1, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8, "f": 4}
 
 
-def stored_bytes(count: int, dtype: str) -> int:
-    """Bytes of so many elements as they are stored."""
-    import numpy as np
+@dataclass(frozen=True)
+class Field:
+    """A field of a table.
 
-    return (count + 1) // 2 if dtype == "int4" else count * np.dtype(NUMPY[dtype]).itemsize
+    Attributes:
+        name: as in the schema; the type of the union `x` is the field `x_type` before it.
+        shape: what is stored: a number, text, a vector of numbers, one or several tables, or one of
+            several kinds of tables.
+        of: the code of a number or of a vector's elements in `struct`; the name of the table or
+            the union.
+        size: bytes within the table; all but numbers are an offset there.
+        default: of a number that is absent.
+        alignment: of a vector's first element.
+        enum: that a number belongs to, or "".
+    """
+
+    name: str
+    shape: Shape
+    of: str
+    size: int = 4
+    default: float = 0
+    alignment: int = 4
+    enum: str = ""
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_bytes())
+    return read
+
+
+@cache
+def numbers(enum: str) -> Mapping[str, int]:
+    """Numbers by name of an enum, or of a union, in which NONE is 0."""
+    unions = _schema()["unions"]
+    if enum in unions:
+        return {name: number for number, name in enumerate(("NONE", *unions[enum]))}
+    found: dict[str, int] = _schema()["enums"][enum]
+    return found
+
+
+@cache
+def names(enum: str) -> Mapping[int, str]:
+    """Names by number of an enum or a union."""
+    return {number: name for name, number in numbers(enum).items()}
+
+
+@cache
+def fields(table: str) -> tuple[Field, ...]:
+    """The fields of a table, in the order of their slots."""
+    found: list[Field] = []
+    for written in _schema()["tables"][table]:
+        name, _, rest = written.partition(":")
+        rest, _, alignment = rest.partition("@")
+        kind, _, default = rest.partition("=")
+        found += _field(name, kind, float(default or 0), int(alignment or 0))
+    return tuple(found)
+
+
+@cache
+def field(table: str, name: str) -> Field:
+    """The field of a table with this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found = {described.name: described for described in fields(table)}
+    if name not in found:
+        raise KeyError(f"{table} has no field {name!r}, it has {', '.join(found)}")
+    return found[name]
+
+
+def _field(name: str, kind: str, default: float, alignment: int) -> list[Field]:
+    schema = _schema()
+    if kind in schema["unions"]:
+        number = Field(f"{name}_type", "scalar", "B", 1, enum=kind)
+        return [number, Field(name, "union", kind)]
+    if kind == "string":
+        return [Field(name, "string", "")]
+    element = kind.strip("[]")
+    if element in schema["tables"]:
+        return [Field(name, "tables" if kind != element else "table", element)]
+    enum = element if element in schema["enums"] else ""
+    code = SCALARS[schema["types"].get(element, element)]
+    if kind != element:
+        return [Field(name, "vector", code, alignment=max(4, SIZES[code], alignment))]
+    exact = default if code == "f" else bool(default) if code == "?" else int(default)
+    return [Field(name, "scalar", code, SIZES[code], exact, enum=enum)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, Tensor
-from pytest_sparsity.model.schema import NUMPY, WEIGHT_OPERANDS
+from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

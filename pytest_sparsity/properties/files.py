@@ -188,13 +188,10 @@ def runs_since(model: ModelLike, version: str) -> None:
 
 def minimum_runtime(model: ModelLike) -> str:
     """The version of TensorFlow Lite that the converter noted in the file; empty if none."""
-    import tflite
-
-    data = Model.of(model).data
-    root: Any = tflite.Model.GetRootAs(data, 0)
-    for entry in map(root.Metadata, range(root.MetadataLength())):
-        if entry.Name() == b"min_runtime_version":
-            stored = root.Buffers(entry.Buffer()).DataAsNumpy()
+    root = Model.of(model).flatbuffer().root
+    for entry in root["metadata"]:
+        if entry["name"] == b"min_runtime_version":
+            stored = root["buffers"][entry["buffer"]]["data"]
             return bytes(stored).rstrip(b"\0").decode(errors="replace")
     return ""
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.writer.builder import Builder
 from pytest_sparsity.writer.layers import (
     convolution_options,
-    enum_number,
     extent,
     is_hybrid,
     layer_version,
@@ -124,7 +123,7 @@ class Network(Builder):
             [x, w, b],
             shape,
             "DepthwiseConv2DOptions",
-            {**options, "DepthMultiplier": multiplier},
+            {**options, "depth_multiplier": multiplier},
             version=layer_version("DEPTHWISE_CONV_2D", x, w, dilated=dilated),
             quantization=output_quantization(x, scale, zero_point),
         )
@@ -158,8 +157,8 @@ class Network(Builder):
             (rows, w.shape[0]),
             "FullyConnectedOptions",
             {
-                "FusedActivationFunction": enum_number("ActivationFunctionType", activation),
-                "AsymmetricQuantizeInputs": is_hybrid(x, w),
+                "fused_activation_function": activation,
+                "asymmetric_quantize_inputs": is_hybrid(x, w),
             },
             version=layer_version("FULLY_CONNECTED", x, w),
             quantization=output_quantization(x, scale, zero_point),
@@ -183,7 +182,7 @@ class Network(Builder):
         kept = [1 if d in axes else n for d, n in enumerate(x.shape)]
         shape = kept if keep_dims else [n for d, n in enumerate(x.shape) if d not in axes]
         operands = [x, self.constant(np.array(axes, np.int32))]
-        return self.operator("MEAN", operands, shape, "ReducerOptions", {"KeepDims": keep_dims})
+        return self.operator("MEAN", operands, shape, "ReducerOptions", {"keep_dims": keep_dims})
 
     def add(self, a: Value, b: Value | Array, *, activation: Activation = "NONE") -> Value:
         """ADD."""
@@ -206,7 +205,7 @@ class Network(Builder):
         shape = list(values[0].shape)
         axis %= len(shape)
         shape[axis] = sum(value.shape[axis] for value in values)
-        return self.operator("CONCATENATION", values, shape, "ConcatenationOptions", {"Axis": axis})
+        return self.operator("CONCATENATION", values, shape, "ConcatenationOptions", {"axis": axis})
 
     def max_pool(
         self,
@@ -234,7 +233,7 @@ class Network(Builder):
 
     def leaky_relu(self, x: Value, alpha: float) -> Value:
         """LEAKY_RELU."""
-        return self.operator("LEAKY_RELU", [x], x.shape, "LeakyReluOptions", {"Alpha": alpha})
+        return self.operator("LEAKY_RELU", [x], x.shape, "LeakyReluOptions", {"alpha": alpha})
 
     def prelu(self, x: Value, alpha: Array) -> Value:
         """PRELU; alpha broadcasts against (height, width, channels)."""
@@ -242,7 +241,7 @@ class Network(Builder):
 
     def softmax(self, x: Value, beta: float = 1.0) -> Value:
         """SOFTMAX over the last dimension."""
-        return self.operator("SOFTMAX", [x], x.shape, "SoftmaxOptions", {"Beta": beta})
+        return self.operator("SOFTMAX", [x], x.shape, "SoftmaxOptions", {"beta": beta})
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         """RESHAPE."""
@@ -268,7 +267,7 @@ class Network(Builder):
             [x, self.constant(np.array(size, np.int32))],
             (x.shape[0], *size, x.shape[3]),
             "ResizeBilinearOptions",
-            {"AlignCorners": align_corners, "HalfPixelCenters": half_pixel_centers},
+            {"align_corners": align_corners, "half_pixel_centers": half_pixel_centers},
             version=3 if half_pixel_centers else None,
         )
 
@@ -276,7 +275,7 @@ class Network(Builder):
         """DEPTH_TO_SPACE."""
         n, height, width, channels = x.shape
         shape = (n, height * block, width * block, channels // block**2)
-        options = {"BlockSize": block}
+        options = {"block_size": block}
         return self.operator("DEPTH_TO_SPACE", [x], shape, "DepthToSpaceOptions", options)
 
     def _operands(
@@ -322,7 +321,7 @@ class Network(Builder):
         if not isinstance(b, Value):
             b = self.constant(b)
         shape = np.broadcast_shapes(a.shape, b.shape)
-        options = {"FusedActivationFunction": enum_number("ActivationFunctionType", activation)}
+        options = {"fused_activation_function": activation}
         return self.operator(op, [a, b], shape, kind, options)
 
     def _pool(
@@ -336,11 +335,11 @@ class Network(Builder):
         height, width = pair(size)
         stride_h, stride_w = pair(size if stride is None else stride)
         options = {
-            "Padding": enum_number("Padding", padding),
-            "StrideH": stride_h,
-            "StrideW": stride_w,
-            "FilterHeight": height,
-            "FilterWidth": width,
+            "padding": padding,
+            "stride_h": stride_h,
+            "stride_w": stride_w,
+            "filter_height": height,
+            "filter_width": width,
         }
         shape = (x.shape[0], *extent(x.shape[1:3], (height, width), options), x.shape[3])
         return self.operator(op, [x], shape, "Pool2DOptions", options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import encoding as sparse_encoding
 from pytest_sparsity.model import replace_file
-from pytest_sparsity.writer.flatbuffer import Serializer
+from pytest_sparsity.writer.flatbuffer import file_of
 from pytest_sparsity.writer.layers import BLOCKS, FIXED_SCALES, quantize_weights, version_of
 from pytest_sparsity.writer.values import Described, Names, Operation, Quantization, Value
 
@@ -162,7 +162,7 @@ class Builder:
             inputs: None for one that is absent.
             shape: of the output.
             kind: name of the schema's table of options.
-            options: by the schema's names in CamelCase, enums as numbers.
+            options: by the schema's names, enums by the names of their values.
             dtype: of the output; that of the first input unless given.
             version: what the converter writes unless given.
             quantization: of the output; unless given what the specification fixes for the operator,
@@ -189,7 +189,7 @@ class Builder:
         """The file."""
         if not self._outputs:
             raise ValueError("the network has no output: call output(value)")
-        return Serializer().model(
+        return file_of(
             self._tensors,
             self._operators,
             [value.index for value in self._inputs],

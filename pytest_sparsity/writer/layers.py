@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.writer.values import Quantization, Value
 
@@ -59,41 +59,34 @@ def pair(both: int | tuple[int, int]) -> tuple[int, int]:
     return (both, both) if isinstance(both, int) else both
 
 
-def enum_number(enum: str, name: str) -> int:
-    """Number of a schema enum's value."""
-    import tflite
-
-    number: int = getattr(getattr(tflite, enum), name)
-    return number
-
-
 def convolution_options(
     stride: int | tuple[int, int],
     padding: Padding,
     dilation: int | tuple[int, int],
     activation: Activation,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Those that Conv2DOptions and DepthwiseConv2DOptions have in common."""
     stride_h, stride_w = pair(stride)
     dilation_h, dilation_w = pair(dilation)
     return {
-        "Padding": enum_number("Padding", padding),
-        "StrideH": stride_h,
-        "StrideW": stride_w,
-        "DilationHFactor": dilation_h,
-        "DilationWFactor": dilation_w,
-        "FusedActivationFunction": enum_number("ActivationFunctionType", activation),
+        "padding": padding,
+        "stride_h": stride_h,
+        "stride_w": stride_w,
+        "dilation_h_factor": dilation_h,
+        "dilation_w_factor": dilation_w,
+        "fused_activation_function": activation,
     }
 
 
 def extent(
-    size: Sequence[int], kernel: Sequence[int], options: Mapping[str, int]
+    size: Sequence[int], kernel: Sequence[int], options: Mapping[str, Any]
 ) -> tuple[int, int]:
     """Height and width after a convolution or pool."""
-    valid = options["Padding"] == enum_number("Padding", "VALID")
+    valid = options["padding"] == "VALID"
     sizes = []
-    for n, k, letter in zip(size, kernel, "HW", strict=True):
-        stride, dilation = options[f"Stride{letter}"], options.get(f"Dilation{letter}Factor", 1)
+    for n, k, letter in zip(size, kernel, "hw", strict=True):
+        stride = options[f"stride_{letter}"]
+        dilation = options.get(f"dilation_{letter}_factor", 1)
         covered = n - (k - 1) * dilation if valid else n
         if covered < 1:
             raise ValueError(f"a kernel of {k} does not fit a size of {n}")

@@ -56,11 +56,8 @@ def decoded(model: Model) -> list[bytes]:
 
 
 def metadata(model: Model) -> list[tuple[bytes, bytes]]:
-    import tflite
-
-    root: Any = tflite.Model.GetRootAs(bytes(model.data), 0)
-    entries = [root.Metadata(i) for i in range(root.MetadataLength())]
-    return [(e.Name(), model.stored(e.Buffer()).tobytes()) for e in entries]
+    entries = model.flatbuffer().root["metadata"]
+    return [(e["name"], model.stored(e["buffer"]).tobytes()) for e in entries]
 
 
 def share_buffer(model: Model, tensor: int, other: int, path: Path) -> Model:
