@@ -211,7 +211,13 @@ def _grouped(p: Parts, x: Value) -> Value:
     """A 1x1 convolution in as many groups as channels."""
     weights = p.net.weights(p.random((x.shape[3], 1, 1, 1), 1, 0.5), encoding=p.encoding)
     bias = p.net.constant(p.random((x.shape[3],), 100))
-    options = {"padding": 1, "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
+    options = {
+        "padding": 1,
+        "stride_h": 1,
+        "stride_w": 1,
+        "dilation_h_factor": 1,
+        "dilation_w_factor": 1,
+    }
     return p.net.operator("CONV_2D", [x, weights, bias], x.shape, "Conv2DOptions", options)
 
 

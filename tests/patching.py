@@ -1,4 +1,4 @@
-"""Changing a model's file without taking it apart.
+"""Changing single numbers in a model's file, so that it becomes a damaged one.
 
 The bytes are copied, a few numbers in them are changed, and what needs more room is appended. Two
 rules of flatbuffers shape this: an offset to a vector or table only points forward, so what is

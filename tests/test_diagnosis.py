@@ -43,7 +43,7 @@ from pytest_sparsity.encoding import encode
 from pytest_sparsity.errors import ModelError, TargetError, WrongAnswers
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
-from pytest_sparsity.twin import densified, replace_weights
+from pytest_sparsity.transform import densify, replace_weights
 from pytest_sparsity.writer import Network, Value
 from pytest_sparsity.xnnpack.builds import gate_closed
 
@@ -151,7 +151,7 @@ def counterpart(change: Callable[[Model, Path], Model]) -> Pair:
 
     def diagnosis(folder: Path, *, changed: bool) -> Diagnosis:
         model = model_of("average", folder)
-        dense = densified(model, folder / "dense.tflite")
+        dense = densify(model, folder / "dense.tflite")
         return ruled(model, folder, dense=change(dense, folder) if changed else dense)
 
     return (

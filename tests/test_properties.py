@@ -21,7 +21,7 @@ from pytest_sparsity.encoding import encode
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.strategies import Chain, Pair, SingleLayer
 from pytest_sparsity.targets import Target
-from pytest_sparsity.twin import replace_weights
+from pytest_sparsity.transform import replace_weights
 from pytest_sparsity.writer import Network
 
 DATA = Path(__file__).parent / "data"

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from in_process import InProcess
-from pytest_sparsity import twin, zoo
+from pytest_sparsity import zoo
 from pytest_sparsity.errors import SparsityWarning, Unsupported
+from pytest_sparsity.transform import edit
 from pytest_sparsity.variants import (
     Variants,
     build_variants,
@@ -413,7 +414,7 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
 PROGRAM = """
     import hashlib, sys
     from pathlib import Path
-    from pytest_sparsity import twin, zoo
+    from pytest_sparsity import zoo
     from pytest_sparsity.variants import build_variants
     from pytest_sparsity.variants.building import ROLES
     built = build_variants(zoo.xnnpack_cnn, sparsity=0.75, cache=Path(sys.argv[1]))
@@ -501,7 +502,7 @@ def test_what_is_asked_decides_about_building(counted: type[Counted], tmp_path: 
 
 def test_our_own_code_decides_about_building() -> None:
     described = list(recipe.builder())
-    for module in (building, converter, twin):
+    for module in (building, converter, edit):
         assert recipe.content_of(Path(module.__file__ or "")) in described
 
 

@@ -2,11 +2,11 @@
 
     python tools/schema.py SCHEMA.fbs REVISION
 
-SCHEMA.fbs is `tflite/converter/schema/schema.fbs` of google-ai-edge/LiteRT, REVISION the commit that
-it is from. The result holds what a reader and a writer of flatbuffers need and nothing else: names
-and numbers of the enums, members of the unions, and for every table its fields in the order of their
-slots. A field is `name:type`, with `=DEFAULT` where that is not zero, and `@BYTES` where a vector is
-aligned more strictly than its elements; types are written as in the schema.
+SCHEMA.fbs is `tflite/converter/schema/schema.fbs` of google-ai-edge/LiteRT, REVISION the commit
+that it is from. The result holds what a reader and a writer of flatbuffers need and nothing else:
+names and numbers of the enums, members of the unions, and for every table its fields in the order
+of their slots. A field is `name:type`, with `=DEFAULT` where that is not zero, and `@BYTES` where a
+vector is aligned more strictly than its elements; types are written as in the schema.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-DEFINITION = re.compile(r"(enum|union|table)\s+(\w+)\s*(?::\s*(\w+))?\s*(?:\(.*?\))?\s*\{(.*?)\}", re.S)
-FIELD = re.compile(r"(\w+)\s*:\s*(\[?\w+\]?)\s*(?:=\s*([-\w.]+))?\s*(?:\((.*?)\))?$", re.S)
+DEFINITION = re.compile(
+    r"(enum|union|table)\s+(\w+)\s*(?::\s*(\w+))?\s*(?:\(.*?\))?\s*\{(.*?)\}", re.DOTALL
+)
+FIELD = re.compile(r"(\w+)\s*:\s*(\[?\w+\]?)\s*(?:=\s*([-\w.]+))?\s*(?:\((.*?)\))?$", re.DOTALL)
+
+LATER = {
+    "BlockwiseQuantization": ["block_shape: [int]"],
+    "FullyConnectedOptions": ["quant_spec: [ubyte]"],
+}
+"""Fields that a release has and that revision has not: of ai-edge-litert 2.3.0."""
 
 
-def parse(text: str) -> dict[str, dict[str, object]]:
+def parse(text: str) -> dict[str, Any]:
     """The definitions of a schema."""
     text = re.sub(r"//[^\n]*", "", text)
     enums: dict[str, dict[str, int]] = {}
@@ -68,7 +77,10 @@ def _field(declaration: str, enums: dict[str, dict[str, int]]) -> str:
 
 def main() -> None:
     source, revision = sys.argv[1:]
-    found = {"source": f"google-ai-edge/LiteRT {revision}", **parse(Path(source).read_text())}
+    schema = parse(Path(source).read_text())
+    for table, fields in LATER.items():
+        schema["tables"][table] += [_field(field, {}) for field in fields]
+    found = {"source": f"google-ai-edge/LiteRT {revision}", **schema}
     target = Path(__file__).parent.parent / "pytest_sparsity" / "model" / "schema.json"
     target.write_text(json.dumps(found, indent=1) + "\n")
 

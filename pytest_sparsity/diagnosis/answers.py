@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.encoding import whole_blocks
 from pytest_sparsity.errors import Unsupported, WrongAnswers
 from pytest_sparsity.targets import LoadError, Target, seeded_inputs
-from pytest_sparsity.twin import densified
+from pytest_sparsity.transform import densify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +174,7 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
     ours += outputs_of(worker, "model", signature, rest)
     found, twin = [], model
     if model.encoded:
-        twin = densified(model, folder / "twin.tflite")
+        twin = densify(model, folder / "twin.tflite")
         worker.load("twin", twin.path)
         theirs = outputs_of(worker, "twin", signature, (*SEEDS[:1], *rest))
         found.append(compare(TWIN, ours, theirs))

@@ -11,7 +11,7 @@ from pytest_sparsity.diagnosis.answers import TWIN, Comparison, compare, compari
 from pytest_sparsity.diagnosis.probes import flushes_subnormals, skips_zeros
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import LoadError, Target
-from pytest_sparsity.twin import densified, flushed
+from pytest_sparsity.transform import densify, flush
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -144,7 +144,7 @@ class Observer:
     def _loads_densely(self, model: Model) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                self.worker.load("twin", densified(model, Path(folder) / "twin.tflite").path)
+                self.worker.load("twin", densify(model, Path(folder) / "twin.tflite").path)
             except TargetError:
                 self.close()
                 return False
@@ -178,7 +178,7 @@ class Observer:
         return compare("", [first], [second]).identical
 
     def _flush_deviation(self, model: Model, folder: Path) -> float:
-        other = flushed(model, folder / "flushed.tflite")
+        other = flush(model, folder / "flushed.tflite")
         outputs = []
         for each in (model, other):
             signature = self.worker.load("model", each.path)

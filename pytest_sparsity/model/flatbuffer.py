@@ -22,7 +22,6 @@ from pytest_sparsity.model import schema
 if TYPE_CHECKING:
     import mmap
 
-    from pytest_sparsity.encoding import Array
 
 MAX_TABLES = 1_000_000  # the limit of flatbuffers' own verifier (verifier.h, Options::max_tables)
 ALIGNMENT = 16  # of what lies behind the flatbuffer, and of buffers (force_align in the schema)
@@ -32,8 +31,8 @@ OUTSIDE = {
     "Buffer": ("data", "offset", "size"),
     "Operator": ("custom_options", "large_custom_options_offset", "large_custom_options_size"),
 }
-"""Vectors that may lie behind the flatbuffer, so that files can exceed 2 GB, and the fields that say
-where: an offset from the start of the file, which counts if it is over 1, and the bytes."""
+"""Vectors that may lie behind the flatbuffer, so that files can exceed 2 GB, and the fields that
+say where: an offset from the start of the file, which counts if it is over 1, and the bytes."""
 
 
 class Table:

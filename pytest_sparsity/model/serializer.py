@@ -17,7 +17,6 @@ from pytest_sparsity.model.flatbuffer import ALIGNMENT, OUTSIDE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_sparsity.encoding import Array
     from pytest_sparsity.model.flatbuffer import Flatbuffer, Table
 
 SMALL = 256  # bytes of a vector that others may equal
@@ -90,7 +89,9 @@ class _Serializer:
         away = bool(vector) and table[where[0]] > 1
         present = set(table.fields) - ({vector} if away else set())
         described = {
-            slot: this for slot, this in enumerate(schema.fields(table.kind)) if this.name in present
+            slot: this
+            for slot, this in enumerate(schema.fields(table.kind))
+            if this.name in present
         }
         unknown = {slot: _widened(number) for slot, number in table.unknown.items()}
         sizes = {slot: this.size for slot, this in described.items()}
@@ -145,11 +146,11 @@ class _Serializer:
 def _as_bytes(this: schema.Field, values: Any) -> memoryview:
     import numpy as np
 
-    if isinstance(values, (bytes, bytearray)):
+    if this.shape == "string":
         return memoryview(values)
-    if this.alignment == ALIGNMENT:  # bytes, and often weights of another type
-        return memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
-    return memoryview(np.ascontiguousarray(values, schema.DTYPES[this.of]).reshape(-1).view("u1"))
+    as_they_are = this.alignment == ALIGNMENT  # bytes of a buffer, whatever they mean
+    dtype = None if as_they_are else schema.DTYPES[this.of]
+    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).data
 
 
 def _width(this: schema.Field) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
 from pytest_sparsity.transform.edit import Edit
 
@@ -78,9 +77,7 @@ def flush(model: Model | str | PathLike[str], path: Path) -> Model:
     return edit.write(path)
 
 
-def replace_weights(
-    model: Model | str | PathLike[str], weights: Replacements, path: Path
-) -> Model:
+def replace_weights(model: Model | str | PathLike[str], weights: Replacements, path: Path) -> Model:
     """The model with other values in some of its densely stored constants.
 
     Args:

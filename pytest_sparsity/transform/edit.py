@@ -141,7 +141,9 @@ class Edit:
         for signature in self.root["signature_defs"]:
             if signature["subgraph_index"] == graph:
                 for named in signature["outputs"]:
-                    named["tensor_index"] = instead.get(named["tensor_index"], named["tensor_index"])
+                    named["tensor_index"] = instead.get(
+                        named["tensor_index"], named["tensor_index"]
+                    )
 
     def remove_operators(self, graph: int, removed: Iterable[Table]) -> None:
         """Take operators out of a graph."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
-from pytest_sparsity.twin import replace_weights
+from pytest_sparsity.transform import replace_weights
 from pytest_sparsity.variants import (
     cache,
     channels,

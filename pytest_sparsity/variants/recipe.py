@@ -26,7 +26,7 @@ QUANTIZATIONS = (None, "float16", "dynamic", "int8", "qat")
 FEWEST_CLUSTERS = 3
 """TFMOT 0.8.1 refuses two clusters if one of them is to be zero (cluster_wrapper.py)."""
 
-OWN = ("variants", "twin")
+OWN = ("variants", "transform")
 """Packages of ours that decide about the bytes."""
 
 

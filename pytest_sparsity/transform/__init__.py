@@ -1,0 +1,8 @@
+"""A model file in, a model file out: the same network, stored or computed in another way.
+
+What is not changed stays as it was: names, order, metadata, signatures, an appended archive.
+"""
+
+from pytest_sparsity.transform.densification import densify, flush, replace_weights
+
+__all__ = ["densify", "flush", "replace_weights"]
