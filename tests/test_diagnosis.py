@@ -45,12 +45,12 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights
 from pytest_sparsity.writer import Network, Value
-from pytest_sparsity.xnnpack.builds import gate_closed
+from pytest_sparsity.xnnpack.releases import gate_closed
 
 BY_NAME = {case.name: case for case in CASES}
 JS, LITERT = Target.of("litert-js"), Target.of("litert")
 OLD, TENSORFLOW = Target.of("tflite-runtime"), Target.of("tensorflow")
-VERSIONS = {build.runtime: build.version for build in xnnpack.BUILDS}
+VERSIONS = {release.runtime: release.version for release in xnnpack.RELEASES}
 RIGHT = Comparison(TWIN, 1e-7, identical=False, finite=True, seed=0)
 SAME = replace(RIGHT, deviation=0.0, identical=True)
 
@@ -576,9 +576,8 @@ def test_observed_where_there_are_sparse_kernels(tmp_path: Path) -> None:
 
 def test_probes_of_this_machine() -> None:
     target = Target.of("litert")
-    build, _ = xnnpack.build_of("litert", "")
     with target.open() as worker:
-        gate = gate_closed(build, target.arch, target.features)
+        gate = gate_closed(xnnpack.newest("litert"), target.arch, target.features)
         assert probes.skips_zeros(target, worker) == (not gate)
         assert probes.flushes_subnormals(target, worker)
 

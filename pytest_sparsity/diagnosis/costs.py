@@ -114,7 +114,7 @@ def _subnormals(analysis: Analysis, seen: Observation | None) -> Iterator[Findin
         inside = layer.graph == 0 and layer.operator in taken
         if not layer.subnormals or (flushes and inside):
             continue
-        who = "its kernel" if not inside else f"{analysis.build.runtime}"
+        who = "its kernel" if not inside else f"{analysis.release.runtime}"
         yield Finding(
             "subnormal-weights",
             f"{layer.subnormals} of {layer.parameters} weights of {layer_name(layer)} are "
@@ -166,7 +166,7 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
 
 
 def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:
-    if threads > 1 and analysis.build.runtime == "tflite-runtime":
+    if threads > 1 and analysis.release.runtime == "tflite-runtime":
         yield Finding(
             "threads",
             f"tflite-runtime gets slower with {threads} threads on small models (13 to 21 us for "

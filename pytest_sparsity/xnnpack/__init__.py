@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.xnnpack.builds import BUILDS, Build, build_of
 from pytest_sparsity.xnnpack.chains import why_dense, why_wrong
 from pytest_sparsity.xnnpack.prediction import Analysis, analyse, kernels, sparse_nodes, verdict
 from pytest_sparsity.xnnpack.reasons import findings
+from pytest_sparsity.xnnpack.releases import RELEASES, Release, newest, release_of
 
 __all__ = [
-    "BUILDS",
+    "RELEASES",
     "Analysis",
-    "Build",
+    "Release",
     "analyse",
-    "build_of",
     "findings",
     "kernels",
+    "newest",
+    "release_of",
     "sparse_nodes",
     "verdict",
     "why_dense",

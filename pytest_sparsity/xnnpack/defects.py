@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_sparsity.model import Graph, Model, Operator, Tensor
-    from pytest_sparsity.xnnpack.builds import Build
     from pytest_sparsity.xnnpack.delegate import Delegation
+    from pytest_sparsity.xnnpack.releases import Release
 
 LEDGER_LIMIT = 255
 """Blocks per row that TFLite's int8 block kernel can count: its ledger is of uint8
@@ -39,19 +39,19 @@ class Defect:
     figures: tuple[str, ...] = ()
 
 
-def defects(model: Model, build: Build, delegation: Delegation) -> list[Defect]:
+def defects(model: Model, release: Release, delegation: Delegation) -> list[Defect]:
     """All defects that the main graph triggers on a runtime."""
     graph = model.graph
     layers = {layer.operator: layer for layer in model.layers if layer.graph == 0}
     found: list[Defect] = []
     for operator in graph.operators:
-        found += _version(operator, build)
+        found += _version(operator, release)
         found += _reads_compressed(graph, operator, delegation)
-        found += _quantized(graph, operator, build, delegation)
+        found += _quantized(graph, operator, release, delegation)
         found += _never_unpacked(graph, operator, delegation)
         if operator.index in layers:
             weights = graph.tensors[layers[operator.index].tensor]
-            found += _block_layer(weights, operator, build, delegation)
+            found += _block_layer(weights, operator, release, delegation)
     return found
 
 
@@ -67,8 +67,8 @@ def unwritten_outputs(graph: Graph, unwritten: list[int]) -> list[Defect]:
     ]
 
 
-def _version(operator: Operator, build: Build) -> Iterator[Defect]:
-    newest = dict(build.versions).get(operator.op)
+def _version(operator: Operator, release: Release) -> Iterator[Defect]:
+    newest = dict(release.operators).get(operator.op)
     if newest is not None and operator.version > newest:
         detail = f"version {operator.version}, the newest known is {newest}"
         yield Defect("op-version", operator.index, "fails", (detail,))
@@ -90,7 +90,7 @@ def _reads_compressed(graph: Graph, operator: Operator, delegation: Delegation) 
 
 
 def _quantized(
-    graph: Graph, operator: Operator, build: Build, delegation: Delegation
+    graph: Graph, operator: Operator, release: Release, delegation: Delegation
 ) -> Iterator[Defect]:
     """int8 weights that XNNPACK takes from the file although only DENSIFY's output has them."""
     if operator.op not in {"CONV_2D", "FULLY_CONNECTED"} or operator.index not in delegation.taken:
@@ -100,7 +100,7 @@ def _quantized(
         return
     if source.dtype == "float32":
         yield Defect("dynamic-range-sparse", operator.index, "fails")
-    elif operator.op == "FULLY_CONNECTED" and build.int8_reads_file:
+    elif operator.op == "FULLY_CONNECTED" and release.has("int8-fc-reads-file"):
         yield Defect("int8-dense-sparse", operator.index, "fails")
 
 
@@ -119,7 +119,7 @@ def _never_unpacked(graph: Graph, operator: Operator, delegation: Delegation) ->
 
 
 def _block_layer(
-    weights: Tensor, operator: Operator, build: Build, delegation: Delegation
+    weights: Tensor, operator: Operator, release: Release, delegation: Delegation
 ) -> Iterator[Defect]:
     if weights.sparsity is None or not weights.sparsity.block_map:
         return
@@ -128,7 +128,7 @@ def _block_layer(
         yield Defect("dropped-columns", operator.index, "lossy", (str(width), str(block)))
     if weights.dtype != "int8" or operator.index in delegation.taken:
         return
-    if len(weights.scales) > 1 and not build.per_channel_blocks:
+    if len(weights.scales) > 1 and not release.has("per-channel-blocks"):
         yield Defect("per-channel-blocks", operator.index, "miscomputes")
     if width // block > LEDGER_LIMIT:
         yield Defect("ledger-overflow", operator.index, "miscomputes", (str(width // block),))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model import Graph, Operator, Tensor
-    from pytest_sparsity.xnnpack.builds import Build
+    from pytest_sparsity.xnnpack.releases import Release
 
     Constant = Callable[[int], Array]
 
@@ -39,11 +39,11 @@ OTHER = {
     "SOFTMAX": "softmax", "SPACE_TO_DEPTH": "space-to-depth", "SPLIT": "split",
     "STRIDED_SLICE": "slice", "TRANSPOSE": "transpose", "TRANSPOSE_CONV": "deconvolution",
 }  # fmt: skip
-TAKEN_SINCE_2024 = frozenset(
+OPERATORS_OF_2024 = frozenset(
     {"COS", "EXP", "GELU", "LOG", "RSQRT", "SIN", "REDUCE_MAX", "REDUCE_MIN",
      "EXPAND_DIMS", "BATCH_MATMUL"}
 )  # fmt: skip
-"""Operators that tflite-runtime 2.14's delegate leaves to TFLite's own kernels."""
+"""Operators that the delegate takes since "delegates-2024-operators"."""
 
 ACTIVATIONS = frozenset({"NONE", "RELU", "RELU6", "RELU_N1_TO_1"})
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -70,20 +70,20 @@ class Delegation:
     unpackers: dict[int, int] = field(default_factory=dict)
 
 
-def delegate(graph: Graph, build: Build, constant: Constant) -> Delegation:
+def delegate(graph: Graph, release: Release, constant: Constant) -> Delegation:
     """Find the operators that XNNPACK takes, as the delegate does when a model is loaded.
 
     Args:
         graph: the file's main graph.
-        build: the delegate's version.
+        release: of the runtime.
         constant: reads the values of a constant tensor.
     """
     result = Delegation()
     for operator in graph.operators:
-        if _unpack(graph, operator, build, result):
+        if _unpack(graph, operator, release, result):
             continue
-        reason = _refusal(graph, operator, build, result)
-        reason = reason or _refused_parameters(graph, operator, build, constant)
+        reason = _refusal(graph, operator, release, result)
+        reason = reason or _refused_parameters(graph, operator, release, constant)
         if reason:
             result.refused[operator.index] = reason
             for index in operator.inputs:
@@ -93,7 +93,7 @@ def delegate(graph: Graph, build: Build, constant: Constant) -> Delegation:
     return result
 
 
-def _unpack(graph: Graph, operator: Operator, build: Build, result: Delegation) -> bool:
+def _unpack(graph: Graph, operator: Operator, release: Release, result: Delegation) -> bool:
     if operator.op not in {"DENSIFY", "DEQUANTIZE"} or len(operator.inputs) != 1:
         return False
     source, target = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
@@ -109,7 +109,11 @@ def _unpack(graph: Graph, operator: Operator, build: Build, result: Delegation) 
             return False
         if source.index in result.sparse_weights:
             result.sparse_weights.add(target.index)
-        if build.fp16_direct and source.dtype == "float16" and _feeds_weights(graph, target.index):
+        if (
+            release.has("fp16-weights-direct")
+            and source.dtype == "float16"
+            and _feeds_weights(graph, target.index)
+        ):
             result.narrow.add(target.index)
     result.unpacked.add(target.index)
     result.unpackers[target.index] = operator.index
@@ -122,27 +126,28 @@ def _feeds_weights(graph: Graph, index: int) -> bool:
     return all(reader.op in WEIGHTED and reader.inputs[0] != index for reader in readers)
 
 
-def _refusal(graph: Graph, operator: Operator, build: Build, result: Delegation) -> str:
+def _refusal(graph: Graph, operator: Operator, release: Release, result: Delegation) -> str:
     """Why the delegate leaves an operator to TFLite's kernels; "" if it takes it."""
     name = operator.op
     tables = (UNARY, BINARY, REDUCE, OTHER)
     if not any(name in table for table in tables):
         return f"XNNPACK's delegate does not take {name}"
-    if not build.modern and name in TAKEN_SINCE_2024:
+    if name in OPERATORS_OF_2024 and not release.has("delegates-2024-operators"):
         return f"this runtime's XNNPACK delegate does not take {name}"
     activation = operator.options.get("activation", "NONE")
     if activation not in ACTIVATIONS:
         return f"its fused activation is {activation}"
     tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
     data = graph.tensors[operator.outputs[0]].dtype
-    if data not in {"float32", "float16"} and not (build.int8 and data in {"int8", "uint8"}):
+    int8 = data in {"int8", "uint8"} and release.has("delegates-int8")
+    if data not in {"float32", "float16"} and not int8:
         return f"its output is {data}"
     check = _CHECKS.get(name)
-    return check(operator, tensors, build, result) if check else ""
+    return check(operator, tensors, release, result) if check else ""
 
 
 def _check_weighted(
-    operator: Operator, tensors: list[Tensor], build: Build, result: Delegation
+    operator: Operator, tensors: list[Tensor], release: Release, result: Delegation
 ) -> str:
     if operator.op == "FULLY_CONNECTED" and operator.version == 8:
         return "its weights are encoded in blocks, which XNNPACK does not take"
@@ -158,16 +163,20 @@ def _check_weighted(
         if one != other and one in {"float16", "float32"}:
             return f"its weights are {one} but its bias is {other}"
     dynamic = tensors[0].dtype == "float32" and weights.dtype == "int8"
-    if dynamic and (operator.op == "DEPTHWISE_CONV_2D" or not build.modern):
+    if dynamic and (
+        operator.op == "DEPTHWISE_CONV_2D" or not release.has("delegates-dynamic-range")
+    ):
         return "its weights are int8 but its input is float32"
     return ""
 
 
-def _refused_parameters(graph: Graph, operator: Operator, build: Build, constant: Constant) -> str:
+def _refused_parameters(
+    graph: Graph, operator: Operator, release: Release, constant: Constant
+) -> str:
     """What the delegate reads from constant operands; "" if it likes them."""
     if operator.op == "STRIDED_SLICE" and (constant(operator.inputs[3]) != 1).any():
         return "its stride is not 1"
-    if operator.op in {"MEAN", "SUM"} and not build.modern:
+    if operator.op in {"MEAN", "SUM"} and not release.has("reduces-any-axes"):
         axes = tuple(sorted(int(axis) for axis in constant(operator.inputs[1]).ravel()))
         rank = len(graph.tensors[operator.inputs[0]].shape)
         if (rank, axes) not in {(4, (1, 2)), (3, (1,))}:
@@ -205,7 +214,7 @@ def _check_leaky_relu(operator: Operator, *_: object) -> str:
     return "" if operator.options.get("alpha", 0.0) else "its slope is 0"
 
 
-_CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Build, Delegation], str]] = {
+_CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Release, Delegation], str]] = {
     **dict.fromkeys(WEIGHTED, _check_weighted),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _check_pooling),
     **dict.fromkeys(

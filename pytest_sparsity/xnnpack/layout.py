@@ -19,6 +19,7 @@ from pytest_sparsity.xnnpack.rewrite import dynamic_inputs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pytest_sparsity.xnnpack.releases import Release
     from pytest_sparsity.xnnpack.rewrite import Rewrite
     from pytest_sparsity.xnnpack.subgraph import Node, Subgraph
 
@@ -48,17 +49,15 @@ class Execution:
     failed: int | None = None
 
 
-def execute(graph: Subgraph, result: Rewrite, *, modern: bool, checks_channels: bool) -> Execution:
+def execute(graph: Subgraph, result: Rewrite, release: Release) -> Execution:
     """Follow shapes and layouts through the subgraph.
 
     Args:
         graph: after `simplify`.
         result: of `rewrite`.
-        modern: reductions announce permuted shapes (since 813a14bf6e, 2024-10-07).
-        checks_channels: a fully connected node compares its input's last dimension with its
-            weights (since a3fc80e2be, 2026-07-10); before, it only had to divide.
+        release: of the runtime.
     """
-    simulation = _Simulation(graph, result.channels_first, modern, checks_channels)
+    simulation = _Simulation(graph, result.channels_first, release)
     position = 0
     try:
         for position in range(len(graph.nodes)):
@@ -69,13 +68,10 @@ def execute(graph: Subgraph, result: Rewrite, *, modern: bool, checks_channels: 
 
 
 class _Simulation:
-    def __init__(
-        self, graph: Subgraph, channels_first: set[int], modern: bool, checks_channels: bool
-    ) -> None:
+    def __init__(self, graph: Subgraph, channels_first: set[int], release: Release) -> None:
         self.graph = graph
         self.channels_first = channels_first
-        self.modern = modern
-        self.checks_channels = checks_channels
+        self.release = release
         self.shapes = {index: value.shape for index, value in graph.values.items()}
         self.outcome = Execution()
 
@@ -108,7 +104,7 @@ class _Simulation:
         declared = self._declared(node.output)
         shape = self.shapes[node.inputs[0]]
         if node.kind in {"convolution", "fully-connected", "depthwise"}:
-            if len(shape) < 3:
+            if len(shape) < 3 and self.release.has("reshape-checks-input"):
                 raise _SetUpError
             return declared, shape[:3] == self._declared(node.inputs[0])[:3]
         if node.kind == "unary":
@@ -147,7 +143,11 @@ class _Simulation:
             return self._binary(node)
         channels = self._declared(node.inputs[0])[-1]
         convolution = node.kind in {"convolution", "depthwise"}
-        if convolution and self.checks_channels and shape[-1] != channels:
+        if (
+            convolution
+            and shape[-1] != channels
+            and self.release.has("convolution-checks-channels")
+        ):
             raise _SetUpError
         if node.kind == "concatenation":
             self._concatenation(node)
@@ -155,9 +155,9 @@ class _Simulation:
 
     def _fully_connected(self, node: Node) -> tuple[Shape, bool]:
         shape, channels = self.shapes[node.inputs[0]], self._declared(node.inputs[0])[-1]
-        if self.checks_channels and shape[-1] != channels:
+        if shape[-1] != channels and self.release.has("fc-checks-channels"):
             raise _SetUpError
-        if prod(shape) % channels:
+        if prod(shape) % channels and self.release.has("reshape-checks-input"):
             raise _SetUpError
         right = prod(shape) == prod(self._declared(node.inputs[0]))
         return (*shape[:-1], self._declared(node.output)[-1]), right
@@ -184,7 +184,7 @@ class _Simulation:
 
     def _reduce(self, node: Node) -> tuple[Shape, bool]:
         """A reduction that reads channels-first."""
-        if not self.modern:
+        if not self.release.has("static-mean-in-rewrite"):
             return self._declared(node.output), True
         shape = self.shapes[node.inputs[0]]
         axes = {axis % 4 for axis in node.axes}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.model import Graph, Operator
     from pytest_sparsity.xnnpack.delegate import Constant, Delegation
+    from pytest_sparsity.xnnpack.releases import Release
 
 
 class Lowering:
@@ -29,8 +30,7 @@ class Lowering:
         partition: list[int],
         constant: Constant,
         zeros: Mapping[int, tuple[int, int]],
-        *,
-        modern: bool,
+        release: Release,
     ) -> None:
         """Prepare.
 
@@ -40,14 +40,14 @@ class Lowering:
             partition: indices of operators.
             constant: reads the values of a constant tensor.
             zeros: zeros and parameters of the weights by operator.
-            modern: XNNPACK makes fully connected nodes of 1x1 convolutions (8dffc30dc5).
+            release: of the runtime.
         """
         self.graph = graph
         self.delegation = delegation
         self.partition = partition
         self.constant = constant
         self.zeros = zeros
-        self.modern = modern
+        self.release = release
         self.subgraph = Subgraph([], self._values())
 
     def lower(self) -> Subgraph:
@@ -136,7 +136,7 @@ class Lowering:
         multiplier = int(str(operator.options.get("depth_multiplier", 1))) if depthwise else 1
         plain = groups == 1 and (height, width, *stride) == (1, 1, 1, 1) and not depthwise
         kind = "depthwise" if depthwise else "convolution"
-        if self.modern and plain and channels + out_channels > 2:
+        if plain and channels + out_channels > 2 and self.release.has("fc-in-rewrite"):
             kind = "fully-connected"
         self._add(
             operator,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.xnnpack.builds import Build, build_of, gate_closed
 from pytest_sparsity.xnnpack.defects import Defect, defects, unwritten_outputs
 from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, delegate, epochs
 from pytest_sparsity.xnnpack.layout import Execution, execute
 from pytest_sparsity.xnnpack.lowering import Lowering
+from pytest_sparsity.xnnpack.releases import Release, gate_closed, release_of
 from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
 from pytest_sparsity.xnnpack.subgraph import Subgraph, simplify
 
@@ -44,8 +44,8 @@ class Analysis:
 
     Attributes:
         model: the model.
-        build: whose rules were applied.
-        exact: the rules were verified for exactly the runtime's version.
+        release: whose rules were applied.
+        version: of the runtime; another one than the release's if that is not known.
         closed: code of the reason why sparse kernels are off on the CPU, or "".
         delegation: what XNNPACK takes.
         partitions: what becomes of it.
@@ -54,8 +54,8 @@ class Analysis:
     """
 
     model: Model
-    build: Build
-    exact: bool
+    release: Release
+    version: str
     closed: str
     delegation: Delegation
     partitions: list[Partition]
@@ -89,10 +89,10 @@ def analyse(
         ValueError: no rules are known for the runtime.
         ModelError: the model's weights are inconsistent.
     """
-    build, exact = build_of(runtime, version)
-    closed = gate_closed(build, arch, features)
+    release, _ = release_of(runtime, version)
+    closed = gate_closed(release, arch, features)
     constant = lru_cache(maxsize=None)(model.weights)
-    delegation = delegate(model.graph, build, constant)
+    delegation = delegate(model.graph, release, constant)
     zeros = {
         layer.operator: (round(layer.sparsity * layer.parameters), layer.parameters)
         for layer in model.layers
@@ -105,26 +105,24 @@ def analyse(
         if not mine:
             order += operators
             continue
-        lowering = Lowering(
-            model.graph, delegation, operators, constant, zeros, modern=build.modern
-        )
+        lowering = Lowering(model.graph, delegation, operators, constant, zeros, release)
         graph = lowering.lower()
-        simplify(graph, modern=build.modern)
+        simplify(graph, release)
         unwritten += graph.unwritten()
         active = not closed and graph.sparse_hint
-        found.append(_partition(model.graph, operators, graph, build, active=active))
+        found.append(_partition(model.graph, operators, graph, release, active=active))
         order += [node.operator for node in graph.nodes]
-    faults = defects(model, build, delegation) + unwritten_outputs(model.graph, unwritten)
-    return Analysis(model, build, exact, closed, delegation, found, order, faults)
+    faults = defects(model, release, delegation) + unwritten_outputs(model.graph, unwritten)
+    return Analysis(model, release, version, closed, delegation, found, order, faults)
 
 
 def _partition(
-    file: Graph, operators: list[int], graph: Subgraph, build: Build, *, active: bool
+    file: Graph, operators: list[int], graph: Subgraph, release: Release, *, active: bool
 ) -> Partition:
     if not active:
         return Partition(tuple(operators), graph, None, None)
-    result = rewrite(graph, modern=build.modern)
-    outcome = execute(graph, result, modern=build.modern, checks_channels=build.checks_channels)
+    result = rewrite(graph, release)
+    outcome = execute(graph, result, release)
     writers = graph.producers()
     for operator in file.operators:
         misled = outcome.reshaped.keys() & set(operator.inputs)
@@ -200,7 +198,7 @@ def verdict(analysis: Analysis) -> str:
     executions = [p.execution for p in analysis.partitions if p.execution is not None]
     verdicts = {defect.verdict for defect in analysis.defects}
     if "fails" in verdicts or any(execution.failed is not None for execution in executions):
-        return "fails" if analysis.build.reports_failures else "miscomputes"
+        return "fails" if analysis.release.reports_failures else "miscomputes"
     if "miscomputes" in verdicts or any(execution.wrong for execution in executions):
         return "miscomputes"
     return "sparse" if analysis.rewritten or "block" in kernels(analysis) else "dense"

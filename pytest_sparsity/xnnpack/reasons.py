@@ -79,8 +79,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 
 
 def _runtime(analysis: Analysis) -> Iterator[Finding]:
-    build = analysis.build
-    named = f"{build.runtime} {build.version}"
+    named = str(analysis.release)
     messages = {
         "x86-avx": "this CPU has AVX, so XNNPACK keeps its dense kernels",
         "no-sparse-build": f"{named} was built without sparse kernels for this CPU",
@@ -89,9 +88,12 @@ def _runtime(analysis: Analysis) -> Iterator[Finding]:
     convolutions = any(x.prunable and x.op == "CONV_2D" for x in analysis.model.layers)
     if analysis.closed and convolutions:
         yield Finding(analysis.closed, messages[analysis.closed], None, ELSEWHERE)
-    if not analysis.exact:
-        text = f"the rules were verified for {named} and are applied to another version"
-        yield Finding("rules-unverified", text, None, f"install {build.runtime} {build.version}")
+    if analysis.version != analysis.release.version:
+        text = (
+            f"no rules are known for {analysis.release.runtime} {analysis.version}: those of "
+            f"{named}, the nearest release, are applied"
+        )
+        yield Finding("rules-unverified", text, None, f"install {named}")
     blocks = any(x.encoding.startswith("block") for x in analysis.model.layers)
     if not blocks and not analysis.delegation.taken - set(analysis.delegation.unpackers.values()):
         text = "XNNPACK takes no operator of the model: TFLite's own kernels run all of it"

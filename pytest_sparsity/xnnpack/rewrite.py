@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
 
+    from pytest_sparsity.xnnpack.releases import Release
     from pytest_sparsity.xnnpack.subgraph import Node, Subgraph
 
 ENTRY = 1
@@ -80,14 +81,14 @@ class Rewrite:
         return bool(self.classes[self.leader[node]] & BLOCKED)
 
 
-def rewrite(graph: Subgraph, *, modern: bool) -> Rewrite:
+def rewrite(graph: Subgraph, release: Release) -> Rewrite:
     """Decide which values become channels-first.
 
     Args:
         graph: after `simplify`; its `sparse_hint` is not looked at here.
-        modern: the rules since 2025-01 (8dffc30dc5): fully connected nodes take part.
+        release: of the runtime.
     """
-    fits = [node_class(node, graph, modern=modern) for node in graph.nodes]
+    fits = [node_class(node, graph, release) for node in graph.nodes]
     result = Rewrite([c for c, _ in fits], [why for _, why in fits])
     result.leader = list(range(len(fits)))
     if not _merge(graph, result, EXIT):
@@ -96,8 +97,9 @@ def rewrite(graph: Subgraph, *, modern: bool) -> Rewrite:
         pass
     for position, leader in enumerate(result.leader):
         result.classes[leader] |= result.classes[position] & BLOCKED
-    _check_consumers(graph, result, graph.consumers(repeated=not modern))
-    _pool_weights(graph, result, modern=modern)
+    repeated = not release.has("repeated-input-counts-once")
+    _check_consumers(graph, result, graph.consumers(repeated=repeated))
+    _pool_weights(graph, result)
     for position, node in _surviving(graph, result):
         if result.profitable(position):
             result.channels_first.update(dynamic_inputs(graph, node))
@@ -180,27 +182,30 @@ def _check_consumers(graph: Subgraph, result: Rewrite, consumers: Counter[int]) 
             result.blames.append(Blame(position, "consumer", other))
 
 
-def _pool_weights(graph: Subgraph, result: Rewrite, *, modern: bool) -> None:
+def _pool_weights(graph: Subgraph, result: Rewrite) -> None:
     for position, node in enumerate(graph.nodes):
-        counted = node.pointwise if modern else node.kind == "convolution" and node.pointwise
-        if counted and not result.blocked(position):
+        if node.pointwise and not result.blocked(position):
             leader = result.leader[position]
             zeros, parameters = result.weights.get(leader, (0, 0))
             result.weights[leader] = (zeros + node.weights[0], parameters + node.weights[1])
 
 
-def node_class(node: Node, graph: Subgraph, *, modern: bool) -> tuple[int, str]:
+def node_class(node: Node, graph: Subgraph, release: Release) -> tuple[int, str]:
     """The layout class of a node, or 0 and why it has none, as a clause without a full stop."""
     if not node.fp:
         return 0, "sparse kernels exist for float32 and float16 only"
     if node.kind == "fully-connected":
-        return (INNER, "") if modern else (0, "this runtime has no sparse fully connected layers")
+        return (
+            (INNER, "")
+            if release.has("fc-in-rewrite")
+            else (0, "this runtime has no sparse fully connected layers")
+        )
     checks: dict[str, Callable[[Node, Subgraph], tuple[int, str]]] = {
         "convolution": _convolution,
         "depthwise": _depthwise,
         "binary": _binary,
-        "unary": _unary if modern else _old_unary,
-        "reduce": _reduce if modern else _old_reduce,
+        "unary": _unary if release.has("every-unary-in-rewrite") else _old_unary,
+        "reduce": _reduce if release.has("static-mean-in-rewrite") else _old_reduce,
         "resize-bilinear": _resize,
         "depth-to-space": lambda _node, _graph: (EXIT, ""),
     }

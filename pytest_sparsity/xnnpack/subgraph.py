@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_sparsity.xnnpack.releases import Release
 
 CLAMPING = frozenset(
     {
@@ -111,7 +115,7 @@ class Subgraph:
         """How many nodes read each value; an external output counts as one more reader.
 
         Args:
-            repeated: count a node once per operand (XNNPACK before 2025-06, 0aa15678ff).
+            repeated: count a node once per operand.
         """
         counts: Counter[int] = Counter()
         for node in self.nodes:
@@ -130,22 +134,25 @@ class Subgraph:
         return {node.output: position for position, node in enumerate(self.nodes)}
 
 
-def simplify(graph: Subgraph, *, modern: bool) -> None:
+def simplify(graph: Subgraph, release: Release) -> None:
     """Run the rewrites that XNNPACK runs before it looks for sparse clusters.
 
     Args:
         graph: changed in place.
-        modern: as of 2025-10 (e9bc43cef4, 27c1929b34): minimum and maximum with a scalar become
-            clamps, x*x a square. Before, binary operators applied a clamp themselves.
+        release: of the runtime.
     """
     _drop_unread(graph)
     _fuse_padding(graph)
-    if modern:
-        graph.nodes = [_as_clamp(graph, _as_square(node)) for node in graph.nodes]
+    if release.has("squares-in-reduce"):
+        graph.nodes = [_as_square(node) for node in graph.nodes]
         _fuse_squares(graph)
-        _drop_unread(graph)
-    clamping = CLAMPING if modern else CLAMPING | {"binary"}
-    while _Clamps(graph, clamping, elide=modern).run():
+    if release.has("scalar-minmax-is-clamp"):
+        broadcasts = not release.has("broadcast-minmax-stays")
+        graph.nodes = [_as_clamp(graph, node, broadcasts=broadcasts) for node in graph.nodes]
+    _drop_unread(graph)
+    # Binary operators applied a clamp themselves until they became one kind of node.
+    clamping = CLAMPING if release.has("every-unary-in-rewrite") else CLAMPING | {"binary"}
+    while _Clamps(graph, clamping, elide=release.has("spurious-clamp-elided")).run():
         _drop_unread(graph)
 
 
@@ -187,7 +194,7 @@ def _as_square(node: Node) -> Node:
     return node
 
 
-def _as_clamp(graph: Subgraph, node: Node) -> Node:
+def _as_clamp(graph: Subgraph, node: Node, *, broadcasts: bool) -> Node:
     if node.kind != "binary" or node.name not in {"maximum", "minimum"}:
         return node
     first, second = (graph.values[index] for index in node.inputs)
@@ -197,7 +204,7 @@ def _as_clamp(graph: Subgraph, node: Node) -> Node:
         operand, bound, kept = first, second, node.inputs[0]
     else:
         return node
-    if len(bound.shape) > len(operand.shape):
+    if len(bound.shape) > len(operand.shape) and not broadcasts:
         return node
     return replace(node, kind="unary", name="clamp", inputs=(kept,))
 

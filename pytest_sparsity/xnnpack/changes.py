@@ -1,0 +1,176 @@
+"""What XNNPACK and its TFLite delegate changed that a rule of ours depends on, and since when.
+
+A rule never asks for a version: it asks `release.has("fc-in-rewrite")`, and `releases.py` knows
+which release has which sources. To follow XNNPACK, add a row here and ask for it in the rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of the sources.
+
+    Attributes:
+        name: what rules ask for; it says what is the case since then.
+        where: "XNNPACK", "TFLite" (the delegate and TFLite's own kernels, LiteRT's included).
+        date: when it came to the main branch, UTC; for one that has no commit, the first release
+            in which it was seen.
+        commit: of XNNPACK or LiteRT, "" where it is only seen in releases.
+        what: what changed, as a clause.
+    """
+
+    name: str
+    where: str
+    date: str
+    commit: str
+    what: str
+
+
+CHANGES = {
+    change.name: change
+    for change in (
+        # src/configs, src/xnnpack/hardware-config.h: the gate of the rewrite.
+        Change(
+            "chw-gate-asks-fp16",
+            "XNNPACK",
+            "2023-03-29T21:20Z",
+            "453c125d56",
+            "sparse kernels need an ARM CPU with FP16 arithmetic",
+        ),
+        Change(
+            "chw-gate-mended",
+            "XNNPACK",
+            "2023-04-18T16:44Z",
+            "41e87ce3ab",
+            "sparse kernels need a CPU without AVX if it is x86, else nothing",
+        ),
+        # src/subgraph.c: the rewrite for sparse inference.
+        Change(
+            "static-mean-in-rewrite",
+            "XNNPACK",
+            "2024-10-07T12:42Z",
+            "813a14bf6e",
+            "any mean or sum of an image ends a cluster, and announces its shape permuted",
+        ),
+        Change(
+            "every-unary-in-rewrite",
+            "XNNPACK",
+            "2024-10-28T09:30Z",
+            "2e439340e6",
+            "every unary operator is channels-first, and binary ones apply no clamp themselves",
+        ),
+        Change(
+            "fc-in-rewrite",
+            "XNNPACK",
+            "2025-01-13T11:10Z",
+            "8dffc30dc5",
+            "fully connected nodes are channels-first, and 1x1 convolutions become such nodes",
+        ),
+        Change(
+            "repeated-input-counts-once",
+            "XNNPACK",
+            "2025-06-27T15:56Z",
+            "0aa15678ff",
+            "a node that reads a value twice is one consumer of it",
+        ),
+        # src/subgraph.c: rewrites that run before it.
+        Change(
+            "squares-in-reduce",
+            "XNNPACK",
+            "2025-09-05T15:27Z",
+            "dec0455df6",
+            "x*x is a square, and a mean or sum of squares is one node",
+        ),
+        Change(
+            "scalar-minmax-is-clamp",
+            "XNNPACK",
+            "2025-10-29T13:22Z",
+            "e9bc43cef4",
+            "a minimum or maximum with a constant scalar is a clamp",
+        ),
+        Change(
+            "spurious-clamp-elided",
+            "XNNPACK",
+            "2025-10-29T13:22Z",
+            "e9bc43cef4",
+            "a clamp without bounds disappears, against writers that may be out of date",
+        ),
+        Change(
+            "broadcast-minmax-stays",
+            "XNNPACK",
+            "2026-02-17T19:16Z",
+            "82367b51bf",
+            "a minimum or maximum whose scalar has more dimensions stays what it is",
+        ),
+        # src/subgraph/{fully-connected,convolution-2d,depthwise-convolution-2d}.c: set-up.
+        Change(
+            "reshape-checks-input",
+            "XNNPACK",
+            "2026-03-26T21:47Z",
+            "d45f4523b3",
+            "the elements of an input must divide by the channels, and an image has 3 dimensions",
+        ),
+        Change(
+            "fc-checks-channels",
+            "XNNPACK",
+            "2026-07-13T11:45Z",
+            "a3fc80e2be",
+            "a fully connected node compares its input's last dimension with its weights",
+        ),
+        Change(
+            "convolution-checks-channels",
+            "XNNPACK",
+            "2026-07-17T08:33Z",
+            "599a1be6e4",
+            "a convolution compares its input's last dimension with its weights",
+        ),
+        # The delegate and TFLite's own kernels.
+        Change(
+            "delegates-2024-operators",
+            "TFLite",
+            "2025-02-05",
+            "",
+            "COS, EXP, GELU, BATCH_MATMUL and some more operators are delegated",
+        ),
+        Change("delegates-int8", "TFLite", "2025-02-05", "", "int8 operators are delegated"),
+        Change(
+            "delegates-dynamic-range",
+            "TFLite",
+            "2025-02-05",
+            "",
+            "int8 weights with float32 input are delegated",
+        ),
+        Change(
+            "reduces-any-axes",
+            "TFLite",
+            "2025-02-05",
+            "",
+            "a MEAN or SUM over any axes is delegated, not only over height and width",
+        ),
+        Change(
+            "per-channel-blocks",
+            "TFLite",
+            "2025-02-05",
+            "",
+            "the builtin kernel for 1x16 blocks knows per-channel scales",
+        ),
+        Change(
+            "int8-fc-reads-file",
+            "TFLite",
+            "2025-04-17T08:42Z",
+            "42f7eb217",
+            "int8 FULLY_CONNECTED weights come from the file even where a DENSIFY unpacks them",
+        ),
+        Change(
+            "fp16-weights-direct",
+            "TFLite",
+            "2025-06-10T18:34Z",
+            "bee71230e",
+            "float16 weights are not widened to float32 first",
+        ),
+    )
+}
+"""All changes by name, in groups by the file that changed, the oldest first."""
