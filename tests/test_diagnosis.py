@@ -200,8 +200,7 @@ def state(repeats: bool) -> Callable[[Path], Diagnosis]:
     """The converter writes fused LSTMs, the writer does not: a stand-in with a variable tensor."""
 
     def diagnosis(folder: Path) -> Diagnosis:
-        tensors = (SimpleNamespace(variable=True),)
-        model = SimpleNamespace(graphs=(SimpleNamespace(tensors=tensors),))
+        model = SimpleNamespace(stateful=True)
         found = costs.state(cast("Model", model), seen("dense", repeats=repeats))
         plain = ruled("average", folder)
         return replace(plain, findings=tuple(found))

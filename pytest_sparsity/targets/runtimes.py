@@ -15,7 +15,7 @@ class Runtime:
         packages: the packages that may hold it, of Python or of npm; the first one found counts.
         module: the Python module with its `Interpreter`, which has the interface of TFLite's; ""
             for a runtime that is not Python's.
-        rules: the runtime whose rules of sparse inference it follows, as `xnnpack.BUILDS` calls
+        rules: the runtime whose rules of sparse inference it follows, as `xnnpack.RELEASES` calls
             it; "" if none are known, so that observation alone decides.
         extra: the extra of pytest-sparsity that installs it, "" if none does.
         bare: an outer package whose `__init__` is not executed, since it takes seconds and the
