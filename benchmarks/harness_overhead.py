@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_sparsity.race.trials import BLOCK_NS
-from pytest_sparsity.targets.python import WORKER
-from pytest_sparsity.targets.runtimes import RUNTIMES
+from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
     worker = runpy.run_path(str(WORKER))
-    interpreters = worker["import_interpreter"](json.loads(RUNTIMES[arguments.runtime].argument()))
+    interpreters = worker["import_interpreter"](json.loads(RUNTIMES[arguments.runtime].worker()[1]))
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(Path(folder, "cnn.tflite"))
         request = {"path": path, "threads": 1, "kernels": "default", "pad": []}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.findings import Finding
     from pytest_sparsity.model import Layer, Model
     from pytest_sparsity.race import Race, race
-    from pytest_sparsity.targets import Target
+    from pytest_sparsity.targets import Launch, Native, Place, Runtime, Target
     from pytest_sparsity.variants import Variants, build_variants
 
 __version__ = "0.1.0"
@@ -28,10 +28,14 @@ __all__ = [
     "Estimate",
     "Finding",
     "Inconclusive",
+    "Launch",
     "Layer",
     "Model",
     "ModelError",
+    "Native",
+    "Place",
     "Race",
+    "Runtime",
     "SparsityWarning",
     "Target",
     "Unsupported",
@@ -46,10 +50,14 @@ _MODULES = {
     "Estimate": "estimate",
     "Finding": "findings",
     "Inconclusive": "errors",
+    "Launch": "targets",
     "Layer": "model",
     "Model": "model",
     "ModelError": "errors",
+    "Native": "targets",
+    "Place": "targets",
     "Race": "race",
+    "Runtime": "targets",
     "SparsityWarning": "errors",
     "Target": "targets",
     "Unsupported": "errors",

@@ -50,6 +50,7 @@ from pytest_sparsity.xnnpack.releases import gate_closed
 BY_NAME = {case.name: case for case in CASES}
 JS, LITERT = Target.of("litert-js"), Target.of("litert")
 OLD, TENSORFLOW = Target.of("tflite-runtime"), Target.of("tensorflow")
+UNRULED = replace(JS, name="own", record=replace(JS.record, name="own", rules=""))
 VERSIONS = {release.runtime: release.version for release in xnnpack.RELEASES}
 RIGHT = Comparison(TWIN, 1e-7, identical=False, finite=True, seed=0)
 SAME = replace(RIGHT, deviation=0.0, identical=True)
@@ -329,6 +330,12 @@ PAIRS: dict[str, Pair] = {
     "output-shape": both("keep dims", "average"),
     "keeps-state": (state(repeats=False), state(repeats=True)),
     "rules-unverified": differing("average", {"version": "9.9"}, {}),
+    "no-rules": (
+        lambda folder: conclusion.without_rules(
+            model_of("average", folder), UNRULED, seen("sparse"), None
+        ),
+        lambda folder: ruled("average", folder, seen=seen("sparse")),
+    ),
 }
 
 
@@ -637,6 +644,49 @@ def test_one_weight_changed(tmp_path: Path) -> None:
     diagnosis = PAIRS["weights-changed"][0](tmp_path)
     assert diagnosis.verdict == "miscomputes"
     assert diagnosis.findings[0].message.startswith("1 of 256 weights of CONV_2D")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kernels", "said"),
+    [
+        ("sparse", {"unknown"}, "net.tflite on own runs sparse kernels"),
+        ("dense", {"dense"}, "net.tflite on own runs no sparse kernel: no rules of sparse "),
+        ("miscomputes", {"dense"}, "net.tflite on own computes wrong answers: "),
+        ("fails", {"dense"}, "net.tflite on own does not run: out of memory"),
+    ],
+)
+def test_without_rules_what_is_seen_decides(
+    verdict: str, kernels: set[str], said: str, tmp_path: Path
+) -> None:
+    model = model_of(BY_NAME["average"], tmp_path)
+    model = Model(model.path.rename(tmp_path / "net.tflite"))
+    observed = seen(verdict, fault="out of memory")
+    diagnosis = conclusion.without_rules(model, UNRULED, observed, None)
+    assert (diagnosis.verdict, diagnosis.evidence) == (verdict, "observed")
+    assert set(diagnosis.kernels) == kernels
+    assert diagnosis.headline.startswith(said)
+    assert diagnosis.outputs_match == (verdict in {"sparse", "dense"})
+
+
+def test_without_rules_weights_are_compared_too(tmp_path: Path) -> None:
+    model = model_of("average", tmp_path)
+    dense = densified(model, tmp_path / "dense.tflite")
+    changed = one_weight(0.123)(dense, tmp_path)
+    verdicts = [
+        conclusion.without_rules(model, UNRULED, seen("sparse"), other).verdict
+        for other in (None, dense, changed)
+    ]
+    assert verdicts == ["sparse", "sparse", "miscomputes"]
+
+
+def test_a_target_without_rules_is_observed(tmp_path: Path) -> None:
+    """LiteRT.js under another name: its sparse kernels are seen, and nothing is said of layers."""
+    missing = JS.missing()
+    if missing is not None:
+        pytest.skip(str(missing))
+    diagnosis = diagnose(model_of("average", tmp_path), UNRULED)
+    assert (diagnosis.verdict, diagnosis.outputs_match) == ("sparse", True)
+    assert set(diagnosis.kernels) == {"unknown"}
 
 
 def test_a_sparse_file_of_another_network(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pytest_sparsity.targets import target as registry
 from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.emulated import counting, guests
 from pytest_sparsity.targets.places.emulated.guests import Release
-from pytest_sparsity.targets.python import WORKER, Environment
+from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES
 from pytest_sparsity.writer import Network
 
@@ -395,7 +395,7 @@ def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPa
     )
     counts = plugin.split("out=")[1].split(",")[0]
     assert child == [
-        str(guest.python), "-s", "-S", str(WORKER), LITERT.argument(), "--counts", counts
+        str(guest.python), "-s", "-S", *LITERT.worker(), "--counts", counts
     ]  # fmt: skip
     assert "CPU part\t: 0xd0b" in Path(prefix, "proc/cpuinfo").read_text("ascii")
     assert Path(prefix, "usr").resolve() == guest.system / "usr"

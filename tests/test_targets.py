@@ -30,8 +30,8 @@ from pytest_sparsity.targets import (
 )
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import WORKER as NODE_WORKER
-from pytest_sparsity.targets.python import WORKER, Environment
-from pytest_sparsity.targets.runtimes import RUNTIMES
+from pytest_sparsity.targets.python import Environment
+from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -279,7 +279,8 @@ def test_xnnpack_is_the_default_and_only_that(
         sys.executable,
         "-c",
         OPERATORS,
-        *map(str, (WORKER, RUNTIMES[runtime].argument(), convolution)),
+        *RUNTIMES[runtime].worker(),
+        str(convolution),
     ]
     done = subprocess.run([*command, kernels], capture_output=True, check=True)
     operators, modules = json.loads(done.stdout)

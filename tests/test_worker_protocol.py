@@ -15,7 +15,7 @@ import pytest
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child, npm
 from pytest_sparsity.targets.child import last_line
-from pytest_sparsity.targets.python import WORKER
+from pytest_sparsity.targets.runtimes import WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

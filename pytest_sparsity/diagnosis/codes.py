@@ -69,6 +69,7 @@ CODES = (
     "output-shape",
     "keeps-state",
     "rules-unverified",
+    "no-rules",
 )
 
 

@@ -9,6 +9,7 @@ from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import costs, elsewhere, size
 from pytest_sparsity.diagnosis.codes import ranked
 from pytest_sparsity.diagnosis.observation import Observer
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
@@ -36,7 +37,7 @@ class Diagnosis:
             the process) or "fails" (it does not load).
         evidence: "observed" if the model was run, else "rules".
         kernels: per layer of `Model.layers`: "sparse", "block" (TFLite's kernels for blocks),
-            "dense" or "miscomputes".
+            "dense", "miscomputes", or "unknown" where the model runs sparse and no rules are known.
         findings: reasons, the most important first.
         outputs_match: the outputs are finite and equal those of the same weights stored densely and
             of the reference kernels but for rounding; None if the model was not run.
@@ -66,6 +67,8 @@ class Diagnosis:
             return f"{where} computes wrong answers{because}"
         if self.verdict == "dense":
             return f"{where} runs no sparse kernel{because}"
+        if not self.target.record.rules:
+            return f"{where} runs sparse kernels"
         prunable = [x.index for x in self.model.layers if x.prunable]
         running = sum(self.kernels[index] in {"sparse", "block"} for index in prunable)
         return f"{where} runs sparse kernels in {running} of {len(prunable)} prunable layers"
@@ -126,16 +129,24 @@ def diagnose(
 
     Raises:
         ModelError: the file is not a model.
-        Unsupported: the target cannot run here, or proof is asked for and cannot be had.
+        Unsupported: the target cannot run here; it has no rules and the model is not to run; or
+            proof is asked for and cannot be had.
         TargetError: the target fails with the probe, which has nothing to do with the model.
     """
     model, target = Model.of(model), Target.of(target)
     other = None if dense is None else Model.of(dense)
-    analysis = xnnpack.analyse(
-        model, target.runtime, target.version(), target.arch, target.features
-    )
+    rules = target.record.rules
+    if not rules and not observe:
+        raise Unsupported(
+            f"no rules of sparse inference are known for {target.runtime}", "let the model run"
+        )
     seen = _observed(model, target, threads, observer) if observe else None
-    diagnosis = conclude(analysis, target, seen, other, threads)
+    if rules:
+        facts = (rules, target.version(), target.arch, target.features)
+        diagnosis = conclude(xnnpack.analyse(model, *facts), target, seen, other, threads)
+    else:
+        assert seen is not None
+        diagnosis = without_rules(model, target, seen, other)
     return replace(diagnosis, microkernels=microkernels(target, model.path)) if proof else diagnosis
 
 
@@ -166,7 +177,7 @@ def conclude(
         *_speed_limit(analysis, target, seen, verdict),
     ]
     if seen is not None:
-        found += _contradictions(analysis, target, seen)
+        found += [*_contradictions(analysis, target, seen), *_outcome(target, seen)]
     if any(finding.code == size.CHANNELS_REMOVED for finding in content):
         found = [finding for finding in found if finding.code != "not-pruned"]
     return Diagnosis(
@@ -181,16 +192,57 @@ def conclude(
     )
 
 
+def without_rules(
+    model: Model, target: Target, seen: Observation, dense: Model | None
+) -> Diagnosis:
+    """Conclude from what was seen alone, on a target whose runtime has no known rules.
+
+    It tells whether the model as a whole runs sparse kernels and whether its outputs are right, but
+    not which layers do, nor why others do not.
+    """
+    content = size.content(model, dense)
+    verdict = seen.verdict
+    if verdict not in WRONG and _other_weights(content):
+        verdict = "miscomputes"
+    found = [
+        *size.findings(model, dense),
+        *content,
+        *costs.state(model, seen),
+        *_outcome(target, seen),
+        Finding(
+            "no-rules",
+            f"no rules of sparse inference are known for {target.runtime}: what was observed "
+            f"decides, and which layers run sparse, and why others do not, is not known",
+            None,
+            "see `pytest-sparsity explain` with --target litert-js for what the file is fit for",
+        ),
+    ]
+    return Diagnosis(
+        model=model,
+        target=target,
+        verdict=verdict,
+        evidence="observed",
+        kernels=("unknown" if verdict == "sparse" else "dense",) * len(model.layers),
+        findings=ranked(found),
+        outputs_match=verdict not in WRONG,
+        deviation=seen.deviation,
+    )
+
+
 def _verdict(analysis: Analysis, seen: Observation | None, content: list[Finding]) -> str:
     """What is observed, or else what the rules say; and wrong if the file itself is."""
     rules = xnnpack.verdict(analysis)
     verdict = rules if seen is None or agree(analysis, seen) else seen.verdict
     if seen is not None and seen.unrelated:
         verdict = "fails"
-    codes = {finding.code for finding in content}
-    if verdict not in WRONG and (analysis.lossy or codes & {"weights-lost", "weights-changed"}):
+    if verdict not in WRONG and (analysis.lossy or _other_weights(content)):
         return "miscomputes"
     return verdict
+
+
+def _other_weights(content: list[Finding]) -> bool:
+    """Tell whether the file has not the weights of the dense one."""
+    return any(finding.code in {"weights-lost", "weights-changed"} for finding in content)
 
 
 def _kernels(analysis: Analysis, seen: Observation | None) -> tuple[str, ...]:
@@ -268,6 +320,10 @@ def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> It
             None,
             "trust the probe, and report the target with `pytest-sparsity targets --json`",
         )
+
+
+def _outcome(target: Target, seen: Observation) -> Iterator[Finding]:
+    """What was seen, whatever the rules say."""
     if seen.constant:
         yield Finding(
             "constant-output",

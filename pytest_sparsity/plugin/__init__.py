@@ -12,6 +12,7 @@ import pytest
 
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
+from pytest_sparsity.plugin import registry
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
     baseline,
@@ -49,12 +50,13 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options and describe the marker."""
+    """Take others' targets, check the options and describe the marker."""
     config.addinivalue_line(
         "markers",
         "race(*, target=None, threads=1, budget=None): where, how wide and how long the races of a "
         "test run; every test that uses the fixture `race` has it.",
     )
+    registry.register(config)
     config.stash[OPTIONS] = Options.of(config)
     config.stash[COLLECTED] = {}
     config.pluginmanager.register(Ledger(config), "sparsity-ledger")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.places import Place
+from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.runtimes import Runtime
 from pytest_sparsity.targets.target import (
     Target,
@@ -35,6 +36,7 @@ __all__ = [
     "Blocks",
     "Launch",
     "LoadError",
+    "Native",
     "Place",
     "Runtime",
     "Signature",

@@ -16,7 +16,6 @@ from pytest_sparsity.targets.child import Launch
 if TYPE_CHECKING:
     from pytest_sparsity.targets.runtimes import Runtime
 
-WORKER = Path(__file__).with_name("worker.py")
 # Variables that would change what is measured in the child: coverage and the debugging allocators
 # slow every invocation down, and an interactive interpreter never ends.
 _UNWANTED = (
@@ -87,4 +86,4 @@ class Environment:
         if self.folder is not None:
             given = environment.get("PYTHONPATH")
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.folder), given)))
-        return Launch((sys.executable, str(WORKER), runtime.argument()), environment)
+        return Launch((sys.executable, *runtime.worker()), environment)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+
+WORKER = Path(__file__).with_name("worker.py")
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Runtime:
         """The Python package that is imported, e.g. `"ai_edge_litert"`."""
         return self.module.partition(".")[0]
 
-    def argument(self) -> str:
-        """Return what `worker.py` needs of the record, as its argument on the command line."""
+    def worker(self) -> tuple[str, str]:
+        """Return the arguments with which a Python starts the worker of a Python runtime."""
         names = ("name", "packages", "module", "bare", "profile")
-        return json.dumps({name: getattr(self, name) for name in names})
+        return str(WORKER), json.dumps({name: getattr(self, name) for name in names})
 
 
 _LITERT_JS = Runtime(

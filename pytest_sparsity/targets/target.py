@@ -140,18 +140,22 @@ def available_targets() -> tuple[Target, ...]:
     return tuple(target for target in all_targets() if target.available)
 
 
-def register(targets: Iterable[Target]) -> None:
-    """Let targets be found by their names.
+def register(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Let targets be found by their names, all of them or none; return them.
 
     Raises:
-        ValueError: one of them is not a target, or has the name of another.
+        TypeError: one of them is not a target.
+        ValueError: one of them has the name of another.
     """
+    added: dict[str, Target] = {}
     for target in targets:
         if not isinstance(target, Target):
-            raise ValueError(f"{target!r} is not a Target")
-        if target.name in _TARGETS or target.name in _registered:
+            raise TypeError(f"{target!r} is not a Target")
+        if target.name in _TARGETS | _registered | added:
             raise ValueError(f"there already is a target called {target.name!r}")
-        _registered[target.name] = target
+        added[target.name] = target
+    _registered.update(added)
+    return tuple(added.values())
 
 
 def unregister(targets: Iterable[Target]) -> None:

@@ -23,7 +23,7 @@ from pytest_sparsity.targets.places import Place
 from pytest_sparsity.targets.places.emulated import counting, guests
 from pytest_sparsity.targets.places.emulated.cores import CORES, Core
 from pytest_sparsity.targets.places.emulated.counting import SYSTEM_PACKAGES, scratch_file
-from pytest_sparsity.targets.python import WORKER, Environment
+from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.worker_process import Worker
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Emulated(Place):
         kept = ("LANG", "PATH", "PYTHONHASHSEED", "TMPDIR")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"PYTHONPATH": str(guest.site), **self.core.environment}
-        child = (str(guest.python), "-s", "-S", str(WORKER), runtime.argument())
+        child = (str(guest.python), "-s", "-S", *runtime.worker())
         return Launch((*emulator, *child, *arguments), environment)
 
     def _guest(self, runtime: Runtime) -> guests.Guest:
