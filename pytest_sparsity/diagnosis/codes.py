@@ -55,6 +55,7 @@ CODES = (
     "value-leaves",
     "no-hint",
     "below-threshold",
+    "no-rules",
     # Size.
     "file-larger",
     "encoding-larger",
@@ -69,7 +70,6 @@ CODES = (
     "output-shape",
     "keeps-state",
     "rules-unverified",
-    "no-rules",
 )
 
 

@@ -50,8 +50,11 @@ class Environment:
                 f"{runtime.name} has no wheel for Python {newest[0]}.{newest[1] + 1} or later",
                 f"use Python {newest[0]}.{newest[1]} or older",
             )
-        wanted = f"pytest-sparsity[{runtime.extra}]" if runtime.extra else runtime.packages[0]
-        return Unsupported(f"{runtime.name} is not installed", f"python -m pip install '{wanted}'")
+        held = (
+            f"pytest-sparsity[{runtime.extra}]" if runtime.extra else "".join(runtime.packages[:1])
+        )
+        remedy = f"python -m pip install '{held}'" if held else f"install {runtime.package}"
+        return Unsupported(f"{runtime.name} is not installed", remedy)
 
     def version(self, runtime: Runtime) -> str:
         """Return the version of the installed runtime, or "unknown"; does not import it.

@@ -104,7 +104,7 @@ def test_a_run_leaves_no_target_behind(pytester: pytest.Pytester) -> None:
     model = str(DATA / "cnn_dense.tflite")
     pytester.makepyfile(f"def test_there(race): race({model!r}, {model!r})")
     result = pytester.runpytest("-p", "no:cacheprovider", "--sparsity-target=own", "-rs")
-    result.stdout.fnmatch_lines(["*own is not installed: install the module own*"])
+    result.stdout.fnmatch_lines(["*own is not installed: install own*"])
     assert all_targets() == before
 
 
