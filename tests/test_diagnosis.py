@@ -670,7 +670,7 @@ def test_without_rules_what_is_seen_decides(
 
 def test_without_rules_weights_are_compared_too(tmp_path: Path) -> None:
     model = model_of("average", tmp_path)
-    dense = densified(model, tmp_path / "dense.tflite")
+    dense = densify(model, tmp_path / "dense.tflite")
     changed = one_weight(0.123)(dense, tmp_path)
     verdicts = [
         conclusion.without_rules(model, UNRULED, seen("sparse"), other).verdict
