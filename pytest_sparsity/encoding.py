@@ -123,14 +123,25 @@ def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
     import numpy as np
 
     check(values.size, shape, sparsity)
+    decoded_nbytes(values, shape, sparsity)
     padded = _padded(shape, sparsity)
-    nbytes, stored = prod(padded) * values.itemsize, values.nbytes + sparsity.nbytes
-    if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
-        raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
     dense = np.zeros(padded, values.dtype)
     if values.size:  # then no level has more positions than there are values
         dense.reshape(-1)[_offsets(padded, sparsity)] = values.reshape(-1)
     return np.ascontiguousarray(dense[tuple(slice(size) for size in shape)])
+
+
+def decoded_nbytes(values: Array, shape: Sequence[int], sparsity: Sparsity) -> int:
+    """Bytes of the dense tensor that `values` stand for; nothing is decoded.
+
+    Raises:
+        ValueError: there would be implausibly many.
+    """
+    nbytes = prod(_padded(shape, sparsity)) * values.itemsize
+    stored = values.nbytes + sparsity.nbytes
+    if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
+        raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
+    return nbytes
 
 
 def encode(dense: Array, block: int = 1) -> tuple[Array, Sparsity]:

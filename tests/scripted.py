@@ -34,7 +34,7 @@ class ScriptedWorker:
 
     def __init__(self, target: Target, script: dict[str, Any], process: int) -> None:
         self.hello = {
-            "protocol": 1,
+            "protocol": 2,
             "runtime": target.runtime,
             "version": script.get("version", "2.3.0"),
             "engine": script.get("engine", "CPython 3.11"),
@@ -57,8 +57,8 @@ class ScriptedWorker:
     ) -> None:
         pass
 
-    def load(self, key: str, path: str | Path, **_: object) -> Signature:
-        self._names[key] = Path(path).name
+    def load(self, key: str, path: str | Path | Model, **_: object) -> Signature:
+        self._names[key] = Model.of(path).path.name
         if self._names[key] in self._script.get("crashes", ()):
             raise TargetError(f"litert crashed when loading {self._names[key]}: SIGSEGV")
         spec = (TensorSpec("x", (2,), "float32"),)

@@ -17,6 +17,7 @@ import pytest
 import pytest_sparsity.diagnosis
 from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongAnswers
 from pytest_sparsity.estimate import LOOKS
+from pytest_sparsity.model import Model
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
 from pytest_sparsity.race.trials import pairs_per_process
 from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
@@ -76,8 +77,8 @@ class ScriptedWorker(Worker):
     def __init__(self, machine: Machine) -> None:
         self.hello = {"runtime": "litert", "version": "2.3.0", "cpu": "none", "engine": "script"}
         self._machine = machine
-        self._models: dict[str, float] = {}
-        self._invoked = 0
+        self._costs: dict[str, float] = {}
+        self._calls = 0
         machine.requests.append(("open",))
         machine.spend(machine.start)
 
@@ -89,22 +90,22 @@ class ScriptedWorker(Worker):
     ) -> None:
         self._machine.requests.append(("close",))
 
-    def load(self, key: str, path: Any, **options: Any) -> Signature:
+    def load(self, key: str, model: Any, **options: Any) -> Signature:
         machine = self._machine
         machine.requests.append(("load", key, tuple(options["pad"])))
         machine.spend(machine.load)
         role = machine.second if key.startswith("sparse") else 1.0
         luck = math.exp(machine.rng.gauss(0, machine.layout))
-        self._models[key] = machine.costs[Path(path).name] * role * luck
+        self._costs[key] = machine.costs[Model.of(model).path.name] * role * luck
         return Signature((SPEC,), (SPEC,))
 
     def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
-        assert key in self._models
+        assert key in self._costs
         assert [array.shape for array in arrays] == [(2,)]
 
     def unload(self, key: str) -> None:
         self._machine.requests.append(("unload", key))
-        del self._models[key]
+        del self._costs[key]
 
     def run(self, blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
         self._machine.requests.append(("run", tuple(blocks), warm))
@@ -115,14 +116,14 @@ class ScriptedWorker(Worker):
     def _block(self, key: str, n: int, warm: int) -> tuple[int, int, int, int]:
         machine = self._machine
         slow, until = machine.cold
-        cold = min(max(until - self._invoked, 0), n)
-        self._invoked += n + warm
-        work = self._models[key] * (n + cold * (slow - 1))
+        cold = min(max(until - self._calls, 0), n)
+        self._calls += n + warm
+        work = self._costs[key] * (n + cold * (slow - 1))
         share = machine.share(machine.rng)
         machine.spend(work / share / 1e9 * (n + warm) / n)
         work *= 1 + machine.rng.uniform(-1e-3, 1e-3)
         cpu = max(round(work / machine.tick), 1) * machine.tick
-        count = machine.instructions(machine.rng, self._models[key]) if machine.instructions else 0
+        count = machine.instructions(machine.rng, self._costs[key]) if machine.instructions else 0
         switches = int(share < 1 and machine.interrupted)
         return round(work / share), cpu, switches, count
 

@@ -103,7 +103,7 @@ def test_hello_says_what_runs(worker: Worker) -> None:
     target = Target.of(worker.hello["runtime"])
     assert worker.hello["cpu"]
     assert worker.hello == {
-        "protocol": 1,
+        "protocol": 2,
         "runtime": target.name,
         "version": target.version(),
         "cpu": worker.hello["cpu"],
@@ -291,7 +291,7 @@ def test_xnnpack_is_the_default_and_only_that(
 
 def test_two_threads(native: Worker, convolution: Path) -> None:
     native.load("a", convolution, threads=2)
-    (x,) = seeded_inputs(native._signatures["a"], 6)
+    (x,) = seeded_inputs(native._models["a"].signature, 6)
     native.set_inputs("a", [x])
     np.testing.assert_allclose(native.outputs("a")[0], convolved(x), rtol=1e-5, atol=1e-6)
     assert native.run([("a", 10)]).cpu_ns[0] > 0

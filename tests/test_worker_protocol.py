@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from pytest_sparsity import children
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import Launch, LoadError, Target, Worker, child, npm
+from pytest_sparsity.targets import InvocationError, Launch, LoadError, Target, Worker, child, npm
 from pytest_sparsity.targets.child import last_line
 from pytest_sparsity.targets.runtimes import WORKER
 
@@ -30,7 +31,7 @@ def send(**answer):
 def answer(id, do, **request):
     send(id=id, ok=True, inputs=[["x", [1, 2], "float32"]], outputs=[])
 {body}
-send(protocol=1)
+send(protocol=2)
 for line in sys.stdin:
     answer(**json.loads(line))
 """
@@ -43,6 +44,7 @@ def open_descriptors() -> set[str]:
 @pytest.fixture(autouse=True)
 def no_leak() -> Iterator[None]:
     """Hold that a test leaves no descriptor open."""
+    children.scratch_file("kept")  # The lock of its folder, which stays open.
     before = open_descriptors()
     yield
     assert open_descriptors() == before
@@ -95,8 +97,10 @@ def test_a_proper_child_is_heard(start: Start) -> None:
 def test_a_program_that_is_not_there() -> None:
     nowhere = Launch(("/nowhere/program",), os.environ)
     said = failure(lambda: Worker("fake", nowhere))
-    assert said.startswith("fake does not start: ")
-    assert "/nowhere/program" in said
+    assert said == (
+        "fake ended with exit status 1 when starting: "
+        "/nowhere/program cannot be executed: No such file or directory"
+    )
 
 
 def test_death_at_start_shows_the_last_words(start: Start) -> None:
@@ -111,7 +115,7 @@ def test_a_hang_at_start(start: Start) -> None:
 
 def test_another_protocol(start: Start) -> None:
     said = failure(lambda: start("send(protocol=99)"))
-    assert said == "fake speaks protocol 99 instead of 1 when starting"
+    assert said == "fake speaks protocol 99 instead of 2 when starting"
 
 
 @pytest.mark.parametrize(
@@ -179,19 +183,81 @@ def test_a_hang_is_killed_at_the_deadline(start: Start) -> None:
 
 def test_a_child_that_does_not_read_is_killed_too(start: Start) -> None:
     """A request that is longer than the pipe blocks the writer of a deaf child."""
-    worker = start(
-        """
-        def answer(id, do, **request):
-            send(id=id, ok=True, inputs=[["x", [500000], "float32"]], outputs=[])
-            time.sleep(60)
-        """
-    )
-    worker.load("a", "net.tflite")
+    worker = start("def answer(**request):\n    time.sleep(60)")
     worker._child.timeout = 0.2
-    array = np.zeros(500000, np.float32)
-    assert failure(lambda: worker.set_inputs("a", [array])) == (
-        "fake did not answer within 0.2 s when setting the inputs of net.tflite, and was killed"
+    said = failure(lambda: worker.load("a", "net.tflite", pad=range(100000)))
+    assert said == "fake did not answer within 0.2 s when loading net.tflite, and was killed"
+
+
+SLOW = """
+def answer(id, do, blocks=(), warm=0, **request):
+    times = [n * 100_000_000 for _, n in blocks]
+    time.sleep(sum(n + warm for _, n in blocks) * {seconds})
+    send(id=id, ok=True, inputs=[], outputs=[], ran={ran}, wall_ns=times, cpu_ns=times,
+         preempted={preempted})
+"""
+
+
+def slow(seconds: float = 0.0, ran: str = "blocks", preempted: str = "times") -> str:
+    return SLOW.format(seconds=seconds, ran=ran, preempted=preempted)
+
+
+def test_a_long_request_is_no_hang_where_its_inferences_are_slow(start: Start) -> None:
+    worker = start(slow(0.1), timeout=1.0)
+    worker.load("a", "net.tflite")
+    worker.load("b", "net.tflite")
+    worker.run([("a", 1)])
+    assert len(worker.run([("b", 1)] * 8).wall_ns) == 8
+
+
+@pytest.mark.parametrize(
+    ("ran", "preempted"),
+    [
+        ("[]", "times"),
+        ("[['a', 4], ['a', 5]]", "times"),
+        ("None", "times"),
+        ("blocks", "times[:1]"),
+    ],
+)
+def test_a_child_that_does_less_than_it_was_asked_to(
+    start: Start, ran: str, preempted: str
+) -> None:
+    worker = start(slow(ran=ran, preempted=preempted))
+    worker.load("a", "net.tflite")
+    assert failure(lambda: worker.run([("a", 5), ("a", 5)])) == (
+        "fake did not do what it was asked to when running net.tflite (10 timed invocations)"
     )
+
+
+ERRS = """
+def answer(id, do, key=None, **request):
+    if do == {do!r} and key != "b":
+        sys.stderr.write("INFO: hm\\nERROR: node 2 failed.\\nERROR: really\\nlast\\n")
+        sys.stderr.flush()
+    send(id=id, ok=True, inputs=[], outputs=[], arrays=[], operators=[], ran=[], wall_ns=[],
+         cpu_ns=[], preempted=[])
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "act", "kind", "doing"),
+    [
+        ("load", Worker.close, LoadError, "loading net.tflite"),
+        ("outputs", lambda worker: worker.outputs("a"), InvocationError, "running net.tflite"),
+        ("profile", lambda worker: worker.profile("a"), InvocationError, "profiling net.tflite"),
+        ("run", lambda worker: worker.run([]), InvocationError, "running  (0 timed invocations)"),
+    ],
+)
+def test_what_the_runtime_logs_as_an_error_is_a_failure(
+    start: Start, do: str, act: Callable[[Worker], object], kind: type[TargetError], doing: str
+) -> None:
+    worker = start(ERRS.replace("{do!r}", repr(do)))
+    with pytest.raises(kind) as caught:  # noqa: PT012  (either may be what fails)
+        worker.load("a", "net.tflite")
+        act(worker)
+    assert str(caught.value) == f"fake failed when {doing}: node 2 failed; really"
+    assert not worker.ended
+    assert worker.load("b", "net.tflite").inputs == ()
 
 
 def test_a_child_that_closes_its_side_but_lives(
@@ -271,20 +337,39 @@ def test_long_last_words_are_cut(start: Start) -> None:
 def test_requests_and_answers_longer_than_a_pipe(start: Start) -> None:
     worker = start(
         """
-        def answer(id, do, arrays=(), **request):
+        def answer(id, do, pad=(), **request):
+            names = [["x" * 100000, [1], "float32"]]
+            send(id=id, ok=len(pad) == 100000, inputs=names, outputs=[])
+        """
+    )
+    (spec,) = worker.load("a", "net.tflite", pad=range(100000)).inputs
+    assert len(spec.name) == 100000
+
+
+def test_large_data_goes_through_a_file_that_is_removed(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, file=None, **request):
+            global kept
             if do == "inputs":
-                global kept
-                kept = arrays[0]
-            send(
-                id=id, ok=True, inputs=[["x", [500000], "float32"]], outputs=[],
-                arrays=[[kept, [500000], "float32"]] if do == "outputs" else [],
-            )
+                kept = open(file, "rb").read()
+            if do == "outputs":
+                open(file, "wb").write(kept[4:] + kept[:4])
+            specs = [["x", [3, 500000], "float32"], ["y", [], "int32"]]
+            arrays = [[[], "int32"], [[3, 500000], "float32"]]
+            send(id=id, ok=True, inputs=specs, outputs=[], arrays=arrays)
         """
     )
     worker.load("a", "net.tflite")
-    array = np.random.default_rng(0).random(500000, np.float32)
-    worker.set_inputs("a", [array])
-    assert np.array_equal(worker.outputs("a")[0], array)
+    x, y = np.random.default_rng(0).random((3, 500000), np.float32), np.array(7, np.int32)
+    worker.set_inputs("a", [x, y])
+    first, second = worker.outputs("a")
+    assert first.tobytes() + second.tobytes() == x.tobytes()[4:] + y.tobytes() + x.tobytes()[:4]
+    file = worker._file
+    assert file is not None
+    assert file.exists()
+    worker.close()
+    assert not file.exists()
 
 
 def test_an_interrupt_ends_the_child(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +417,7 @@ class Interpreter:
     def __init__(self, model_path, num_threads):
         os.write(1, b"more noise\\n")
         self._interpreter = self
-        self.x = np.zeros((1, 3), np.float32)
+        self.x, self.y = np.zeros((2, 1, 3), np.float32)
     def resize_tensor_input(self, index, shape):
         self.x = np.zeros(shape, np.float32)
     def allocate_tensors(self):
@@ -341,33 +426,42 @@ class Interpreter:
         signature = np.array([-1, 3])
         return [dict(name="x", index=0, shape=np.array(self.x.shape), shape_signature=signature,
                      dtype=np.float32)]
-    get_output_details = get_input_details
     def set_tensor(self, index, array):
         self.x = array
+    def _get_ops_details(self):
+        return [dict(op_name="ADD", inputs=[0], outputs=[1])]
+    def get_output_details(self):
+        return [dict(self.get_input_details()[0], name="y", index=1, shape_signature=[1, 3])]
+    def tensor(self, index):
+        return lambda: self.y if index else self.x
     def get_tensor(self, index):
-        return self.x * 2
+        return self.y
     def Invoke(self):
         os.write(1, b"noise in every invocation\\n")
+        {invoke}
 """
 
 
 @pytest.fixture
-def fake_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Worker]:
-    """Open the target litert with a runtime whose `allocate_tensors` has the given body."""
+def fake_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Open the target litert with a runtime whose methods have the given bodies."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.tflite").write_bytes(b"model")
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    def opened(allocate: str) -> Worker:
-        (package / "interpreter.py").write_text(RUNTIME.replace("{allocate}", allocate))
+    def opened(allocate: str = "pass", invoke: str = "self.y[:] = self.x * 2") -> Worker:
+        text = RUNTIME.replace("{allocate}", allocate).replace("{invoke}", invoke)
+        (package / "interpreter.py").write_text(text)
         return Target.of("litert").open(timeout=20)
 
     return opened
 
 
 def test_noise_of_native_code_stays_out_of_the_protocol(
-    fake_litert: Callable[[str], Worker],
+    fake_litert: Start,
 ) -> None:
     with fake_litert("pass") as worker:
         assert worker.load("a", "net.tflite").inputs[0].shape == (1, 3)
@@ -376,7 +470,39 @@ def test_noise_of_native_code_stays_out_of_the_protocol(
         assert len(worker.run([("a", 5), ("a", 6)]).wall_ns) == 2
 
 
-def test_a_runtime_that_refuses_to_allocate(fake_litert: Callable[[str], Worker]) -> None:
+@pytest.mark.parametrize(
+    ("invoke", "fault"),
+    [
+        ("pass", "an invocation left the output 'y' unwritten"),
+        (
+            "raise RuntimeError('Node number 2 (GATHER) failed to invoke.')",
+            "Node number 2 (GATHER)",
+        ),
+    ],
+)
+def test_an_invocation_that_computes_nothing(fake_litert: Start, invoke: str, fault: str) -> None:
+    with fake_litert(invoke=invoke) as worker:
+        worker.load("a", "net.tflite")
+        for act in (
+            lambda: worker.outputs("a"),
+            lambda: worker.run([("a", 5)]),
+            lambda: worker.run([("a", 5)], warm=0),
+        ):
+            with pytest.raises(InvocationError) as caught:
+                act()
+            assert fault in str(caught.value)
+
+
+def test_an_output_may_be_the_very_pattern(fake_litert: Start) -> None:
+    """Whatever an output is filled with to see that it is written can be its value."""
+    for pattern in (0x5A, 0xA5):
+        with fake_litert(invoke=f"self.y.view(np.uint8)[:] = {pattern}") as worker:
+            worker.load("a", "net.tflite")
+            assert worker.outputs("a")[0].tobytes() == bytes([pattern] * 12)
+            assert worker.run([("a", 5)]).wall_ns
+
+
+def test_a_runtime_that_refuses_to_allocate(fake_litert: Start) -> None:
     refusal = "raise RuntimeError('CONV_2D\\n Node number 3 failed to prepare.')"
     with fake_litert(refusal) as worker, pytest.raises(LoadError) as caught:
         worker.load("a", "net.tflite")
@@ -385,7 +511,7 @@ def test_a_runtime_that_refuses_to_allocate(fake_litert: Callable[[str], Worker]
     )
 
 
-def test_a_runtime_that_crashes_when_it_allocates(fake_litert: Callable[[str], Worker]) -> None:
+def test_a_runtime_that_crashes_when_it_allocates(fake_litert: Start) -> None:
     with fake_litert("os.abort()") as worker:
         said = failure(lambda: worker.load("a", "net.tflite"))
     assert said == "litert crashed with SIGABRT when loading net.tflite: more noise"
@@ -402,7 +528,7 @@ def test_a_runtime_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_request_that_the_child_does_not_know(fake_litert: Callable[[str], Worker]) -> None:
+def test_a_request_that_the_child_does_not_know(fake_litert: Start) -> None:
     with fake_litert("pass") as worker:
         said = failure(lambda: worker._request("dance", "dancing"))
         assert said == "litert failed when dancing: unknown request 'dance'"

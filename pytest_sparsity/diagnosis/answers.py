@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.encoding import whole_blocks
 from pytest_sparsity.errors import Unsupported, WrongAnswers
 from pytest_sparsity.targets import LoadError, Target, seeded_inputs
@@ -166,7 +166,7 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
     Raises:
         LoadError: the target refuses the model.
     """
-    signature = worker.load("model", model.path)
+    signature = worker.load("model", model)
     start = time.monotonic()
     ours = outputs_of(worker, "model", signature, SEEDS[:1])
     slow = time.monotonic() - start > SLOW
@@ -175,7 +175,7 @@ def comparisons(worker: Worker, model: Model, folder: Path) -> list[Comparison]:
     found, twin = [], model
     if model.encoded:
         twin = densify(model, folder / "twin.tflite")
-        worker.load("twin", twin.path)
+        worker.load("twin", twin)
         theirs = outputs_of(worker, "twin", signature, (*SEEDS[:1], *rest))
         found.append(compare(TWIN, ours, theirs))
         if found[0].identical and varying(ours) < TELLING:
@@ -212,7 +212,7 @@ def _against_reference(
     worker: Worker, twin: Model, ours: Sequence[Outputs], kernels: str
 ) -> list[Comparison]:
     try:
-        signature = worker.load("reference", twin.path, kernels=kernels)
+        signature = worker.load("reference", twin, kernels=kernels)
     except (Unsupported, LoadError):
         return []  # The target has none, or none for one of the operators.
     theirs = outputs_of(worker, "reference", signature, SEEDS[:1])
@@ -236,7 +236,7 @@ def check_answers(model: Model, target: str | Target) -> None:
     key = (model.sha256, target.name, target.version())
     if key not in _checked:
         _check_blocks(model)
-        with target.open() as worker, tempfile.TemporaryDirectory() as folder:
+        with target.open() as worker, scratch_folder("models") as folder:
             wrong = [c for c in comparisons(worker, model, Path(folder)) if not c.right]
         _checked[key] = _verdict(model, target, wrong)
     error = _checked[key]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.diagnosis.answers import TWIN, Comparison, compare, comparisons, outputs_of
 from pytest_sparsity.diagnosis.probes import flushes_subnormals, skips_zeros
 from pytest_sparsity.errors import TargetError, Unsupported
@@ -115,7 +115,7 @@ class Observer:
         """
         skips = skips_zeros(self.target, self.worker)
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch_folder("models") as folder:
                 seen = self._observe(model, Path(folder), skips=skips, profile=profile)
         except LoadError as error:
             self.close()
@@ -142,9 +142,9 @@ class Observer:
         )
 
     def _loads_densely(self, model: Model) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("models") as folder:
             try:
-                self.worker.load("twin", densify(model, Path(folder) / "twin.tflite").path)
+                self.worker.load("twin", densify(model, Path(folder) / "twin.tflite"))
             except TargetError:
                 self.close()
                 return False
@@ -158,7 +158,7 @@ class Observer:
         profiler refuses: LiteRT's compiles the model anew and takes no fused LSTM, for instance.
         """
         try:
-            self.worker.load("model", model.path)
+            self.worker.load("model", model)
             # An emulator's times say nothing; its kernels' names are the same every time.
             return self.worker.profile("model", 5 if self.target.host is None else 1)
         except Unsupported:
@@ -172,7 +172,7 @@ class Observer:
     def _repeats(self, model: Model) -> bool:
         if not model.stateful:
             return True
-        signature = self.worker.load("model", model.path)
+        signature = self.worker.load("model", model)
         first, second = outputs_of(self.worker, "model", signature, (0, 0))
         self.worker.unload("model")
         return compare("", [first], [second]).identical
@@ -181,7 +181,7 @@ class Observer:
         other = flush(model, folder / "flushed.tflite")
         outputs = []
         for each in (model, other):
-            signature = self.worker.load("model", each.path)
+            signature = self.worker.load("model", each)
             outputs.append(outputs_of(self.worker, "model", signature, (0,)))
             self.worker.unload("model")
         return compare("", outputs[0], outputs[1]).deviation

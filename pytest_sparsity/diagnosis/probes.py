@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _ask(
         if worker is None:
             with target.open() as fresh:
                 return _ask(target, fresh, name, model, judge)
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("models") as folder:
             path = Path(folder) / f"{name}.tflite"
             path.write_bytes(model)
             _answers[key] = bool(judge(_output(worker, name, path)))

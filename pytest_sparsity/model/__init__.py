@@ -19,7 +19,7 @@ from pytest_sparsity.model.facts import Graph, Layer, Operator, SignatureDef, Te
 from pytest_sparsity.model.files import map_file, naming, replace_file, stamp
 from pytest_sparsity.model.flatbuffer import read
 from pytest_sparsity.model.reader import main_signature, read_graphs, reading
-from pytest_sparsity.model.weights import as_numbers, find_layers, naming_weights
+from pytest_sparsity.model.weights import as_numbers, decoded_nbytes, find_layers, naming_weights
 
 if TYPE_CHECKING:
     import mmap
@@ -134,6 +134,18 @@ class Model:
         import hashlib
 
         return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def decoded_nbytes(self) -> int:
+        """Bytes of all tensors, decoded and alive at once: what a runtime may need, and more.
+
+        Raises:
+            ModelError: a sparse encoding is inconsistent, or its shape implausible. So this guards
+                what would give memory to any shape that a file claims.
+        """
+        with naming(self.path):
+            self._check_unchanged()
+            return decoded_nbytes(self.graphs, self.stored)
 
     def weights(self, tensor: int, graph: int = 0) -> Array:
         """The values of a constant tensor, decoded: a new array of the tensor's shape and dtype.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, Tensor
-from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS
+from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,6 +89,24 @@ def _count_piece(values: Array, tensor: Tensor) -> _Counts:
     smallest = _SMALLEST_NORMAL.get(tensor.dtype, 0)
     subnormals = int(np.count_nonzero(magnitude < smallest)) - zeros if smallest else 0
     return _Counts(values.size, zeros, int(np.count_nonzero(bits == sign)), subnormals)
+
+
+def decoded_nbytes(graphs: Sequence[Graph], stored: Callable[[int], Array]) -> int:
+    """Bytes of all tensors of all graphs, decoded and alive at once; nothing is decoded.
+
+    Raises:
+        ModelError: a sparse encoding is inconsistent, or its shape implausible.
+    """
+    total = 0
+    for tensor in (tensor for graph in graphs for tensor in graph.tensors):
+        # Of what has no fixed size (text) the file says nothing.
+        total += stored_bytes(prod(tensor.shape), tensor.dtype) if tensor.dtype in NUMPY else 0
+        if tensor.sparsity is not None:
+            with naming_weights(tensor):
+                values = as_numbers(stored(tensor.buffer), tensor)
+                encoding.check(values.size, tensor.shape, tensor.sparsity)
+                encoding.decoded_nbytes(values, tensor.shape, tensor.sparsity)
+    return total
 
 
 def find_layers(graphs: Sequence[Graph], stored: Callable[[int], Array]) -> tuple[Layer, ...]:

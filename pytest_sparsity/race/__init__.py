@@ -28,7 +28,6 @@ from pytest_sparsity.targets import Target
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 # A control is off if its interval shows a ratio further from 1 than this.
 CONTROL_MARGIN = 0.02
@@ -297,16 +296,18 @@ def race(
     from pytest_sparsity.diagnosis import check_answers
 
     pruned = Model.of(sparse)
-    paths = Model.of(dense).path, pruned.path
+    models = Model.of(dense), pruned
     check_answers(pruned, where)
     if where.unit == "seconds":
-        check_control(paths[0], where, threads, budget, _CONTROLS if controls is None else controls)
-    return start(*paths, where, threads, budget, confidence, seed)
+        check_control(
+            models[0], where, threads, budget, _CONTROLS if controls is None else controls
+        )
+    return start(*models, where, threads, budget, confidence, seed)
 
 
 def start(
-    dense: Path,
-    sparse: Path,
+    dense: str | os.PathLike[str] | Model,
+    sparse: str | os.PathLike[str] | Model,
     target: Target,
     threads: int,
     budget: float,
@@ -314,8 +315,8 @@ def start(
     seed: int = 0,
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
-    """Race two files without checking anything, and take the first look."""
-    trials = Trials(dense, sparse, target, threads, seed, now)
+    """Race two models without checking anything, and take the first look."""
+    trials = Trials(Model.of(dense), Model.of(sparse), target, threads, seed, now)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
@@ -332,7 +333,11 @@ def start(
 
 
 def check_control(
-    dense: Path, target: Target, threads: int, budget: float, controls: Controls
+    dense: str | os.PathLike[str] | Model,
+    target: Target,
+    threads: int,
+    budget: float,
+    controls: Controls,
 ) -> Race:
     """Return the control of a target, racing the dense model against itself if there is none yet.
 
@@ -348,7 +353,7 @@ def check_control(
     ratio = controls[key].ratio
     if ratio.low > 1 + CONTROL_MARGIN or ratio.high < 1 / (1 + CONTROL_MARGIN):
         raise CannotMeasure(
-            f"{dense.name} raced against itself on {target} gave {ratio} instead of 1: "
-            "this machine cannot measure now; free it from other work and run again"
+            f"{Model.of(dense).path.name} raced against itself on {target} gave {ratio} "
+            "instead of 1: this machine cannot measure now; free it from other work and run again"
         )
     return controls[key]

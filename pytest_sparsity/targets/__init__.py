@@ -23,6 +23,7 @@ from pytest_sparsity.targets.target import (
 )
 from pytest_sparsity.targets.worker_process import (
     Blocks,
+    InvocationError,
     LoadError,
     Signature,
     TensorSpec,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blocks",
+    "InvocationError",
     "Launch",
     "LoadError",
     "Native",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.worker_process import Worker
@@ -36,7 +36,7 @@ def executed(target: str, native: Launch, model: Path) -> Mapping[str, int]:
     """
     if shutil.which("valgrind") is None:
         raise Unsupported("valgrind is not installed", "sudo apt-get install -y valgrind")
-    with tempfile.TemporaryDirectory(prefix="pytest-sparsity-") as folder:
+    with scratch_folder("callgrind") as folder:
         out = Path(folder, "callgrind")
         # XNNPACK's part of an invocation, and a file of its own for each: a worker that is asked to
         # quit need not live long enough to write what it has at its end.

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_sparsity.children import guarded, limit_memory
 from pytest_sparsity.errors import TargetError
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ _PATIENCE = 2.0
 _TAIL = 8192
 _LAST_WORDS = 300
 _RUBBISH = 60
-# Bytes of a line that cannot be an answer: outputs take four thirds of their size.
-_LONGEST_LINE = 1 << 30
+# Bytes of a line that cannot be an answer.
+_LONGEST_LINE = 1 << 26
+# Bytes of private memory for a child itself: Node takes 0.2 GB, TensorFlow's interpreter 0.4 GB.
+MEMORY = 2**31
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Child:
             # In a session of its own, so that Ctrl-C in a terminal ends a debugger's command and
             # not the child too.
             self._process = subprocess.Popen(
-                launch.command,
+                guarded(launch.command, MEMORY),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -96,12 +99,15 @@ class Child:
         """Whether the child is gone."""
         return self._stderr.closed
 
-    def exchange(self, doing: str, request: Mapping[str, object] | None) -> dict[str, Any]:
+    def exchange(
+        self, doing: str, request: Mapping[str, object] | None, seconds: float = 0.0
+    ) -> dict[str, Any]:
         """Send a request, if any, and return the next line of the child.
 
         Args:
             doing: what this is, for messages, e.g. `"loading net.tflite"`.
             request: the request, or None to read only.
+            seconds: that the answer may take beyond the time for any answer.
 
         Raises:
             TargetError: there was no answer; the child has been ended.
@@ -110,9 +116,10 @@ class Child:
             raise TargetError(f"{self.target} had ended before {doing}; open it again")
         self._said = self._stderr.seek(0, os.SEEK_END)
         try:
-            line = self._converse(request)
+            line = self._converse(request, self.timeout + seconds)
         except TimeoutError:
-            self.fail(f"did not answer within {self.timeout:g} s when {doing}, and was killed")
+            limit = f"{self.timeout + seconds:.3g}"
+            self.fail(f"did not answer within {limit} s when {doing}, and was killed")
         except (EOFError, OSError):
             self.fail(f"{self._how_it_ended()} when {doing}")
         except BaseException:
@@ -130,9 +137,27 @@ class Child:
 
     def last_words(self) -> str:
         """Return the last line that the child wrote to stderr since the last request, or ""."""
+        return last_line(self._log())[-_LAST_WORDS:]
+
+    def errors(self) -> str:
+        """Return what the runtime has logged as errors since the last request, or "".
+
+        TFLite and LiteRT write `ERROR: ` before them, and only before them (minimal_logging.cc).
+        """
+        mark = "ERROR: "
+        found = [line for line in self._log().splitlines() if line.startswith(mark)]
+        return all_lines("\n".join(line.removeprefix(mark) for line in found))[:_LAST_WORDS]
+
+    def _log(self) -> str:
+        """Return the end of what the child has written to stderr since the last request."""
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(self._said, size - _TAIL))
-        return last_line(self._stderr.read().decode("utf-8", "replace"))[-_LAST_WORDS:]
+        return self._stderr.read().decode("utf-8", "replace")
+
+    def limit_memory(self, nbytes: int) -> None:
+        """Let the child have so many bytes of private memory."""
+        if not self.ended:
+            limit_memory(self.pid, nbytes)
 
     def close(self) -> None:
         """Ask the child to quit, and kill it if it does not. May be called again."""
@@ -147,8 +172,8 @@ class Child:
         finally:
             self._end()
 
-    def _converse(self, request: Mapping[str, object] | None) -> bytes:
-        deadline = time.monotonic() + self.timeout
+    def _converse(self, request: Mapping[str, object] | None, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
         if request is not None:
             self._send(request, deadline)
         return self._read_line(deadline)
@@ -206,7 +231,7 @@ def last_line(text: str) -> str:
 
 def all_lines(text: str) -> str:
     """Return the lines that are neither blank nor TFLite's mere information, as one."""
-    return "; ".join(line.rstrip(".") for line in _telling(text))
+    return "; ".join(dict.fromkeys(line.rstrip(".") for line in _telling(text)))
 
 
 def _telling(text: str) -> list[str]:

@@ -5,11 +5,14 @@
 // FOLDER is that of the package @litertjs/core. Needs Node 20 or later and that package alone.
 // The protocol is that of worker.py. What is used is the package's WebAssembly module itself, as
 // its own dist/index.js does (version 2.5.3): the public run() is asynchronous, refuses models with
-// a dynamic batch, and knows only three element types.
+// a dynamic batch, and knows only three element types. Neither throws where an invocation fails:
+// LiteRT prints a line that begins with ERROR and returns outputs that nobody wrote. So a request
+// during which it prints one has failed.
 //
 // The build is "compat": plain SIMD, no relaxed SIMD, one thread. It needs no flag in any Node, and
 // its dense kernels use no fused operations that only some engines have.
 
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import {createRequire} from 'node:module';
 import os from 'node:os';
@@ -17,7 +20,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import vm from 'node:vm';
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 const MODULE = 'litert_wasm_compat_internal';
 // litert::ElementType -> numpy's name (litert/c/litert_model_types.h).
 const DTYPES = new Map([
@@ -37,6 +40,20 @@ class RequestError extends Error {
   }
 }
 
+/** What LiteRT has printed as errors since somebody last asked. */
+const errors = [];
+
+function log(...words) {
+  const line = words.join(' ');
+  if (line.startsWith('ERROR: ')) errors.push(line.slice('ERROR: '.length));
+  console.error(line);
+}
+
+/** Throws what LiteRT has printed as errors, if anything. */
+function heed(kind) {
+  if (errors.length > 0) throw new RequestError(kind, [...new Set(errors.splice(0))].join('\n'));
+}
+
 /** Instantiates the WebAssembly module; its glue is CommonJS in a package of ES modules. */
 async function instantiate(folder) {
   const file = path.join(folder, 'wasm', `${MODULE}.js`);
@@ -45,7 +62,6 @@ async function instantiate(folder) {
       `(function (module, exports, require, __filename, __dirname) {${fs.readFileSync(file)}\n})`,
       {filename: file});
   wrapped(glue, glue.exports, createRequire(file), file, path.dirname(file));
-  const log = (...words) => console.error(...words);
   const wasm = await glue.exports({print: log, printErr: log});
   wasm.setupLogging();
   return wasm;
@@ -70,6 +86,7 @@ class Loaded {
   open({path: file, pad, shapes}) {
     const {wasm, environment} = this;
     const bytes = fs.readFileSync(file);
+    this.sha256 = crypto.createHash('sha256').update(bytes).digest('hex');
     // Sizes that the host draws at random keep fresh models from getting the same addresses.
     this.memory = pad.map(size => wasm._malloc(size));
     const address = wasm._malloc(bytes.length);
@@ -143,8 +160,14 @@ class Loaded {
     buffer.unlock();
   }
 
-  setInputs(arrays) {
-    this.buffers.forEach((buffer, i) => this.copyIn(buffer, Buffer.from(arrays[i], 'base64')));
+  /** Copies the bytes of all inputs, one after the other. */
+  setInputs(bytes) {
+    let start = 0;
+    for (const buffer of this.buffers) {
+      const size = buffer.packedSize();
+      this.copyIn(buffer, bytes.subarray(start, start + size));
+      start += size;
+    }
   }
 
   /** Invokes the model n times; every invocation allocates its outputs. */
@@ -156,9 +179,10 @@ class Loaded {
     }
   }
 
-  /** Invokes once and returns [base64, shape, dtype] of every output in the file's order. */
+  /** Invokes once and returns [bytes, shape, dtype] of every output in the file's order. */
   run() {
     const buffers = this.compiled.run(0, this.buffers);
+    heed('invocation');
     const arrays = buffers.map((buffer, i) => {
       const type = buffer.tensorType();
       const layout = type.layout();
@@ -168,7 +192,7 @@ class Loaded {
       buffer.unlock();
       layout.delete();
       type.delete();
-      return [bytes.toString('base64'), shape, this.outputs[i].dtype];
+      return [bytes, shape, this.outputs[i].dtype];
     });
     buffers.forEach(buffer => buffer.delete());
     return arrays;
@@ -193,6 +217,7 @@ function timeBlock(model, n, warm) {
   const wallNs = Number(process.hrtime.bigint() - wall);
   const used = process.cpuUsage(cpu);
   const preempted = process.resourceUsage().involuntaryContextSwitches - switches;
+  heed('invocation');
   return {wall_ns: wallNs, cpu_ns: 1000 * (used.user + used.system), preempted};
 }
 
@@ -224,29 +249,37 @@ class Worker {
     const model = new Loaded(this.wasm, this.environment);
     try {
       model.open(request);
+      heed('load');
     } catch (error) {
       if (isFatal(error)) throw error;
       model.delete();
-      throw error instanceof RequestError ? error : new RequestError('load', reason(error));
+      if (error instanceof RequestError) throw error;
+      throw new RequestError('load', [...errors.splice(0), reason(error)].join('\n'));
     }
     this.models.set(key, model);
     const spec = ({name, shape, dtype}) => [name, shape, dtype];
-    return {inputs: model.inputs.map(spec), outputs: model.outputs.map(spec)};
+    const {sha256, inputs, outputs} = model;
+    return {sha256, inputs: inputs.map(spec), outputs: outputs.map(spec)};
   }
 
-  inputs({key, arrays}) {
-    this.model(key).setInputs(arrays);
+  inputs({key, file}) {
+    this.model(key).setInputs(fs.readFileSync(file));
     return {};
   }
 
   run({blocks, warm}) {
     const timed = blocks.map(([key, n]) => timeBlock(this.model(key), n, warm));
     const column = name => timed.map(block => block[name]);
-    return {wall_ns: column('wall_ns'), cpu_ns: column('cpu_ns'), preempted: column('preempted')};
+    return {
+      ran: blocks, wall_ns: column('wall_ns'), cpu_ns: column('cpu_ns'),
+      preempted: column('preempted'),
+    };
   }
 
-  outputs({key}) {
-    return {arrays: this.model(key).run()};
+  outputs({key, file}) {
+    const outputs = this.model(key).run();
+    fs.writeFileSync(file, Buffer.concat(outputs.map(([bytes]) => bytes)));
+    return {arrays: outputs.map(([, shape, dtype]) => [shape, dtype])};
   }
 
   profile() {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import math
+import time
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets.child import Child, Launch, all_lines
+from pytest_sparsity.children import scratch_file
+from pytest_sparsity.errors import ModelError, TargetError, Unsupported
+from pytest_sparsity.model import Model
+from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
 
 if TYPE_CHECKING:
     import os
@@ -19,12 +23,25 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # The version of the protocol, as in worker.py and worker.mjs.
-PROTOCOL = 1
+PROTOCOL = 2
+# Times all tensors of its models that a child may have as memory beside what it needs itself:
+# kernels pack weights and unfold windows of pixels, which for a 3x3 convolution takes nine times
+# its input.
+MEMORY_SHARE = 10
+# A request may take so many times what its invocations took before, beyond the time for any answer.
+SLOWER = 10
+# Bytes of a model that a child reads, and hashes, in a second at least; an emulated one takes long.
+BYTES_PER_SECOND = 5e6
+CHANGED = "the file has changed since it was read: make a new Model of it"
 KERNELS = ("default", "builtin", "reference")
 
 
 class LoadError(TargetError):
     """The runtime refuses the model; the message ends with the runtime's own last line."""
+
+
+class InvocationError(TargetError):
+    """The runtime reports that an invocation failed; the worker lives."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,19 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What is known of a loaded model."""
+
+    path: Path
+    signature: Signature
+    nbytes: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -84,8 +114,10 @@ class Worker:
             timeout: seconds that any one answer may take, the hello included.
         """
         self.threads = threads
-        self._names: dict[str, str] = {}
-        self._signatures: dict[str, Signature] = {}
+        self._models: dict[str, _Loaded] = {}
+        # Seconds per invocation of a file, the slowest seen.
+        self._pace: dict[Path, float] = {}
+        self._file: Path | None = None
         self._last_id = 0
         self._child = Child(target, launch, timeout)
         self.hello: dict[str, Any] = self._child.exchange("starting", None)
@@ -109,6 +141,11 @@ class Worker:
         """The child's process id."""
         return self._child.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether the child is gone, so that nothing may be asked any more."""
+        return self._child.ended
+
     def __repr__(self) -> str:
         state = "ended" if self._child.ended else f"process {self.pid}"
         return f"<Worker {self._child.target}, {state}>"
@@ -116,7 +153,7 @@ class Worker:
     def load(
         self,
         key: str,
-        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | Model,
         *,
         threads: int | None = None,
         kernels: str = "default",
@@ -127,7 +164,7 @@ class Worker:
 
         Args:
             key: the name in later calls; a model of that name is unloaded first.
-            path: the `.tflite` file.
+            model: the model, or a `.tflite` file that is loaded whatever it contains.
             threads: threads of the runtime; by default the worker's.
             kernels: `"default"` (with the delegate that the runtime applies by itself, XNNPACK),
                 `"builtin"` (the runtime's own optimised kernels) or `"reference"`.
@@ -137,28 +174,42 @@ class Worker:
                 for every open dimension.
 
         Raises:
+            ModelError: the file has been replaced, or describes tensors that cannot be.
             LoadError: the runtime refuses the model.
             Unsupported: the runtime has no such kernels, or not that many threads.
         """
         if kernels not in KERNELS:
             raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, not {kernels!r}")
-        if key in self._names:
+        if key in self._models:
             self.unload(key)
-        name = Path(path).name
+        known = model if isinstance(model, Model) else None
+        path = Path(model.path if isinstance(model, Model) else model).resolve()
+        nbytes = _nbytes(known, shapes) if known else 0
+        self._child.limit_memory(MEMORY + MEMORY_SHARE * (nbytes + self._held()))
         answer = self._request(
             "load",
-            f"loading {name}",
+            f"loading {path.name}",
+            seconds=known.nbytes / BYTES_PER_SECOND if known else 0,
             key=key,
-            path=str(Path(path).resolve()),
+            path=str(path),
             threads=self.threads if threads is None else threads,
             kernels=kernels,
             pad=list(pad),
             shapes=None if shapes is None else [list(shape) for shape in shapes],
         )
         signature = Signature(_specs(answer["inputs"]), _specs(answer["outputs"]))
-        self._names[key] = name
-        self._signatures[key] = signature
+        self._models[key] = _Loaded(path, signature, nbytes)
+        fault = self._child.errors()
+        if fault:
+            self.unload(key)
+            raise LoadError(f"{self._child.target} failed when loading {path.name}: {fault}")
+        if known and answer["sha256"] != known.sha256:
+            self.unload(key)
+            raise ModelError(f"{path}: {CHANGED}")
         return signature
+
+    def _held(self) -> int:
+        return sum(model.nbytes for model in self._models.values())
 
     def set_inputs(self, key: str, arrays: Sequence[NDArray[Any]]) -> None:
         """Set the inputs of a model.
@@ -166,22 +217,30 @@ class Worker:
         Raises:
             ValueError: number, shapes or dtypes of the arrays are not those of the signature.
         """
-        wanted = [(spec.shape, spec.dtype) for spec in self._signatures[key].inputs]
+        model = self._models[key]
+        wanted = [(spec.shape, spec.dtype) for spec in model.signature.inputs]
         given = [(tuple(array.shape), array.dtype.name) for array in arrays]
         if given != wanted:
-            raise ValueError(f"{self._names[key]} takes inputs {wanted}, not {given}")
-        data = [base64.b64encode(array.tobytes()).decode() for array in arrays]
-        self._request("inputs", f"setting the inputs of {self._names[key]}", key=key, arrays=data)
+            raise ValueError(f"{model.name} takes inputs {wanted}, not {given}")
+        file = self._data_file()
+        with file.open("wb") as data:
+            data.writelines(array.tobytes() for array in arrays)
+        self._request("inputs", f"setting the inputs of {model.name}", key=key, file=str(file))
 
     def outputs(self, key: str) -> tuple[NDArray[Any], ...]:
         """Invoke a model once and return its outputs, in the order of the file."""
         import numpy as np
 
-        answer = self._request("outputs", f"running {self._names[key]}", key=key)
-        return tuple(
-            np.frombuffer(base64.b64decode(data), dtype).reshape(shape)
-            for data, shape, dtype in answer["arrays"]
-        )
+        file, begun = self._data_file(), time.monotonic()
+        doing = f"running {self._models[key].name}"
+        answer = self._invoke("outputs", doing, [(key, 1)], key=key, file=str(file))
+        self._learn(key, time.monotonic() - begun)
+        data, start, arrays = file.read_bytes(), 0, []
+        for shape, dtype in answer["arrays"]:
+            array = np.frombuffer(data, dtype, prod(shape), start).reshape(shape)
+            arrays.append(array)
+            start += array.nbytes
+        return tuple(arrays)
 
     def run(self, blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
         """Time blocks of invocations, in the order given and back to back in the child.
@@ -190,16 +249,23 @@ class Worker:
             blocks: pairs of key and number of invocations.
             warm: untimed invocations of the same model before every block.
         """
-        names = ", ".join(sorted({self._names[key] for key, _ in blocks}))
-        doing = f"running {names} ({sum(n for _, n in blocks)} timed invocations)"
-        answer = self._request("run", doing, blocks=[list(block) for block in blocks], warm=warm)
+        asked = [list(block) for block in blocks]
+        planned = [(key, n + warm) for key, n in blocks]
+        names = f"{self._names(planned)} ({sum(n for _, n in blocks)} timed invocations)"
+        answer = self._invoke("run", f"running {names}", planned, blocks=asked, warm=warm)
         counts = answer.get("instructions")
-        return Blocks(
+        timed = Blocks(
             tuple(answer["wall_ns"]),
             tuple(answer["cpu_ns"]),
             tuple(answer["preempted"]),
             None if counts is None else tuple(counts),
         )
+        lengths = {len(column) for column in vars(timed).values() if column is not None}
+        if answer.get("ran") != asked or lengths != {len(asked)}:
+            self._child.fail(f"did not do what it was asked to when running {names}")
+        for (key, n), wall_ns in zip(blocks, timed.wall_ns, strict=True):
+            self._learn(key, wall_ns / n / 1e9)
+        return timed
 
     def profile(self, key: str, invocations: int = 10) -> list[tuple[str, int]]:
         """Return the operators that the runtime executes by default, in order.
@@ -211,23 +277,59 @@ class Worker:
         Raises:
             Unsupported: the runtime has no operator profile.
         """
-        doing = f"profiling {self._names[key]}"
-        answer = self._request("profile", doing, key=key, invocations=invocations)
+        planned = [(key, invocations + 1)]
+        doing = f"profiling {self._models[key].name}"
+        answer = self._invoke("profile", doing, planned, key=key, invocations=invocations)
         return [(name, ns) for name, ns in answer["operators"]]
 
     def unload(self, key: str) -> None:
         """Free a model."""
-        del self._signatures[key]
-        self._request("unload", f"unloading {self._names.pop(key)}", key=key)
+        self._request("unload", f"unloading {self._models.pop(key).name}", key=key)
 
     def close(self) -> None:
         """End the child; kill it if it does not end by itself. May be called again."""
         self._child.close()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
 
-    def _request(self, do: str, doing: str, **fields: object) -> dict[str, Any]:
-        """Ask and return the answer; raise what a refusal means."""
+    def _data_file(self) -> Path:
+        """Return the file that carries inputs and outputs."""
+        self._file = self._file or scratch_file("data")
+        return self._file
+
+    def _learn(self, key: str, seconds: float) -> None:
+        path = self._models[key].path
+        self._pace[path] = max(seconds, self._pace.get(path, 0.0))
+
+    def _names(self, invocations: Sequence[tuple[str, int]]) -> str:
+        return ", ".join(sorted({self._models[key].name for key, _ in invocations}))
+
+    def _invoke(
+        self, do: str, doing: str, planned: Sequence[tuple[str, int]], /, **fields: object
+    ) -> dict[str, Any]:
+        """Ask for something that invokes models so often; their pace tells how long it may take.
+
+        Raises:
+            InvocationError: the runtime refuses, or has logged an error.
+        """
+        seconds = sum(n * self._pace.get(self._models[key].path, 0.0) for key, n in planned)
+        answer = self._request(do, doing, seconds=SLOWER * seconds, **fields)
+        fault = self._child.errors()
+        if fault:
+            raise InvocationError(f"{self._child.target} failed when {doing}: {fault}")
+        return answer
+
+    def _request(
+        self, do: str, doing: str, *, seconds: float = 0.0, **fields: object
+    ) -> dict[str, Any]:
+        """Ask and return the answer, within `seconds` and what any answer may take.
+
+        Raises what a refusal means.
+        """
         self._last_id += 1
-        answer = self._child.exchange(doing, {"id": self._last_id, "do": do, **fields})
+        request = {"id": self._last_id, "do": do, **fields}
+        answer = self._child.exchange(doing, request, seconds)
         if answer.get("id") != self._last_id:
             wrong = f"answered request {answer.get('id')!r} instead of {self._last_id}"
             self._child.fail(f"{wrong} when {doing}")
@@ -237,8 +339,15 @@ class Worker:
         if kind == "unsupported":
             raise Unsupported(f"{target}: {error}", target=target)
         reason = all_lines(error) or self._child.last_words() or "no reason given"
-        failure = LoadError if kind == "load" else TargetError
+        failure = {"load": LoadError, "invocation": InvocationError}.get(str(kind), TargetError)
         raise failure(f"{target} failed when {doing}: {reason}")
+
+
+def _nbytes(model: Model, shapes: Sequence[Sequence[int]] | None) -> int:
+    """Bytes of all tensors; they grow like the largest of the inputs grows by other shapes."""
+    sizes = [max(prod(model.graph.tensors[i].shape), 1) for i in model.graph.inputs]
+    pairs = zip(shapes or (), sizes, strict=False)
+    return math.ceil(model.decoded_nbytes * max((prod(s) / n for s, n in pairs), default=1))
 
 
 def _specs(described: Iterable[tuple[str, Iterable[int], str]]) -> tuple[TensorSpec, ...]:

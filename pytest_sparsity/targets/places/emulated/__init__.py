@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.children import scratch_file
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import symbols
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.places import Place
 from pytest_sparsity.targets.places.emulated import counting, guests
 from pytest_sparsity.targets.places.emulated.cores import CORES, Core
-from pytest_sparsity.targets.places.emulated.counting import SYSTEM_PACKAGES, scratch_file
+from pytest_sparsity.targets.places.emulated.counting import SYSTEM_PACKAGES
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.worker_process import Worker
 

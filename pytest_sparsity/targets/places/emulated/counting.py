@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.children import scratch_file
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets import symbols
 from pytest_sparsity.targets.places.emulated import guests
@@ -104,18 +102,3 @@ def _binding(library: Path) -> Path:
     ]
     file.write_text("".join(lines), "ascii")
     return file
-
-
-@cache
-def _scratch() -> Path:
-    """Return a folder that lives as long as this process."""
-    path = Path(tempfile.mkdtemp(prefix="pytest-sparsity-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
-
-
-def scratch_file(kind: str) -> Path:
-    """Return the path of a new file of this process."""
-    handle, name = tempfile.mkstemp(prefix=f"{kind}-", dir=_scratch())
-    os.close(handle)
-    return Path(name)
