@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from conformance import CASES, Case
-from pytest_sparsity.targets import TARGETS, Target, Worker
+from pytest_sparsity.targets import Target, Worker
+from pytest_sparsity.targets.target import all_targets
 
-EMULATED = tuple(name for name in TARGETS if Target.of(name).host)
+EMULATED = tuple(target.name for target in all_targets() if target.host)
 
 
 @pytest.fixture(scope="module")
