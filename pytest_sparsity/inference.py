@@ -74,7 +74,7 @@ def invoked(
     found = []
     for count, number in enumerate(numbers):
         if count and fed.model.stateful:
-            worker.load(key, fed.model.path, kernels=kernels, shapes=fed.shapes)
+            worker.load(key, fed.model, kernels=kernels, shapes=fed.shapes)
         worker.set_inputs(key, fed.arrays(number))
         found.append(worker.outputs(key))
     return found
@@ -120,7 +120,7 @@ def _run(
     batch = shapes[0][0]
     for number, arrays in enumerate(sets):
         if model.stateful or not number:
-            worker.load(KEY, model.path, shapes=shapes)
+            worker.load(KEY, model, shapes=shapes)
         worker.set_inputs(KEY, arrays)
         yield [_rows(output, batch) for output in worker.outputs(KEY)]
 

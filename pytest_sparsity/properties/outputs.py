@@ -253,7 +253,7 @@ def repeatable(
     model, target = Model.of(model), Target.of(target)
     fed = feed(model, inputs, shapes)
     with target.open() as worker:
-        worker.load(KEY, model.path, shapes=fed.shapes)
+        worker.load(KEY, model, shapes=fed.shapes)
         worker.set_inputs(KEY, fed.arrays(0))
         first, second = worker.outputs(KEY), worker.outputs(KEY)
     pairs = list(zip(second, first, strict=True))
@@ -272,5 +272,5 @@ def _outputs(
 ) -> list[tuple[Array, ...]]:
     """The outputs as they are, for each set of inputs."""
     with target.open() as worker:
-        worker.load(KEY, fed.model.path, kernels=kernels, shapes=fed.shapes)
+        worker.load(KEY, fed.model, kernels=kernels, shapes=fed.shapes)
         return invoked(worker, KEY, fed, range(min(count, fed.count)), kernels=kernels)
