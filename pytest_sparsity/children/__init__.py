@@ -13,17 +13,17 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 GUARD = Path(__file__).with_name("guard.py")
 PREFIX = "pytest-sparsity-"
-# In the folder of a process; locked as long as the process lives.
-_LOCK = "lock"
+_LOCK = ".lock"
 
 
 def guarded(command: Sequence[str], memory: int | None = None) -> tuple[str, ...]:
@@ -39,6 +39,14 @@ def guarded(command: Sequence[str], memory: int | None = None) -> tuple[str, ...
     limit = "" if memory is None else str(memory)
     guard = (sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), limit)
     return (*guard, *command)
+
+
+def most_memory() -> int:
+    """Return the bytes that a child may have of which nobody knows what it needs.
+
+    Three quarters of the machine's, so that the child fails before everything else does.
+    """
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
 
 
 def limit_memory(pid: int, nbytes: int) -> None:
@@ -67,50 +75,80 @@ def scratch_file(kind: str) -> Path:
     return Path(name)
 
 
+@contextmanager
+def workspace(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder to work in; it is gone afterwards, unless it was given another name.
+
+    Those of this user's processes that were killed are removed first.
+    """
+    sweep(parent, prefix)
+    folder, lock = _claim(parent, prefix)
+    try:
+        yield folder
+    finally:
+        _remove(folder, lock)
+
+
 @cache
 def _folder(pid: int) -> Path:
     """Return the folder of this process; a forked child gets its own."""
-    sweep(Path(tempfile.gettempdir()))
-    # Made under another name: a sweeper takes a folder whose lock nobody holds for abandoned.
-    made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
-    lock = _locked(made)
-    assert lock is not None, "nobody else knows this folder"
-    final = made.with_name(made.name[1:])
-    made.rename(final)
+    temporary = Path(tempfile.gettempdir())
+    sweep(temporary, PREFIX)
+    folder, lock = _claim(temporary, PREFIX)
 
     def remove() -> None:
         if os.getpid() == pid:
-            shutil.rmtree(final, ignore_errors=True)
-            lock.close()
+            _remove(folder, lock)
 
     atexit.register(remove)
-    return final
+    return folder
 
 
-def sweep(temporary: Path) -> None:
-    """Remove the folders of this user's processes that were killed."""
-    for folder in temporary.glob(f"{PREFIX}*"):
-        try:
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            if not (folder / _LOCK).is_file():
-                continue
-            lock = _locked(folder)
-        except OSError:
-            continue  # Somebody else has just removed it.
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.close()
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the folders that this user's processes left when they were killed.
+
+    A process locks a file beside its folder, and the lock ends with the process.
+    """
+    for file in parent.glob(f"{prefix}*{_LOCK}"):
+        # Somebody else may just remove it.
+        with suppress(OSError):
+            _remove_if_left(file)
 
 
-def _locked(folder: Path) -> IO[bytes] | None:
-    """Lock a folder and return its lock file, or None if another process holds the lock."""
+def _remove_if_left(file: Path) -> None:
+    if file.stat().st_uid != os.getuid():
+        return
+    lock = file.open("r+b")
+    if _locked(lock):
+        _remove(file.with_suffix(""), lock)
+    lock.close()
+
+
+def _claim(parent: Path, prefix: str) -> tuple[Path, IO[bytes]]:
+    """Make a folder and the locked file beside it."""
+    while True:
+        handle, name = tempfile.mkstemp(_LOCK, prefix, parent)
+        lock = os.fdopen(handle, "r+b")
+        # A sweeper may have been faster, and taken it for one that was left.
+        if _locked(lock) and Path(name).exists():
+            folder = Path(name).with_suffix("")
+            folder.mkdir(mode=0o700)
+            return folder, lock
+        lock.close()
+
+
+def _remove(folder: Path, lock: IO[bytes]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(_LOCK).unlink(missing_ok=True)
+    lock.close()
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file; return False if another process has locked it."""
     import fcntl
 
-    lock = (folder / _LOCK).open("ab")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+        return False
+    return True

@@ -17,9 +17,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from pytest_sparsity import children
 from pytest_sparsity.errors import Unsupported
 
 _HERE = Path(__file__).parent
@@ -128,12 +128,12 @@ def _install(folder: Path, node: str) -> None:
     release = f"{_PACKAGE} {version()}"
     sys.stderr.write(f"pytest-sparsity: installing {release} into {folder} ...\n")
     sys.stderr.flush()
-    with tempfile.TemporaryDirectory(prefix="install-", dir=folder) as scratch:
+    with children.workspace(folder, "install-") as scratch:
         for name in (_MANIFEST, _LOCK):
-            shutil.copyfile(_HERE / name, Path(scratch, name))
-        reason = _npm_ci(node, scratch)
+            shutil.copyfile(_HERE / name, scratch / name)
+        reason = _npm_ci(node, str(scratch))
         unknown = _UNKNOWN_CERTIFICATE.search(reason)
-        if unknown and _npm_ci(node, scratch, _SYSTEM_CERTIFICATES) == "":
+        if unknown and _npm_ci(node, str(scratch), _SYSTEM_CERTIFICATES) == "":
             reason = ""
         if reason:
             raise Unsupported(
@@ -160,7 +160,7 @@ def _npm_ci(node: str, folder: str, *options: str) -> str:
     flags = " ".join(filter(None, (os.environ.get("NODE_OPTIONS"), *options)))
     try:
         done = subprocess.run(
-            command,
+            children.guarded(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

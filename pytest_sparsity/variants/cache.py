@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import children
 from pytest_sparsity.errors import SparsityWarning
 
 if TYPE_CHECKING:
@@ -83,11 +84,8 @@ def locked(store: Path, key: str) -> Iterator[None]:
 def workspace(store: Path) -> Iterator[Path]:
     """A folder on the store's file system to build in, gone afterwards unless published."""
     store.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".building-", dir=store))
-    try:
+    with children.workspace(store, ".building-") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about: object) -> Entry:

@@ -14,9 +14,10 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,11 +47,14 @@ class Converter:
     def __init__(self, timeout: float = TIMEOUT) -> None:
         """Start the child; `timeout` is in seconds for each request."""
         self._timeout = timeout
-        self._folder = tempfile.TemporaryDirectory(prefix="pytest-sparsity-")
+        self._folder = children.scratch_folder("converter")
         self._log = Path(self._folder.name, "stderr")
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pytest_sparsity.variants.converter"],
+                children.guarded(
+                    (sys.executable, "-m", "pytest_sparsity.variants.converter"),
+                    children.most_memory(),
+                ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import children
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets import symbols
 
@@ -185,7 +186,7 @@ def run(
     """
     try:
         ended = subprocess.run(
-            command,
+            children.guarded(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,0 +1,87 @@
+"""Killing a process and seeing what it leaves behind: processes and files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_sparsity import children
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+PATIENCE = 60.0
+MARK = "SPARSITY_TEST_MARK"
+
+
+def marked(value: str) -> list[int]:
+    """The processes whose environment carries a mark, which they inherit."""
+    wanted = f"{MARK}={value}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                carries = wanted in (folder / "environ").read_bytes().split(b"\0")
+                dead = ") Z " in (folder / "stat").read_text()
+            except OSError:
+                continue
+            if carries and not dead:
+                found.append(int(folder.name))
+    return found
+
+
+def until(condition: Callable[[], object]) -> bool:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def leftovers(
+    command: Sequence[str],
+    folder: Path,
+    number: signal.Signals,
+    ready: Callable[[Sequence[str]], bool],
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[list[int], list[str]]:
+    """Kill a command once it has such a child, and return the processes and files it leaves.
+
+    Args:
+        command: program and arguments.
+        folder: its temporary folder, empty.
+        number: the signal.
+        ready: whether a child of this command line is what is waited for.
+        environment: of the command.
+    """
+    mark = f"{folder}"
+    process = subprocess.Popen(
+        command,
+        env={**environment, MARK: mark, "TMPDIR": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
+        assert process.poll() is None, "it ended by itself"
+        process.send_signal(number)
+        process.wait(PATIENCE)
+        until(lambda: not marked(mark))
+        alive = marked(mark)
+    finally:
+        process.kill()
+        process.wait()
+        for pid in marked(mark):
+            os.kill(pid, signal.SIGKILL)
+    children.sweep(folder, children.PREFIX)
+    return alive, sorted(path.name for path in folder.iterdir())
+
+
+def _lines(mark: str) -> Iterator[Sequence[str]]:
+    for pid in marked(mark):
+        with suppress(OSError):  # It has just ended.
+            yield Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
