@@ -29,11 +29,10 @@ def test_conformance(
     case: Case,
     workers: dict[str, Worker],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     missing = Target.of(name).missing()
     if missing is not None:
         pytest.skip(str(missing))
     if name not in workers or workers[name].ended:
         workers[name] = Target.of(name).open()
-    case(workers[name], tmp_path, monkeypatch)
+    case(workers[name], tmp_path)
