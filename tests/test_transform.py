@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_sparsity.encoding import encode
+from pytest_sparsity.encoding import encode as encode_values
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Graph, Model, Operator, Tensor
-from pytest_sparsity.transform import densify, flush, replace_weights
+from pytest_sparsity.transform import densify, encode, flush, replace_weights
 from pytest_sparsity.transform.densification import dense_fully_connected_version
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
@@ -199,7 +199,7 @@ def test_an_output_that_is_densified_becomes_the_constant(path: Path) -> None:
 def test_weights_shared_by_encodings_of_both_kinds(path: Path) -> None:
     """One tensor for two layers, and once with DENSIFY and once without."""
     net = Network((1, 8))
-    values, sparsity = encode(weights(8, 8), 4)
+    values, sparsity = encode_values(weights(8, 8), 4)
     shared = net.constant(values, "shared", shape=(8, 8), sparsity=sparsity)
     x = net.fully_connected(net.input, shared)
     net.output(net.fully_connected(net.fully_connected(x, shared), net.densify(shared)))
@@ -224,7 +224,7 @@ def test_one_buffer_for_two_meanings_keeps_both(path: Path) -> None:
 
 def test_an_inconsistent_encoding_has_no_copy(path: Path) -> None:
     net = Network((1, 8))
-    values, sparsity = encode(np.eye(8, dtype=np.float32))
+    values, sparsity = encode_values(np.eye(8, dtype=np.float32))
     kernel = net.constant(values[:-1], "kernel", shape=(8, 8), sparsity=sparsity)
     net.output(net.fully_connected(net.input, net.densify(kernel)))
     model = Model(net.write(path))
@@ -410,3 +410,185 @@ def test_values_shared_by_tensors_change_for_the_one_that_is_replaced(path: Path
     for replaced in ({1: new}, {3: new}, {1: new, 3: other}, {1: new, 3: new}):
         copy = replace_weights(model, replaced, path.with_name("copy.tflite"))
         assert decoded(copy) == [replaced.get(tensor, old).tobytes() for tensor in (1, 3)]
+
+
+# -------------------------------------------------------------------------------------- encode
+
+
+def in_blocks(*shape: int, block: int, sparsity: float, seed: int = 0) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape, np.float32)
+    kept = rng.random((*shape[:-1], shape[-1] // block)) >= sparsity
+    return values * np.repeat(kept, block, axis=-1)
+
+
+def encodings(model: Model) -> list[str]:
+    return [layer.encoding for layer in model.layers]
+
+
+def lossless(before: Model, after: Model) -> bool:
+    pairs = zip(before.layers, after.layers, strict=True)
+    return all(
+        np.array_equal(before.weights(a.tensor, a.graph), after.weights(b.tensor, b.graph))
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_encoding_is_never_larger_than_the_converter_s(name: str, path: Path) -> None:
+    dense = data(f"{name}_dense")
+    ours = encode(dense, path)
+    assert ours.nbytes <= data(f"{name}_sparse").nbytes
+    assert ours.nbytes <= 1.01 * dense.nbytes
+    assert lossless(dense, ours)
+    assert metadata(ours) == metadata(dense)
+    assert [(o.op, o.version) for o in ours.graph.operators if o.op not in CHANGED] == [
+        (o.op, o.version) for o in dense.graph.operators if o.op not in CHANGED
+    ]
+
+
+CHANGED = {"DENSIFY", "FULLY_CONNECTED"}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_encoded_models_compute_the_same(runtime: str, tmp_path: Path) -> None:
+    pairs = []
+    for name in NAMES:
+        dense = densify(data(f"{name}_dense"), tmp_path / f"{name}_dense.tflite")
+        pairs.append((dense, encode(dense, tmp_path / f"{name}.tflite")))
+    archive = tmp_path / "outputs.npz"
+    command: list[str | Path] = [sys.executable, DATA / "run.py", runtime, archive]
+    command += [model.path for pair in pairs for model in pair]
+    subprocess.run(command, check=True, capture_output=True)
+    outputs = np.load(archive)
+    for i, name in enumerate(NAMES):
+        for kernels in ("default", "builtin"):
+            expected, got = (outputs[f"{2 * i + j}/{kernels}/0"] for j in (0, 1))
+            assert expected.std() > 0
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_encoding_can_be_undone(name: str, path: Path) -> None:
+    dense = data(f"{name}_dense")
+    back = densify(encode(dense, path), path.with_name("back.tflite"))
+    assert back.graphs == dense.graphs
+    assert lossless(dense, back)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "block", "width", "dtype", "encoding"),
+    [
+        (0.1, 1, 64, "float32", "dense"),
+        (0.5, 1, 64, "float32", "sparse"),
+        (0.95, 1, 64, "float32", "sparse"),
+        (0.99, 1, 64, "float32", "block 1x4"),
+        (0.99, 1, 63, "float32", "sparse"),
+        (0.6, 4, 64, "float32", "block 1x4"),
+        (0.99, 1, 64, "float16", "sparse"),
+        (0.9, 4, 64, "float16", "sparse"),
+        (0.9, 1, 64, "int8", "dense"),
+        (0.9, 16, 64, "int8", "block 1x16"),
+        (0.9, 16, 72, "int8", "dense"),
+    ],
+)
+def test_which_encoding_linear_layers_get(
+    zeros: float, block: int, width: int, dtype: DType, encoding: str, path: Path
+) -> None:
+    kernel = in_blocks(128, width + -width % block, block=block, sparsity=zeros)[:, :width]
+    int8 = dtype == "int8"
+    net = Network((1, width), "int8" if int8 else "float32")
+    x = net.quantize(net.add_input((1, width)), 0.1) if int8 else net.input
+    y = net.fully_connected(x, kernel, dtype=dtype, per_channel=False, name="kernel", scale=0.1)
+    net.output(y)
+    dense = Model(net.write(path))
+    ours = encode(dense, path.with_name("encoded.tflite"))
+    assert encodings(ours) == [encoding]
+    assert lossless(dense, ours)
+    versions = {o.version for o in ours.graph.operators if o.op == "FULLY_CONNECTED"}
+    assert versions == ({8} if encoding.startswith("block") else {4 if int8 else 1})
+
+
+def test_int8_weights_of_a_float_layer_stay_dense(path: Path) -> None:
+    """Of convolutions and linear layers alike: their encoded files do not load."""
+    net = Network((1, 4, 4, 64))
+    x = net.conv2d(net.input, weights(64, 1, 1, 64, sparsity=0.9), dtype="int8")
+    net.output(net.fully_connected(net.mean(x), weights(64, 64, sparsity=0.9), dtype="int8"))
+    model = Model(net.write(path))
+    assert encodings(encode(model, path.with_name("encoded.tflite"))) == ["dense", "dense"]
+
+
+def test_int8_blocks_with_a_scale_per_channel_stay_dense(path: Path) -> None:
+    net = Network((1, 64))
+    kernel = in_blocks(64, 64, block=16, sparsity=0.9)
+    x = net.quantize(net.input, 0.1)
+    net.output(net.fully_connected(x, kernel, per_channel=True))
+    assert encodings(encode(Model(net.write(path)), path)) == ["dense"]
+
+
+def test_only_the_layer_with_blocks_leaves_xnnpack(path: Path) -> None:
+    """The converter gives all of them the version for blocks, which XNNPACK does not take."""
+    net = Network((1, 64))
+    x = net.fully_connected(net.input, in_blocks(64, 64, block=4, sparsity=0.95))
+    net.output(net.fully_connected(x, weights(64, 64, sparsity=0.1)))
+    ours = encode(Model(net.write(path)), path)
+    assert [o.version for o in ours.graph.operators] == [8, 1]
+
+
+def test_one_small_layer_is_encoded_so_that_the_rest_runs_sparse(path: Path) -> None:
+    def pointwise(zeros: float) -> Model:
+        net = Network((1, 8, 8, 3))
+        x = net.conv2d(net.pad(net.input, 1), weights(8, 3, 3, 3, sparsity=0), stride=2)
+        for seed in range(3):
+            x = net.conv2d(x, weights(8, 1, 1, 8, sparsity=zeros, seed=seed))
+        net.output(net.mean(x))
+        return Model(net.write(path.with_name(f"{zeros}.tflite")))
+
+    few, many = pointwise(0.5), pointwise(0.8)
+    assert encodings(encode(few, path)) == ["dense"] * 4
+    ours = encode(many, path)
+    assert sorted(encodings(ours)) == ["dense"] * 3 + ["sparse"]
+    assert ours.nbytes > many.nbytes
+
+
+def test_weights_that_something_else_reads_stay_dense(path: Path) -> None:
+    net = Network((1, 64))
+    kernel = net.constant(weights(64, 64, sparsity=0.9), "kernel")
+    y = net.fully_connected(net.input, kernel)
+    net.output(net.add(y, net.mean(kernel, axes=(0,), keep_dims=True)))
+    assert encodings(encode(Model(net.write(path)), path)) == ["dense"]
+
+
+def test_shared_weights_are_encoded_once(path: Path) -> None:
+    net = Network((1, 64))
+    shared = net.constant(weights(64, 64, sparsity=0.9), "shared")
+    x = net.fully_connected(net.input, shared)
+    net.output(net.fully_connected(x, net.constant(weights(64, 64, sparsity=0.9), "other")))
+    model = Model(net.write(path))
+    both = share_buffer(model, model.layers[1].tensor, shared.index, path.with_name("both.tflite"))
+    ours = encode(both, path.with_name("encoded.tflite"))
+    assert encodings(ours) == ["sparse", "sparse"]
+    assert len({ours.graph.tensors[layer.tensor].buffer for layer in ours.layers}) == 1
+    alone = encode(model, path.with_name("alone.tflite"))
+    orphan = 64 * 64 * 4  # the buffer that nobody uses any more is kept as it was
+    assert ours.nbytes - orphan < alone.nbytes - ours.layers[0].nbytes // 2
+    assert lossless(both, ours)
+
+
+def test_what_is_encoded_stays_so(path: Path) -> None:
+    model = data("cnn_sparse")
+    assert encodings(encode(model, path)) == encodings(model)
+
+
+@given(networks())
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_encoding_and_densifying_change_no_weight(path: Path, net: Network) -> None:
+    model = Model(net.write(path))
+    ours = encode(model, path.with_name("encoded.tflite"))
+    back = densify(ours, path.with_name("back.tflite"))
+    assert lossless(model, ours)
+    assert lossless(model, back)
+    assert not back.encoded
+    assert [o.op for o in back.graph.operators] == [
+        o.op for o in model.graph.operators if o.op != "DENSIFY"
+    ]

@@ -4,5 +4,6 @@ What is not changed stays as it was: names, order, metadata, signatures, an appe
 """
 
 from pytest_sparsity.transform.densification import densify, flush, replace_weights
+from pytest_sparsity.transform.sparse_encoding import encode
 
-__all__ = ["densify", "flush", "replace_weights"]
+__all__ = ["densify", "encode", "flush", "replace_weights"]

@@ -94,12 +94,24 @@ class Edit:
     # --------------------------------------------------------------------- tensors and operators
 
     def add_tensor(
-        self, graph: int, name: str, shape: Sequence[int], dtype: str, values: Array | None = None
+        self,
+        graph: int,
+        name: bytes,
+        shape: Sequence[int],
+        dtype: str | int,
+        values: Array | None = None,
     ) -> int:
-        """A further tensor, constant if it has values; its index."""
-        tensor = Table("Tensor", shape=shape, type=dtype.upper(), name=name.encode())
+        """A further tensor, constant if it has values; its index.
+
+        Args:
+            graph: index of its graph.
+            name: as in the file.
+            shape: of the tensor.
+            dtype: the schema's name or number ("FLOAT32", 0).
+            values: as they are stored.
+        """
+        tensor = Table("Tensor", shape=shape, type=dtype, name=name, has_rank=True)
         tensor["buffer"] = 0 if values is None else self.add_buffer(values)
-        tensor["has_rank"] = True
         self.graph(graph)["tensors"].append(tensor)
         return len(self.graph(graph)["tensors"]) - 1
 
