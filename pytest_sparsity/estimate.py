@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import operator
 from bisect import bisect_left
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -27,6 +28,7 @@ from pytest_sparsity.errors import Inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -251,6 +253,7 @@ class Series:
         exact: whether one process gives the ratio itself (not its logarithm), without any spread.
         forecast: what a process will cost, seconds, once that is known; else 0. The first process
             does not tell, since it plans for the others.
+        turn: entered around the processes of a look; what it waits for costs nothing.
     """
 
     def __init__(
@@ -263,11 +266,13 @@ class Series:
         clock: Callable[[], float],
         exact: bool = False,
         forecast: Callable[[], float] = lambda: 0.0,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._draw = draw
         self._looks_at = (1,) if exact else LOOKS
         self._clock = clock
         self._forecast = forecast
+        self._turn = turn
         self._costs: list[float] = []
         self._estimates: list[Estimate] = []
         self._stopped = ""
@@ -307,11 +312,11 @@ class Series:
         taken, before = len(self._estimates), len(self.centres)
         if not self._stopped and taken == len(self._looks_at):
             self._stopped = "near threshold"
-        try:
-            while not self._stopped and len(self.centres) < self._looks_at[taken]:
-                self._draw_one(self._looks_at[0] - len(self.centres))
-        except Stop as stop:
-            self._stopped = stop.reason
+        if not self._stopped:
+            try:
+                self._draw_until(self._looks_at[taken])
+            except Stop as stop:
+                self._stopped = stop.reason
         if len(self.centres) < self._looks_at[0] or len(self.centres) == before:
             return False
         self._estimates.append(self._estimate(taken))
@@ -341,11 +346,22 @@ class Series:
             yield self._estimates[number]
             number += 1
 
-    def _draw_one(self, needed: int) -> None:
-        """Draw a process if so many, and at least one, fit into the budget."""
-        begun = self._clock()
-        if self._process_seconds() * max(needed, 1) > self.left():
+    def _draw_until(self, processes: int) -> None:
+        """Draw processes in one turn until there are so many."""
+        self._demand_room()  # for a turn that would not be used is not waited
+        with self._turn():
+            while len(self.centres) < processes:
+                self._demand_room()
+                self._draw_one()
+
+    def _demand_room(self) -> None:
+        """Stop unless the processes of the first look, or at least one, fit into the budget."""
+        needed = max(self._looks_at[0] - len(self.centres), 1)
+        if self._process_seconds() * needed > self.left():
             raise Stop("budget")
+
+    def _draw_one(self) -> None:
+        begun = self._clock()
         try:
             self.centres.append(self._draw())
         finally:

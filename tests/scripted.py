@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 import pytest_sparsity.diagnosis
+from pytest_sparsity import turns
 from pytest_sparsity.diagnosis import Diagnosis
 from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.findings import Finding
@@ -42,6 +45,7 @@ class ScriptedWorker:
             "clock": "instructions" if target.unit == "instructions" else "cpu",
         }
         self._script = script
+        self._begun = time.monotonic()
         self._unit = target.unit
         self._process = process
         self._names: dict[str, str] = {}
@@ -55,7 +59,9 @@ class ScriptedWorker:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        pass
+        time.sleep(self._script.get("pause", 0))
+        with (Path(self._script["root"]) / "processes.txt").open("a") as file:
+            file.write(f"{os.getpid()} {self._begun} {time.monotonic()}\n")
 
     def load(self, key: str, path: str | Path | Model, **_: object) -> Signature:
         self._names[key] = Model.of(path).path.name
@@ -93,7 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def script() -> dict[str, Any]:
         said: dict[str, Any] = json.loads((config.rootpath / "script.json").read_text())
-        return said
+        return {**said, "root": str(config.rootpath)}
 
     def open_(target: Target, **_: object) -> ScriptedWorker:
         lacking(target)
@@ -112,6 +118,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if model.path.name in script().get("wrong", ()):
             raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
 
+    # Real races on this machine are not what these wait for.
+    patches.setattr(turns, "place", lambda: config.rootpath / "turns.lock")
     patches.setattr(Target, "open", open_)
     patches.setattr(Target, "missing", lambda target: missing(script(), target))
     patches.setattr(Target, "cannot_count", lambda _: None)

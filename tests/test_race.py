@@ -153,6 +153,11 @@ class ScriptedTarget(Target):
         return ScriptedWorker(self.machine)
 
 
+@pytest.fixture(autouse=True)
+def no_real_race_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pytest_sparsity.turns.place", lambda: tmp_path / "turns.lock")
+
+
 def machine(ratio: float = 1.5, sparse_ns: float = 5_000.0, **options: Any) -> Machine:
     return Machine({DENSE.name: ratio * sparse_ns, SPARSE.name: sparse_ns}, **options)
 

@@ -74,6 +74,7 @@ def run(
         "diagnoses": [],
         "cannot_measure": False,
         "not_run": None,
+        "waited": 0.0,
         **fields,
     }
 

@@ -8,6 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import store
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.schema import IDENTIFIER
 
@@ -55,12 +56,4 @@ def replace_file(path: Path, data: bytes | bytearray | Iterable[Any]) -> None:
     A model's file may be mapped; writing into it would change the numbers under its reader, and
     making it shorter would kill the process (SIGBUS).
     """
-    pieces: Iterable[Any] = (data,) if isinstance(data, (bytes, bytearray)) else data
-    part = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
-    try:
-        with part.open("xb") as file:
-            file.writelines(pieces)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    store.replace(path, data, sync=False)

@@ -32,6 +32,7 @@ from pytest_sparsity.plugin.state import (
     evidence_of,
     marked,
 )
+from pytest_sparsity.plugin.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = Options.of(config)
     config.stash[COLLECTED] = {}
     config.pluginmanager.register(Ledger(config), "sparsity-ledger")
+    config.pluginmanager.register(Waits(config), "sparsity-waits")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

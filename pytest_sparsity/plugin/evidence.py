@@ -62,6 +62,7 @@ class Evidence:
         cannot_measure: whether a control race was off.
         not_run: why it did not run, if it did not.
         benchmark: pytest-benchmark's fixture, if it is to have the first race.
+        waited: seconds that its races waited for their turn.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Evidence:
     cannot_measure: bool = False
     not_run: records.Record | None = None
     benchmark: Any = None
+    waited: float = 0.0
 
     @property
     def _comparisons(self) -> list[Comparison]:
@@ -99,6 +101,7 @@ class Evidence:
             "diagnoses": [records.of_diagnosis(known) for known in [*self.diagnoses, *asked]],
             "cannot_measure": self.cannot_measure,
             "not_run": self.not_run,
+            "waited": round(self.waited, 3),
         }
 
     def take_variants(self, values: Iterable[object]) -> None:

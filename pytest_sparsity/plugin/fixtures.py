@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.plugin.state import CLOCK, CONTROLS, OPTIONS, SUITE, Settings, evidence_of
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from pytest_sparsity.race import Race
     from pytest_sparsity.targets import Target
     from pytest_sparsity.variants import Variants
-
-BUSY = Unsupported("race needs an otherwise idle process", "run without -n")
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +77,6 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
         budget: float | None = None,
     ) -> Race:
         where = Target.of(bound.target if target is None else target)
-        if where.unit == "seconds" and hasattr(request.config, "workerinput"):
-            raise BUSY.on(where.name)
         models = Model.of(dense), Model.of(sparse)
         width = bound.threads if threads is None else threads
         seconds = bound.budget if budget is None else budget

@@ -57,7 +57,7 @@ class Ledger:
         from pytest_sparsity.report import terminal
 
         lines = list(self._lines(verbosity=terminalreporter.verbosity))
-        counts = terminal.counts(self._tests, self._unused)
+        counts = terminal.counts(terminal.final(self._tests), self._unused)
         if not lines and not counts:
             return
         terminalreporter.write_sep("=", "sparsity")
@@ -75,6 +75,8 @@ class Ledger:
         yield from terminal.not_run(self._tests)
         if verbosity > 0 or any(about == "undecided" for about, _ in claims):
             yield from terminal.resolutions(self._tests)
+        yield from terminal.repeats(self._tests)
+        yield from terminal.waits(self._tests)
         if verbosity >= 0:
             yield from terminal.moved(self._tests, everything=verbosity > 0)
         yield from terminal.recorded(self._tests, everything=verbosity > 0)

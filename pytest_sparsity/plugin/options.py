@@ -112,10 +112,6 @@ class Options:
             str(config.getoption("sparsity_report")),
             "a path that ends with .json or .html",
         )
-        if self.update and config.getoption("dist", "no") != "no":
-            raise pytest.UsageError(
-                "--sparsity-update writes baselines from one process; run it without -n"
-            )
 
 
 def _ini(config: pytest.Config, name: str) -> Any:

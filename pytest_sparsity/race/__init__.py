@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
 from pytest_sparsity.race.trials import Trials
 from pytest_sparsity.targets import Target
+from pytest_sparsity.turns import turn
 
 if TYPE_CHECKING:
     import os
@@ -326,6 +328,7 @@ def start(
         clock=now,
         exact=not seconds,
         forecast=lambda: trials.process_seconds,
+        turn=turn if seconds else nullcontext,
     )
     trials.left = series.left
     series.look()

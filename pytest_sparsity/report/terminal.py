@@ -23,6 +23,10 @@ COLOURS = {
 }
 # Lines about values that moved within their tolerance; `-v` shows all.
 MOVED_SHOWN = 10
+# Seconds of waiting that are worth a line.
+WAIT_SHOWN = 1.0
+# What pytest-rerunfailures makes of the outcome of a test that runs again.
+RERUN = "rerun"
 
 Line = tuple[str, str]  # (what it is about, text)
 
@@ -146,6 +150,35 @@ def resolutions(tests: Iterable[Record]) -> Iterator[Line]:
     """Yield, per target, which effect the budget resolves."""
     found = (race["resolution"] for test in tests for race in test["races"])
     yield from (("resolution", line) for line in dict.fromkeys(found) if line)
+
+
+def waits(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield how long races waited for others, if they did."""
+    seconds = [test["waited"] for test in tests if test["waited"] >= WAIT_SHOWN]
+    if seconds:
+        yield (
+            "waits",
+            (
+                f"one race of time at a time on this machine: {len(seconds)} "
+                f"test{'s' if len(seconds) > 1 else ''} waited {sum(seconds):.1f} s in all"
+            ),
+        )
+
+
+def repeats(tests: Sequence[Record]) -> Iterator[Line]:
+    """Yield what was claimed by runs of a test that were followed by another one."""
+    earlier = [test for test in tests if test["outcome"] == RERUN]
+    said = [
+        claim["verdict"] for test in earlier for race in test["races"] for claim in race["claims"]
+    ]
+    if said:
+        counted = _counts("races of tests that ran again", said)
+        yield "undecided", f"{counted}; a claim that is repeated until it holds proves nothing"
+
+
+def final(tests: Iterable[Record]) -> list[Record]:
+    """Return the records without those of tests that ran again."""
+    return [test for test in tests if test["outcome"] != RERUN]
 
 
 def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:

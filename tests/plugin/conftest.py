@@ -28,6 +28,9 @@ for name in (
 TESTS = Path(__file__).parent.parent
 FASTER = {"dense.tflite": [2e-3], "sparse.tflite": [1e-3, 1.01e-3, 0.99e-3]}
 
+# Tests run in the order in which they are written, unless that is what is tested.
+COMMON = "-ra", "-p", "no:randomly"
+
 RACE = """
     def test_sparse_beats_dense(race):
         assert race("dense.tflite", "sparse.tflite").speedup >= 1.5
@@ -55,12 +58,12 @@ class Project:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         self._write()
-        return self.pytester.runpytest("-ra", "-p", "no:cacheprovider", *arguments)
+        return self.pytester.runpytest(*COMMON, "-p", "no:cacheprovider", *arguments)
 
     def run_apart(self, *arguments: str) -> pytest.RunResult:
         """Run in a process of its own."""
         self._write()
-        return self.pytester.runpytest_subprocess("-ra", *arguments)
+        return self.pytester.runpytest_subprocess(*COMMON, *arguments)
 
     def _write(self) -> None:
         (self.path / "script.json").write_text(json.dumps(self.script))

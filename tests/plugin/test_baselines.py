@@ -485,17 +485,6 @@ def test_a_damaged_file_fails_its_tests_and_names_the_place(project: Project) ->
     )
 
 
-def test_updates_are_refused_under_xdist(project: Project) -> None:
-    project.test_file(NBYTES.format(nbytes=100))
-    result = project.run_apart("-n2", UPDATE)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        ["ERROR: --sparsity-update writes baselines from one process; run it without -n"]
-    )
-    assert not (project.path / "baselines").exists()
-    project.run_apart("-n0", UPDATE).assert_outcomes(passed=1)
-
-
 TWO = """
     import pytest
 

@@ -117,31 +117,6 @@ def test_an_undecided_race_without_samples_warns_of_nothing(project: Project) ->
     result.stdout.fnmatch_lines(["unknown  >= 1.5  undecided  litert  *"])
 
 
-def test_races_of_time_skip_under_xdist_and_those_of_instructions_run(project: Project) -> None:
-    project.script["seconds"]["sparse.tflite"] = [1e-3]
-    project.test_file(
-        f"""
-        import pytest
-
-        def test_time(race):
-            {CLAIM}
-
-        @pytest.mark.race(target="litert@cortex-a53")
-        def test_instructions(race):
-            {CLAIM.replace("speedup", "instruction_ratio")}
-        """
-    )
-    result = project.run_apart("-W", "error", "-n2")
-    result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(
-        [
-            "2.000x instructions  >= 1.5  holds  litert@cortex-a53  *::test_instructions",
-            "races: 1 holds",
-            "SKIPPED * test_claims.py:4: race needs an otherwise idle process: run without -n",
-        ]
-    )
-
-
 def test_one_process_named_by_xdist_is_like_none(project: Project) -> None:
     project.test_file()
     project.run_apart("-n0").assert_outcomes(passed=1)
