@@ -60,8 +60,9 @@ class ScriptedWorker:
         at: TracebackType | None,
     ) -> None:
         time.sleep(self._script.get("pause", 0))
-        with (Path(self._script["root"]) / "processes.txt").open("a") as file:
-            file.write(f"{os.getpid()} {self._begun} {time.monotonic()}\n")
+        if "root" in self._script:
+            with (Path(self._script["root"]) / "processes.txt").open("a") as file:
+                file.write(f"{os.getpid()} {self._begun} {time.monotonic()}\n")
 
     def load(self, key: str, path: str | Path | Model, **_: object) -> Signature:
         self._names[key] = Model.of(path).path.name

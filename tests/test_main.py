@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Replace all targets by one that runs models as the script says."""
     said: dict[str, Any] = {"seconds": COSTS, "missing": {}}
     numbers = itertools.count()
@@ -53,6 +53,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         lacks = said["missing"].get(target.name)
         return Unsupported(*lacks) if lacks else None
 
+    monkeypatch.setattr("pytest_sparsity.turns.place", lambda: tmp_path / "turns.lock")
     monkeypatch.setattr(Target, "open", lambda t, **_: ScriptedWorker(t, said, next(numbers)))
     monkeypatch.setattr(Target, "missing", missing)
     monkeypatch.setattr(Target, "version", lambda _: "2.3.0")
