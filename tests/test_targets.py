@@ -29,7 +29,6 @@ from pytest_sparsity.targets import (
     seeded_inputs,
 )
 from pytest_sparsity.targets.places.native import Native
-from pytest_sparsity.targets.places.node import WORKER as NODE_WORKER
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 from pytest_sparsity.writer import Network
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NATIVE = ("litert", "tflite-runtime", "tensorflow")
-HERE = (*NATIVE, "litert-js")
+HERE = (*NATIVE, "litert-js", "litert-js-compat")
 
 
 def ready(name: str) -> Target:
@@ -52,7 +51,7 @@ def ready(name: str) -> Target:
     return target
 
 
-@pytest.fixture(scope="module", params=HERE)
+@pytest.fixture(scope="module", params=[*NATIVE, "litert-js"])
 def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     with ready(request.param).open() as opened:
         yield opened
@@ -124,6 +123,28 @@ def test_outputs_are_those_of_numpy(worker: Worker, convolution: Path) -> None:
     (y,) = worker.outputs("a")
     assert y.dtype == np.float32
     np.testing.assert_allclose(y, convolved(x), rtol=1e-5, atol=1e-6)
+
+
+def test_litert_js_loads_the_build_that_it_would_load_in_a_browser(
+    tmp_path: Path, convolution: Path
+) -> None:
+    """The build with relaxed SIMD where Node has it, else the other one."""
+    target = ready("litert-js")
+    launch = target.place.launch(target.record, 1)
+    engines = []
+    older = tmp_path / "older.mjs"
+    older.write_text("WebAssembly.validate = () => false;")
+    for flags in ((), (f"--import={older.as_uri()}",)):
+        command = (launch.command[0], *flags, *launch.command[1:])
+        with Worker("litert-js", Launch(command, launch.environment)) as worker:
+            (x,) = seeded_inputs(worker.load("a", convolution), 1)
+            worker.set_inputs("a", [x])
+            np.testing.assert_allclose(worker.outputs("a")[0], convolved(x), rtol=1e-5, atol=1e-6)
+            engines.append(worker.hello["engine"].rpartition(", ")[2])
+    assert engines == ["normal build", "compat build"]
+    with ready("litert-js-compat").open() as worker:
+        assert worker.hello["engine"].endswith(", compat build")
+        assert worker.hello["runtime"] == "litert-js-compat"
 
 
 def test_inputs_are_zero_until_they_are_set(worker: Worker, convolution: Path) -> None:
@@ -381,7 +402,8 @@ def test_architecture_and_features() -> None:
     assert Target.of("litert").arch in {"x86_64", "aarch64"}
     assert Target.of("litert").features == this_machine().features
     assert Target.of("litert-js").arch == "wasm32"
-    assert Target.of("litert-js").features == {"simd128"}
+    assert Target.of("litert-js").features == {"simd128", "relaxed-simd"}
+    assert Target.of("litert-js-compat").features == {"simd128"}
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -738,7 +760,7 @@ def test_a_broken_package_is_one_clear_failure(fake_node: Callable[..., Path]) -
     real = ready_node()
     fake_node()
     folder = npm.installed("node")
-    launch = Launch((real, str(NODE_WORKER), str(folder)), {})
+    launch = Launch((real, *RUNTIMES["litert-js"].worker(), str(folder)), {})
     with pytest.raises(TargetError) as caught:
         Worker("litert-js", launch)
     said = str(caught.value)

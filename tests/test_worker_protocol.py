@@ -16,7 +16,7 @@ from pytest_sparsity import children
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import InvocationError, Launch, LoadError, Target, Worker, child, npm
 from pytest_sparsity.targets.child import last_line
-from pytest_sparsity.targets.runtimes import WORKER
+from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -558,12 +558,14 @@ def fake_litert_js(tmp_path: Path) -> Callable[[str], Worker]:
     (tmp_path / "wasm").mkdir()
     (tmp_path / "package.json").write_text('{"version": "1.2.3"}')
     (tmp_path / "net.tflite").write_bytes(b"model")
-    script = str(WORKER.with_name("worker.mjs"))
 
     def opened(act: str) -> Worker:
-        glue = tmp_path / "wasm" / "litert_wasm_compat_internal.js"
+        glue = tmp_path / "wasm" / "litert_wasm_internal.js"
         glue.write_text(GLUE.replace("{act}", act))
-        return Worker("litert-js", Launch((program, script, str(tmp_path)), os.environ))
+        return Worker(
+            "litert-js",
+            Launch((program, *RUNTIMES["litert-js"].worker(), str(tmp_path)), os.environ),
+        )
 
     return opened
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 WORKER = Path(__file__).with_name("worker.py")
+WASM_WORKER = Path(__file__).with_name("worker.mjs")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Runtime:
             interpreter needs nothing of it; "" if there is none.
         profile: the worker can name the operators that run (`litert_profile.py`).
         symbols: its library has a symbol table, so that the microkernels that run can be named.
-        build: the build of the runtime's WebAssembly module, "" for others.
+        build: the build of the runtime's WebAssembly module, "normal" (relaxed SIMD where the
+            engine has it) or "compat"; "" for others.
         emulated: it runs on emulated CPUs, too.
         newest_python: the last version of Python that it has wheels for, None for no such limit.
         tainted: after a model that computes wrong answers the memory of its process is not to be
@@ -51,9 +53,12 @@ class Runtime:
         return self.module.partition(".")[0]
 
     def worker(self) -> tuple[str, str]:
-        """Return the arguments with which a Python starts the worker of a Python runtime."""
-        names = ("name", "packages", "module", "bare", "profile")
-        return str(WORKER), json.dumps({name: getattr(self, name) for name in names})
+        """Return the arguments with which a Python, or Node, starts the runtime's worker."""
+        script = WASM_WORKER if self.build else WORKER
+        names = (
+            ("name", "build") if self.build else ("name", "packages", "module", "bare", "profile")
+        )
+        return str(script), json.dumps({name: getattr(self, name) for name in names})
 
 
 _LITERT_JS = Runtime(
@@ -61,7 +66,7 @@ _LITERT_JS = Runtime(
     packages=("@litertjs/core",),
     rules="litert-js",
     extra="js",
-    build="compat",
+    build="normal",
     # Its outputs have a fixed size, which XNNPACK may have written over: the next model would meet
     # what is left of the heap.
     tainted=True,
@@ -99,5 +104,6 @@ RUNTIMES = {
             bare="tensorflow",
         ),
         _LITERT_JS,
+        replace(_LITERT_JS, name="litert-js-compat", build="compat"),
     )
 }

@@ -1,16 +1,18 @@
-// The child process of the target litert-js: runs models in LiteRT.js and answers JSON lines.
+// The child process of the targets in Node: runs models in LiteRT.js and answers JSON lines.
 //
-//     node worker.mjs FOLDER
+//     node worker.mjs RUNTIME FOLDER
 //
-// FOLDER is that of the package @litertjs/core. Needs Node 20 or later and that package alone.
+// RUNTIME is the record of a runtime as JSON: its `name` and its `build`. FOLDER is that of the
+// package @litertjs/core. Needs Node 20 or later and that package alone.
 // The protocol is that of worker.py. What is used is the package's WebAssembly module itself, as
 // its own dist/index.js does (version 2.5.3): the public run() is asynchronous, refuses models with
 // a dynamic batch, and knows only three element types. Neither throws where an invocation fails:
 // LiteRT prints a line that begins with ERROR and returns outputs that nobody wrote. So a request
 // during which it prints one has failed.
 //
-// The build is "compat": plain SIMD, no relaxed SIMD, one thread. It needs no flag in any Node, and
-// its dense kernels use no fused operations that only some engines have.
+// Of the builds in the package "normal" is what LiteRT.js itself loads wherever there is relaxed
+// SIMD (Chrome 114, Firefox 145, Node 21); elsewhere it loads "compat", whose dense kernels have no
+// fused multiplication and addition. So does "normal" here.
 
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -21,7 +23,15 @@ import readline from 'node:readline';
 import vm from 'node:vm';
 
 const PROTOCOL = 2;
-const MODULE = 'litert_wasm_compat_internal';
+// File names of the package, without their endings (src/load.ts, version 2.5.3).
+const BUILDS = new Map([
+  ['normal', 'litert_wasm_internal'], ['compat', 'litert_wasm_compat_internal'],
+]);
+// A module whose only function is i8x16.relaxed_swizzle of two constants.
+const RELAXED_SIMD = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11,
+]);
 // litert::ElementType -> numpy's name (litert/c/litert_model_types.h).
 const DTYPES = new Map([
   [1, 'float32'], [2, 'int32'], [3, 'uint8'], [4, 'int64'], [6, 'bool'], [7, 'int16'],
@@ -55,8 +65,8 @@ function heed(kind) {
 }
 
 /** Instantiates the WebAssembly module; its glue is CommonJS in a package of ES modules. */
-async function instantiate(folder) {
-  const file = path.join(folder, 'wasm', `${MODULE}.js`);
+async function instantiate(folder, build) {
+  const file = path.join(folder, 'wasm', `${BUILDS.get(build)}.js`);
   const glue = {exports: {}};
   const wrapped = vm.runInThisContext(
       `(function (module, exports, require, __filename, __dirname) {${fs.readFileSync(file)}\n})`,
@@ -222,9 +232,11 @@ function timeBlock(model, n, warm) {
 }
 
 class Worker {
-  constructor(wasm, version) {
-    this.wasm = wasm;
+  constructor(name, version, build, wasm) {
+    this.name = name;
     this.version = version;
+    this.build = build;
+    this.wasm = wasm;
     this.environment = wasm.LiteRtEnvironment.create(null);
     this.models = new Map();
   }
@@ -232,8 +244,9 @@ class Worker {
   hello() {
     const {node, v8} = process.versions;
     return {
-      protocol: PROTOCOL, runtime: 'litert-js', version: this.version, clock: 'cpu',
-      cpu: os.cpus()[0]?.model ?? process.arch, engine: `Node ${node} (V8 ${v8})`,
+      protocol: PROTOCOL, runtime: this.name, version: this.version, clock: 'cpu',
+      cpu: os.cpus()[0]?.model ?? process.arch,
+      engine: `Node ${node} (V8 ${v8}), ${this.build} build`,
     };
   }
 
@@ -327,9 +340,11 @@ process.on('uncaughtException', error => {
   process.exit(1);
 });
 
-const folder = process.argv[2];
+const [record, folder] = process.argv.slice(2);
+const {name, build} = JSON.parse(record);
 const {version} = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-const worker = new Worker(await instantiate(folder), version);
+const chosen = WebAssembly.validate(RELAXED_SIMD) ? build : 'compat';
+const worker = new Worker(name, version, chosen, await instantiate(folder, chosen));
 write(`${JSON.stringify(worker.hello())}\n`);
 for await (const line of readline.createInterface({input: process.stdin})) {
   const request = JSON.parse(line);

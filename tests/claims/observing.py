@@ -24,4 +24,5 @@ def observing(name: str) -> Iterator[Observer]:
 
 def rules(model: Model, target: Target) -> xnnpack.Analysis:
     """What the rules alone say."""
-    return xnnpack.analyse(model, target.runtime, target.version(), target.arch, target.features)
+    facts = (target.version(), target.arch, target.features)
+    return xnnpack.analyse(model, target.record.rules, *facts)

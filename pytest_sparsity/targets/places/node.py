@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import Unsupported
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.targets.runtimes import Runtime
 
-WORKER = Path(__file__).parents[1] / "worker.mjs"
 # worker.mjs uses what LiteRT.js needs of Node (SIMD, top-level await) in its oldest version that
 # still gets fixes.
 _OLDEST_NODE = 20
@@ -44,9 +42,9 @@ class Node(Place):
         """Return the architecture of WebAssembly."""
         return "wasm32"
 
-    def features(self, runtime: Runtime, /) -> frozenset[str]:  # noqa: ARG002
-        """Return the WebAssembly features that the compat build uses."""
-        return frozenset({"simd128"})
+    def features(self, runtime: Runtime, /) -> frozenset[str]:
+        """Return the WebAssembly features that the build uses where Node has them."""
+        return frozenset({"simd128", "relaxed-simd"} if runtime.build == "normal" else {"simd128"})
 
     def launch(self, runtime: Runtime, threads: int, /) -> Launch:
         """Return how to start the worker; installs the npm package if need be.
@@ -71,7 +69,7 @@ class Node(Place):
         # any user of LiteRT.js. --no-liftoff makes times steady at once, but a process then takes
         # 1.0 s instead of 0.25 s to get there (measured with Node 24 and `xnnpack_cnn`), and no
         # difference in the ratio of dense to sparse was seen beyond the noise of single runs.
-        return Launch((node, str(WORKER), str(package)), environment)
+        return Launch((node, *runtime.worker(), str(package)), environment)
 
     def install(self, runtime: Runtime, progress: Callable[[str], None], /) -> None:
         """Install the npm package."""
