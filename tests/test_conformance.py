@@ -10,7 +10,7 @@ import pytest
 from conformance import CASES, Case
 from pytest_sparsity.targets import Target, Worker
 
-HERE = ("litert", "tflite-runtime", "tensorflow", "litert-js")
+HERE = ("litert", "tflite-runtime", "tensorflow", "litert-js", "litert-js-compat")
 
 
 @pytest.fixture(scope="module")
