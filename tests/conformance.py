@@ -221,7 +221,7 @@ def outputs_that_nothing_computes(worker: Worker, folder: Path) -> None:
     )
     net.output(net.fully_connected(net.input, random(4, 8)), shape)
     loaded(worker, Model(net.write(folder / "shape.tflite")))
-    if of(worker) == "litert-js":
+    if of(worker).startswith("litert-js"):
         assert "allocation_type" in fails(lambda: worker.run([("a", 2)]), InvocationError)
         return
     worker.run([("a", 2)])
