@@ -99,6 +99,7 @@ def test_sparse_beats_dense_in_webassembly(
     )
 
 
+# Rules `x86-avx` and `no-sparse-build`: both files run the same dense kernels.
 @pytest.mark.parametrize("target", NATIVE)
 def test_x86_with_avx_refutes_the_same_claim(
     network: Network, files: Variants, race: RaceFixture, row: Row, target: str
@@ -116,6 +117,7 @@ def test_x86_with_avx_refutes_the_same_claim(
     assert REASONS[target] in [finding.code for finding in diagnosis.findings]
 
 
+# The kernel reads, and multiplies with, a hundredth of the weights.
 @pytest.mark.parametrize("target", NATIVE)
 def test_block_kernels_beat_dense_on_every_native_runtime(
     perceptron: Network, variants: Build, race: RaceFixture, row: Row, target: str

@@ -1,7 +1,9 @@
 """The cases that people come with, each as the claim that they make and what comes of it.
 
-`docs/what-people-ask.md` tells the stories. Native claims are for one thread on a CPU with AVX;
-without it the sparse kernels run natively, and they skip.
+`docs/what-people-ask.md` tells the stories, with the figures of CPUs that it names. What is claimed
+of times here must hold on every CPU, and the reason stands beside it; a ratio that is one CPU's is
+in `test_recorded.py`. Native claims are for one thread on a CPU with AVX; without it the sparse
+kernels run natively, and they skip.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import pytest
 
 from claims import asked
 from pytest_sparsity import Model, Target, Variants, zoo
-from pytest_sparsity.diagnosis import Observer
 from pytest_sparsity.diagnosis.probes import flushes_subnormals
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.plugin.protocols import DiagnoseFixture, RaceFixture
@@ -36,18 +37,6 @@ def codes(diagnose: DiagnoseFixture, model: Model, target: str) -> set[str]:
     return {finding.code for finding in diagnose(model, target=target).findings}
 
 
-def share_of(op: str, model: Model) -> float:
-    """Share of the time with dense kernels, of each operator the best of five profiles."""
-    with Observer(Target.of("litert")) as observer:
-        profiles = [observer.profile(model) for _ in range(5)]
-    assert all(profiles)
-    names = [name for name, _ in profiles[0] or ()]
-    times = ([ns for _, ns in profile or ()] for profile in profiles)
-    best = [float(min(each)) for each in zip(*times, strict=True)]
-    mine = [ns for name, ns in zip(names, best, strict=True) if name.startswith(op)]
-    return sum(mine) / sum(best)
-
-
 # -------------------------------------------- a traffic-sign CNN, 99 % zeros: "there is no speedup"
 
 
@@ -62,6 +51,8 @@ def test_99_percent_of_zeros_make_traffic_signs_compressible(signs: Variants) ->
     assert signs.dense.nbytes / signs.sparse.nbytes >= 20
 
 
+# Stored densely the same kernels read as many bytes; stored sparsely only the dense layers have a
+# kernel, and for 1.2 they would have to take 20 times as long per multiplication as the rest.
 @pytest.mark.race(budget=30)
 @pytest.mark.parametrize("role", ["pruned", "sparse"])
 def test_99_percent_of_zeros_give_traffic_signs_no_speedup(
@@ -83,8 +74,12 @@ def test_only_the_dense_layers_of_traffic_signs_have_a_kernel(
     }
 
 
-def test_the_dense_layers_of_traffic_signs_take_a_tenth_of_the_time(signs: Variants) -> None:
-    assert share_of("Convolution", signs.dense) >= 0.85
+def test_the_dense_layers_of_traffic_signs_are_a_hundredth_of_the_work(signs: Variants) -> None:
+    outputs = (26 * 26, 22 * 22, 9 * 9, 7 * 7, 1, 1)  # at how many places a weight multiplies
+    layers = zip(signs.dense.layers, outputs, strict=True)
+    work = [(layer.op, layer.parameters * places) for layer, places in layers]
+    dense = sum(multiplications for op, multiplications in work if op == "FULLY_CONNECTED")
+    assert dense <= 0.01 * sum(multiplications for _, multiplications in work)
 
 
 # ------------------------------------------------------------------ the same with 2:4: "no speedup"
@@ -98,6 +93,7 @@ def two_of_four(variants: Build) -> Variants:
     return variants(zoo.traffic_signs, pattern="2:4", policy=GROUPED)
 
 
+# No layer has a kernel for it, so both files run the same ones.
 @pytest.mark.race(budget=30)
 def test_2_of_4_gives_no_speedup(
     two_of_four: Variants, race: RaceFixture, diagnose: DiagnoseFixture, avx: None
@@ -133,6 +129,7 @@ def test_the_policy_takes_the_tutorials_network_with_and_without_keepdims(
     assert [diagnosis.kernels[layer.index] for layer in pointwise] == ["sparse", "sparse"]
 
 
+# Rule `x86-avx`: with AVX both files run the same dense kernels.
 @pytest.mark.race(budget=20)
 def test_the_tutorials_speedup_is_refuted_here(
     tutorial: Variants, race: RaceFixture, diagnose: DiagnoseFixture, avx: None
@@ -141,7 +138,7 @@ def test_the_tutorials_speedup_is_refuted_here(
     assert codes(diagnose, tutorial.sparse, "litert") == {"x86-avx"}
 
 
-# That it is 1.2 for keepdims=False is claimed in test_networks.
+# That it is 1.2 for keepdims=False is claimed in test_networks, which says why on every CPU.
 @pytest.mark.race(target="litert-js", budget=60)
 def test_the_tutorials_speedup_holds_in_webassembly(variants: Build, race: RaceFixture) -> None:
     files = variants(with_keepdims, sparsity=0.75)
@@ -165,6 +162,7 @@ def test_polynomial_decay_ends_at_four_fifths(mnist: Variants) -> None:
     assert mnist.sparse.nbytes <= 0.31 * mnist.dense.nbytes
 
 
+# Scattered zeros of dense layers have no kernel: both files run the same ones.
 @pytest.mark.race(budget=30)
 def test_four_fifths_of_zeros_are_not_skipped(
     mnist: Variants, race: RaceFixture, diagnose: DiagnoseFixture, avx: None
@@ -201,6 +199,7 @@ def test_tfmot_has_no_linear_decay() -> None:
 # ---------------------------------------------------------- what does make dense layers faster here
 
 
+# The kernel reads, and multiplies with, a tenth of the weights.
 @pytest.mark.race(budget=20)
 def test_blocks_at_90_percent_make_a_perceptron_faster_on_this_cpu(
     variants: Build, race: RaceFixture, diagnose: DiagnoseFixture
@@ -228,6 +227,7 @@ def residual(variants: Build) -> Variants:
     )
 
 
+# Between half and three quarters of the multiplications are gone: layers get narrower.
 @pytest.mark.race(budget=30)
 @pytest.mark.parametrize("target", ["litert", "tflite-runtime"])
 def test_removing_channels_and_int8_beat_int8_alone(
@@ -237,6 +237,7 @@ def test_removing_channels_and_int8_beat_int8_alone(
     assert race(residual.dense, residual.sparse, target=target).speedup >= 1.2
 
 
+# Densely stored int8 has no kernel that looks for zeros: both files run the same ones.
 @pytest.mark.race(budget=30)
 def test_channels_that_are_zero_but_still_there_gain_nothing(
     residual: Variants, race: RaceFixture
@@ -245,12 +246,22 @@ def test_channels_that_are_zero_but_still_there_gain_nothing(
     assert not race(residual.dense, residual.pruned).speedup >= 1.2
 
 
-# One channel more is 3 or 6 % more arithmetic.
+# Channels that the dense kernels of XNNPACK (LiteRT 2.3.0) compute at a time. Inferred from times,
+# on an EPYC with AVX-512 and on one with AVX2.
+STEPS = {"avx512f": 32, "avx2": 16}
+
+
+# One channel more is 3 or 6 % more arithmetic, but a whole step of it is computed.
 @pytest.mark.race(budget=20)
 @pytest.mark.parametrize("channels", [32, 64])
 def test_a_channel_too_many_costs_more_than_its_arithmetic(
-    channels: int, tmp_path: Path, race: RaceFixture, diagnose: DiagnoseFixture, avx: None
+    channels: int, tmp_path: Path, race: RaceFixture, diagnose: DiagnoseFixture
 ) -> None:
+    step = STEPS.get(this_machine().isa, 0)
+    if 2 * step < channels:
+        pytest.skip(
+            f"{channels} channels are many steps of this CPU's kernels, or its step unknown"
+        )
     odd, even = (asked.convolutions(tmp_path, each) for each in (channels + 1, channels))
     assert race(odd, even, target="litert").speedup >= 1.2
     assert "unaligned-channels" in codes(diagnose, odd, "litert")
@@ -259,7 +270,7 @@ def test_a_channel_too_many_costs_more_than_its_arithmetic(
 
 @pytest.mark.race(budget=20)
 def test_with_avx512_a_step_is_32_channels_and_not_16(tmp_path: Path, race: RaceFixture) -> None:
-    if this_machine().isa != "avx512f":
+    if STEPS.get(this_machine().isa) != 32:
         pytest.skip("needs a CPU with AVX-512")
     odd, even = (asked.convolutions(tmp_path, each) for each in (49, 48))
     assert not race(odd, even, target="litert").speedup >= 1.1
@@ -279,6 +290,7 @@ def test_kernels_of_xnnpack_take_subnormal_weights_for_zero(target: str) -> None
     assert flushes_subnormals(Target.of(target))
 
 
+# They are zero to its arithmetic (above), and the kernels are the same.
 @pytest.mark.race(budget=20)
 def test_xnnpack_is_as_fast_with_subnormal_weights(tmp_path: Path, race: RaceFixture) -> None:
     normal, subnormal = (asked.convolutions(tmp_path, 32, scale) for scale in (1.0, 1e-40))
@@ -286,14 +298,14 @@ def test_xnnpack_is_as_fast_with_subnormal_weights(tmp_path: Path, race: RaceFix
     assert race(normal, subnormal, target="litert").speedup >= 0.9
 
 
+# What it costs is the CPU's (`test_recorded.py`): the same instructions on the same bytes, and no
+# CPU is faster with subnormal numbers than with normal ones.
 @pytest.mark.race(budget=20)
-def test_kernels_outside_xnnpack_are_slower_with_them_but_not_ten_times(
+def test_kernels_outside_xnnpack_compute_with_them_and_are_no_faster(
     tmp_path: Path, race: RaceFixture, diagnose: DiagnoseFixture
 ) -> None:
     normal, subnormal = (asked.blocks(tmp_path, scale) for scale in (1.0, 1e-40))
-    ratio = race(normal, subnormal, target="litert").speedup
-    assert ratio >= 0.1
-    assert not ratio >= 0.95
+    assert not race(normal, subnormal, target="litert").speedup >= 1.1
     assert "subnormal-weights" in codes(diagnose, subnormal, "litert")
     assert "subnormal-weights" not in codes(diagnose, normal, "litert")
 
