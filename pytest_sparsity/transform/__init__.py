@@ -4,6 +4,20 @@ What is not changed stays as it was: names, order, metadata, signatures, an appe
 """
 
 from pytest_sparsity.transform.densification import densify, flush, replace_weights
+from pytest_sparsity.transform.narrowing import Narrowed, Shrunk, dead_channels, shrink
+from pytest_sparsity.transform.rewrites import Repair, Rewritten, repair
 from pytest_sparsity.transform.sparse_encoding import encode
 
-__all__ = ["densify", "encode", "flush", "replace_weights"]
+__all__ = [
+    "Narrowed",
+    "Repair",
+    "Rewritten",
+    "Shrunk",
+    "dead_channels",
+    "densify",
+    "encode",
+    "flush",
+    "repair",
+    "replace_weights",
+    "shrink",
+]
