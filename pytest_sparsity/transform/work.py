@@ -93,12 +93,13 @@ class Work:
 
     def constant(self, name: str, values: Array) -> int:
         """A further constant; its index."""
-        return self.edit.add_tensor(0, name.encode(), values.shape, values.dtype.name, values)
+        dtype = values.dtype.name.upper()
+        return self.edit.add_tensor(0, name.encode(), values.shape, dtype, values)
 
     def like(self, tensor: int, name: str, shape: Sequence[int] | None = None) -> int:
         """A further tensor of a tensor's type that an operator computes; its index."""
         read = self.tensor(tensor)
-        index = self.edit.add_tensor(0, name.encode(), shape or read.shape, read.dtype)
+        index = self.edit.add_tensor(0, name.encode(), shape or read.shape, read.dtype.upper())
         if read.open_dimensions == (0,):
             signature = [-1, *(shape or read.shape)[1:]]
             self.edit.tensor(0, index)["shape_signature"] = signature
