@@ -1,7 +1,8 @@
 """The command line: the same engine for people and for other programs.
 
-Exit status: 0 done; 2 unusable arguments or file; 3 the target cannot run here. What is wrong is
-one line on stderr.
+Exit status: 0 done; 1 a claim that was asked for does not hold, or is undecided; 2 unusable
+arguments or file, also one that crashes or hangs the runtime; 3 the target cannot run here. What is
+wrong is one line on stderr.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
+import operator
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +22,7 @@ from pytest_sparsity import __version__
 from pytest_sparsity.errors import (
     CannotMeasure,
     Inconclusive,
+    NeedsInputs,
     TargetError,
     Unsupported,
     WrongAnswers,
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.targets import Target
 
-DONE, INTERNAL, UNUSABLE, CANNOT_RUN = 0, 1, 2, 3
+DONE, REFUTED, UNUSABLE, CANNOT_RUN = 0, 1, 2, 3
+INTERNAL = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = parser().parse_args(arguments)
     try:
-        options.command(options)
+        status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,14 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         return refuse(*fault(error))
+    else:
+        return status or DONE
     return DONE
 
 
 def fault(error: Exception) -> tuple[object, int]:
     """Return what to say of an exception, and the exit status."""
-    from pytest_sparsity.targets import LoadError
+    from pytest_sparsity.targets import EndedError, InvocationError, LoadError
 
-    if isinstance(error, (ValueError, OSError, WrongAnswers, LoadError)):
+    of_the_file = (LoadError, InvocationError, EndedError, WrongAnswers, NeedsInputs)
+    if isinstance(error, (ValueError, OSError, *of_the_file)):
         return error, UNUSABLE
     if isinstance(error, (Unsupported, TargetError, CannotMeasure)):
         return error, CANNOT_RUN
@@ -88,17 +97,45 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     explain = add("explain", command_explain, "say which layers run sparse kernels, and why not")
-    explain.add_argument("model", metavar="MODEL")
-    explain.add_argument("--target", metavar="T", help="default: all that can run here")
+    explain.add_argument("model", metavar="MODEL", help="a .tflite file")
+    explain.add_argument(
+        "--target", metavar="T", help="where it is to run, see `targets`; default: all that can"
+    )
     explain.add_argument(
         "--rules-only", action="store_true", help="do not run the model, apply the rules to it"
     )
     race = add("race", command_race, "measure two models against each other")
-    race.add_argument("dense", metavar="DENSE")
-    race.add_argument("sparse", metavar="SPARSE")
-    race.add_argument("--target", metavar="T", default="litert")
-    race.add_argument("--threads", metavar="N", type=int, default=1)
-    race.add_argument("--budget", metavar="S", type=float, default=10.0, help="seconds")
+    race.add_argument("dense", metavar="DENSE", help="the .tflite file to compare with")
+    race.add_argument("sparse", metavar="SPARSE", help="the .tflite file that is to be better")
+    race.add_argument(
+        "--target", metavar="T", default="litert", help="where to race, see `targets`; %(default)s"
+    )
+    race.add_argument(
+        "--threads", metavar="N", type=threads, default=1, help="of the runtime; %(default)s"
+    )
+    race.add_argument(
+        "--budget", metavar="S", type=seconds, default=10.0, help="seconds to race; %(default)g"
+    )
+    race.add_argument(
+        "--claim",
+        metavar="CLAIM",
+        type=claim,
+        help="a comparison of the ratio dense / sparse, such as '>= 1.2': exit with status 1 if it"
+        " does not hold, or is undecided when the budget is spent",
+    )
+    for made in (explain, race):
+        made.add_argument(
+            "--inputs",
+            metavar="F",
+            help="an .npz file of arrays by the names of the inputs; default: inputs are drawn",
+        )
+        made.add_argument(
+            "--shape",
+            metavar="NAME=1,224,224,3",
+            type=shape,
+            action="append",
+            help="the shape of an input whose sizes the file leaves open; repeatable",
+        )
     targets = add("targets", command_targets, "list where models can run")
     targets.add_argument("--install", metavar="T", help="bring what this target lacks")
     baselines = add("baselines", command_baselines, "list recorded values, or how they changed")
@@ -106,6 +143,45 @@ def parser() -> argparse.ArgumentParser:
     baselines.add_argument("--since", metavar="REV", help="show what changed since this revision")
     baselines.add_argument("--until", metavar="REV", help="and until this one")
     return top
+
+
+SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+MOST_THREADS = 1024
+MOST_SECONDS = 24 * 3600
+
+
+def claim(text: str) -> tuple[str, float]:
+    """Read a claim: a sign and a number."""
+    found = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\S+)\s*", text)
+    with contextlib.suppress(ValueError):
+        if found and math.isfinite(float(found[2])):
+            return found[1], float(found[2])
+    raise argparse.ArgumentTypeError(f"{text!r} is no claim like '>= 1.2'")
+
+
+def threads(text: str) -> int:
+    """Read a number of threads."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_THREADS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MOST_THREADS}")
+
+
+def seconds(text: str) -> float:
+    """Read a budget."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= MOST_SECONDS:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not seconds, above 0 and at most {MOST_SECONDS}")
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read the shape of an input."""
+    from pytest_sparsity.inputs import parse_shape
+
+    try:
+        return parse_shape(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def put(value: object) -> None:
@@ -129,13 +205,19 @@ def command_explain(options: argparse.Namespace) -> None:
     made: list[Diagnosis] = []
     for target in targets:
         with contextlib.nullcontext() if options.target else tolerant():
-            made.append(diagnose(model, target, observe=not options.rules_only))
+            made.append(
+                diagnose(
+                    model,
+                    target,
+                    observe=not options.rules_only,
+                    inputs=options.inputs,
+                    shapes=dict(options.shape or ()),
+                )
+            )
     if not made:
         raise Unsupported("none of the targets ran", "see above")
     if options.json:
-        first = made[0].as_json()
-        others = {} if options.target else {"targets": [diagnosis.as_json() for diagnosis in made]}
-        put({**first, **others})
+        put({"targets": [diagnosis.as_json() for diagnosis in made]})
     else:
         print("\n".join(tables.explain(made)))
 
@@ -149,8 +231,8 @@ def tolerant() -> Iterator[None]:
         refuse(error, DONE)
 
 
-def command_race(options: argparse.Namespace) -> None:
-    """Race two models until it is known which is better, or the budget is spent."""
+def command_race(options: argparse.Namespace) -> int:
+    """Race two models until the claim is decided, or which is better, or the budget is spent."""
     from pytest_sparsity.race import race
     from pytest_sparsity.report import tables
 
@@ -160,13 +242,22 @@ def command_race(options: argparse.Namespace) -> None:
         target=options.target,
         threads=options.threads,
         budget=options.budget,
+        inputs=options.inputs,
+        shapes=dict(options.shape or ()),
     )
-    with contextlib.suppress(Inconclusive):  # which the verdict says then
-        _ = result.ratio > 1
+    sign, threshold = options.claim or (">", 1.0)
+    try:
+        holds, said = SIGNS[sign](result.ratio, threshold), "does not hold"
+    except Inconclusive as undecided:
+        holds, said = False, f"is undecided: {undecided}"
     if options.json:
         put(result.as_json())
     else:
         print("\n".join(tables.race(result, Path(options.dense).name, Path(options.sparse).name)))
+    if options.claim and not holds:
+        sys.stdout.flush()
+        return refuse(f"{sign} {threshold:g} {said}: the ratio is {result.ratio}", REFUTED)
+    return DONE
 
 
 def command_targets(options: argparse.Namespace) -> None:

@@ -69,11 +69,11 @@ def invoked(
 ) -> list[tuple[Array, ...]]:
     """The outputs, as they are, of a loaded model for sets of its inputs.
 
-    One that keeps a state is loaded anew for every set but the first.
+    One that keeps a state is loaded anew for every set.
     """
     found = []
-    for count, number in enumerate(numbers):
-        if count and fed.model.stateful:
+    for number in numbers:
+        if fed.model.stateful:
             worker.load(key, fed.model, kernels=kernels, shapes=fed.shapes)
         worker.set_inputs(key, fed.arrays(number))
         found.append(worker.outputs(key))

@@ -115,7 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
         lacking(Target.of(target))
         return scripted_diagnosis(Model.of(model), Target.of(target), script())
 
-    def check_answers(model: Model, target: Target) -> None:
+    def check_outputs(model: Model, target: Target, **_: object) -> None:
         if model.path.name in script().get("wrong", ()):
             raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
 
@@ -126,7 +126,7 @@ def pytest_configure(config: pytest.Config) -> None:
     patches.setattr(Target, "cannot_count", lambda _: None)
     patches.setattr(Target, "version", lambda _: "2.3.0")
     patches.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose)
-    patches.setattr(pytest_sparsity.diagnosis, "check_answers", check_answers)
+    patches.setattr(pytest_sparsity.diagnosis, "check_outputs", check_outputs)
 
 
 def scripted_diagnosis(model: Model, target: Target, script: dict[str, Any]) -> Diagnosis:

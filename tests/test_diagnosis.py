@@ -17,30 +17,26 @@ import pytest
 from corpus import CASES, Case, Parts, Recipe
 from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
 from pytest_sparsity import properties, xnnpack
+from pytest_sparsity.comparison import QUANTIZED_TOLERANCE, TOLERANCE, Comparison
 from pytest_sparsity.diagnosis import (
     Diagnosis,
     Observation,
     Observer,
-    answers,
-    check_answers,
+    check_outputs,
     conclusion,
     costs,
     diagnose,
     explanation,
     layer_table,
     lines,
+    outputs,
     probes,
 )
-from pytest_sparsity.diagnosis.answers import (
-    QUANTIZED_TOLERANCE,
-    TOLERANCE,
-    TWIN,
-    Comparison,
-    comparisons,
-)
 from pytest_sparsity.diagnosis.codes import CODES
+from pytest_sparsity.diagnosis.outputs import COPY, comparisons
 from pytest_sparsity.encoding import encode
-from pytest_sparsity.errors import ModelError, TargetError, WrongAnswers
+from pytest_sparsity.errors import ModelError, NeedsInputs, TargetError, WrongAnswers
+from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights
@@ -52,7 +48,7 @@ JS, LITERT = Target.of("litert-js"), Target.of("litert")
 OLD, TENSORFLOW = Target.of("tflite-runtime"), Target.of("tensorflow")
 UNRULED = replace(JS, name="own", record=replace(JS.record, name="own", rules=""))
 VERSIONS = {release.runtime: release.version for release in xnnpack.RELEASES}
-RIGHT = Comparison(TWIN, 1e-7, identical=False, finite=True, seed=0)
+RIGHT = Comparison(COPY, 1e-7, identical=False, finite=True, number=0)
 SAME = replace(RIGHT, deviation=0.0, identical=True)
 
 
@@ -327,6 +323,16 @@ PAIRS: dict[str, Pair] = {
         {"seen": seen("dense", replace(SAME, constant=True))},
         {"seen": seen("dense", SAME)},
     ),
+    "needs-inputs": differing(
+        "average",
+        {"seen": Observation("unknown", skips_zeros=True, fault="it does not take its inputs")},
+        {"seen": seen("sparse")},
+    ),
+    "not-compared": differing(
+        "average",
+        {"seen": seen("sparse", not_compared="it draws random numbers")},
+        {"seen": seen("sparse")},
+    ),
     "output-shape": both("keep dims", "average"),
     "keeps-state": (state(repeats=False), state(repeats=True)),
     "rules-unverified": differing("average", {"version": "9.9"}, {}),
@@ -476,7 +482,7 @@ def test_dead_outputs_decide_nothing(tmp_path: Path) -> None:
     diagnosis = ruled("average", tmp_path, seen=dead)
     assert (diagnosis.verdict, codes(diagnosis)) == ("sparse", ["constant-output"])
     net = Network((1, 8))
-    weights, bias = np.ones((4, 8), np.float32), np.full(4, -100, np.float32)
+    weights, bias = np.ones((4, 8), np.float32), np.full(4, -1e5, np.float32)
     net.output(net.fully_connected(net.input, weights, bias, activation="RELU"))
     with Observer(Target.of("litert")) as observer:
         assert observer.observe(model_of(net, tmp_path)).constant
@@ -735,41 +741,76 @@ def test_a_target_whose_probe_answers_against_its_gate(tmp_path: Path) -> None:
     assert "does not skip zeros" in bare.findings[1].message
 
 
-# -------------------------------------------------------------------------------- answers for races
+# -------------------------------------------------------------------------------- outputs for races
 
 
 def test_right_answers(tmp_path: Path) -> None:
-    check_answers(model_of("residual", tmp_path), "litert")
+    check_outputs(model_of("residual", tmp_path), "litert")
 
 
 def test_wrong_answers(tmp_path: Path) -> None:
     target = target_with_sparse_kernels()
     model = model_of("depthwise stride 2 same", tmp_path)
     for _ in range(2):  # The second time from memory.
-        with pytest.raises(WrongAnswers, match=r"stored densely by 0\.\d+ .*more than 0\.0001"):
-            check_answers(model, target)
+        with pytest.raises(WrongAnswers, match=r"stored densely by [0-9.]+ .*more than 0\.0001"):
+            check_outputs(model, target)
 
 
 def test_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("swish", tmp_path)
-    check_answers(model, "litert")
+    check_outputs(model, "litert")
     monkeypatch.setattr(Target, "open", lambda *_args, **_kw: pytest.fail("asked again"))
-    check_answers(model, "litert")
+    check_outputs(model, "litert")
 
 
 def test_lost_columns_are_wrong_answers(tmp_path: Path) -> None:
     with pytest.raises(WrongAnswers, match="lost its last columns, since 9 is no multiple"):
-        check_answers(model_of(narrow_block(9), tmp_path), "litert")
+        check_outputs(model_of(narrow_block(9), tmp_path), "litert")
+
+
+def test_one_target_does_not_vouch_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same runtime on another CPU is another target."""
+    model, asked = model_of("relu", tmp_path), []
+
+    def refuse(target: Target, **_: object) -> NoReturn:
+        asked.append(target.name)
+        raise TargetError("asked again")
+
+    check_outputs(model, "litert")
+    version = LITERT.version()
+    monkeypatch.setattr(Target, "open", refuse)
+    monkeypatch.setattr(Target, "version", lambda _: version)
+    check_outputs(model, "litert")
+    with pytest.raises(TargetError, match="asked again"):
+        check_outputs(model, "litert@cortex-a53")
+    assert asked == ["litert@cortex-a53"]
+
+
+def test_inputs_of_the_users_are_run_every_time(tmp_path: Path) -> None:
+    model, asked = model_of("relu", tmp_path), []
+
+    def inputs(number: int) -> Any:
+        asked.append(number)
+        return np.full(model.graph.tensors[model.graph.inputs[0]].shape, number, np.float32)
+
+    for _ in range(2):
+        asked.clear()
+        check_outputs(model, "litert", inputs=inputs)
+        assert set(asked) >= {0, 1, 2}
 
 
 def test_varying_values() -> None:
-    def outputs(*values: float) -> list[Any]:
+    def values(*values: float) -> list[Any]:
         return [np.array(values)]
 
-    assert answers.varying([outputs(1, 2, 3), outputs(1, 2, 3)]) == 0
-    assert answers.varying([outputs(1, 2, 3), outputs(1, 2, 4)]) == 2
-    assert answers.varying([outputs(1, 1, 1), outputs(1, 2, 2), outputs(1, 1, 2)]) == 1
-    assert answers.varying([[*outputs(1), *outputs(5)], [*outputs(2), *outputs(5)]]) == 2
+    assert outputs.varying([values(1, 2, 3), values(1, 2, 3)]) == 0
+    assert outputs.varying([values(1, 2, 3), values(1, 2, 4)]) == 2
+    assert outputs.varying([values(1, 1, 1), values(1, 2, 2), values(1, 1, 2)]) == 1
+    assert outputs.varying([[*values(1), *values(5)], [*values(2), *values(5)]]) == 2
+    assert outputs.varying([values(1, 2, 3)]) == 3
+    assert outputs.varying([values(1, 1, 1)]) == 1
 
 
 def test_a_model_with_few_outputs_gets_more_inputs(tmp_path: Path) -> None:
@@ -777,35 +818,97 @@ def test_a_model_with_few_outputs_gets_more_inputs(tmp_path: Path) -> None:
     with Observer(Target.of(target_with_sparse_kernels())) as observer:
         observed = observer.observe(model_of("mean of everything", tmp_path))
     assert observed.verdict == "sparse"
-    assert observed.comparisons[0].seed in answers.MORE
+    assert not observed.comparisons[0].identical
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ([1.0, 2.0], [1.0, 2.0], 0.0),
-        ([1.0, 2.1], [1.0, 2.0], 0.05),
-        ([0.0, 0.0], [0.0, 0.0], 0.0),
-        ([1e-9, 0.0], [0.0, 0.0], float("inf")),
-        ([float("nan"), 2.0], [1.0, 2.0], float("inf")),
-        ([float("nan"), 2.0], [float("nan"), 2.0], 0.0),
-        ([1.0], [1.0, 2.0], float("inf")),
-    ],
-)
-def test_deviation(ours: list[float], theirs: list[float], expected: float) -> None:
-    found = answers.deviation(np.array(ours), np.array(theirs))
-    assert found == pytest.approx(expected)
+# ----------------------------------------------------------------- what cannot be compared, and why
 
 
-def test_comparison_shows_the_worst_inputs() -> None:
-    one = [[np.array([1.0])], [np.array([1.0])], [np.array([1.0])]]
-    other = [[np.array([1.0])], [np.array([1.1])], [np.array([1.0])]]
-    found = answers.compare("those of a twin", one, other)
-    assert (found.seed, found.right, found.identical) == (1, False, False)
-    assert "differ from those of a twin by 0.091" in str(found)
-    finite = answers.compare("a twin", [[np.array([np.inf])], *one[1:]], one)
-    assert (finite.finite, finite.right) == (False, False)
-    assert "not finite" in str(finite)
+def table_lookup(folder: Path, *, rows: int = 10) -> Model:
+    """A model that adds one to its input, which is a place in a table of ten all the same."""
+    net = Network((1, 4), cast("Any", "int32"))
+    table = net.constant(np.random.default_rng(0).random((rows, 3), np.float32))
+    size = net.constant(np.array(100, np.int32))
+    hidden = net.operator("MUL", [net.input, size], (1, 4), "MulOptions", {})
+    net.output(net.operator("GATHER", [table, hidden], (1, 4, 3), "GatherOptions", {}, version=1))
+    return Model(net.write(folder / "lookup.tflite"))
+
+
+def test_a_failure_on_inputs_that_were_drawn_says_nothing_of_the_model(tmp_path: Path) -> None:
+    model = table_lookup(tmp_path)
+    diagnosis = diagnose(model, "litert")
+    assert (diagnosis.outputs_match, diagnosis.evidence) == (None, "rules")
+    assert diagnosis.verdict == "dense"
+    assert "needs-inputs" in codes(diagnosis)
+    with pytest.raises(NeedsInputs, match=r"lookup\.tflite does not take the inputs.*--inputs"):
+        check_outputs(model, "litert")
+
+
+def test_inputs_that_are_given_are_the_models_own(tmp_path: Path) -> None:
+    model = table_lookup(tmp_path)
+    good, bad = np.zeros((1, 4), np.int32), np.ones((1, 4), np.int32)
+    assert diagnose(model, "litert", inputs=good).outputs_match is True
+    assert diagnose(model, "litert", inputs=good).inputs == "input_0 1x4"
+    diagnosis = diagnose(model, "litert", inputs=bad)
+    assert diagnosis.verdict == "fails"
+    with pytest.raises(TargetError, match="gather index out of bounds"):
+        check_outputs(model, "litert", inputs=bad)
+
+
+def drawing(folder: Path) -> Model:
+    net = Network((1, 4))
+    shape = net.constant(np.array([1, 4], np.int32))
+    drawn = net.operator(
+        "RANDOM_UNIFORM", [shape], (1, 4), "RandomOptions", dtype="float32", version=1
+    )
+    net.output(net.add(net.input, drawn))
+    return Model(net.write(folder / "drawing.tflite"))
+
+
+def test_random_outputs_are_not_wrong_ones(tmp_path: Path) -> None:
+    diagnosis = diagnose(drawing(tmp_path), "litert")
+    assert (diagnosis.verdict, diagnosis.outputs_match) == ("dense", None)
+    finding = next(f for f in diagnosis.findings if f.code == "not-compared")
+    assert "draws random numbers" in finding.message
+    check_outputs(drawing(tmp_path), "litert")
+
+
+def test_a_target_without_other_kernels_compares_a_dense_model_with_nothing(
+    tmp_path: Path,
+) -> None:
+    model = densify(model_of("average", tmp_path), tmp_path / "dense.tflite")
+    with_others = diagnose(model, "litert")
+    assert with_others.outputs_match is True
+    if JS.available:
+        alone = diagnose(model, "litert-js")
+        assert (alone.verdict, alone.outputs_match) == ("dense", None)
+        assert np.isnan(alone.deviation)
+        assert "not-compared" in codes(alone)
+
+
+def test_a_model_that_answers_to_other_inputs_only_is_not_constant(tmp_path: Path) -> None:
+    """Behind the threshold of 3 nothing of [0, 1) is left."""
+    net = Network((1, 40))
+    high = net.sub(net.input, np.full((40,), 3, np.float32), activation="RELU")
+    net.output(net.fully_connected(high, np.eye(40, dtype=np.float32)))
+    diagnosis = diagnose(net.write(tmp_path / "high.tflite"), "litert")
+    assert "constant-output" not in codes(diagnosis)
+
+
+def test_a_model_of_one_set_of_inputs_is_not_called_constant(tmp_path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.mul(net.input, np.zeros((4,), np.float32)))
+    model = Model(net.write(tmp_path / "zero.tflite"))
+    assert "constant-output" in codes(diagnose(model, "litert"))
+    one = diagnose(model, "litert", inputs=np.ones((1, 4), np.float32))
+    assert "constant-output" not in codes(one)
+
+
+def test_what_the_inputs_cannot_tell_is_said(tmp_path: Path) -> None:
+    diagnosis = ruled("depthwise stride 2 same", tmp_path, seen=seen("sparse", inputs="x 1x2"))
+    finding = next(f for f in diagnosis.findings if f.code == "rules-disagree")
+    assert "the inputs (x 1x2, drawn) may not tell" in finding.message
+    assert "--inputs" in finding.remedy
 
 
 # ----------------------------------------------------------------------------------------- texts
@@ -889,7 +992,7 @@ def test_only_quantized_models_may_be_a_step_off(
 ) -> None:
     model = model_of(name, tmp_path)
     with Target.of("litert").open() as worker:
-        found = comparisons(worker, model, tmp_path)
+        found = comparisons(worker, feed(model), tmp_path).comparisons
     assert {comparison.tolerance for comparison in found} == {tolerance}
     a_step = replace(found[0], deviation=1 / 127)
     assert a_step.right == (name == "int8")

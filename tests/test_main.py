@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ import pytest_sparsity.race
 from pytest_sparsity.__main__ import main
 from pytest_sparsity.baseline.files import Ratio, write
 from pytest_sparsity.baseline.store import Place, Store
-from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import LoadError, Target
+from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported
+from pytest_sparsity.targets import EndedError, InvocationError, LoadError, Target
 from scripted import ScriptedWorker
 
 DATA = Path(__file__).parent / "data"
@@ -57,7 +58,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str
     monkeypatch.setattr(Target, "open", lambda t, **_: ScriptedWorker(t, said, next(numbers)))
     monkeypatch.setattr(Target, "missing", missing)
     monkeypatch.setattr(Target, "version", lambda _: "2.3.0")
-    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_answers", lambda *_: None)
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_outputs", lambda *_, **__: None)
     monkeypatch.setattr(pytest_sparsity.diagnosis, "skips_zeros", lambda *_: True)
     yield said
     sys.modules["pytest_sparsity.race"]._CONTROLS.clear()
@@ -75,8 +76,9 @@ def test_race_says_what_was_measured(run: Run, script: dict[str, Any]) -> None:
     assert lines[1] == "sparse   1 ms  cnn_sparse.tflite"
     assert lines[2] == "speedup  2, 95 % interval [1.844, 2.17]: faster"
     assert lines[3].startswith("on       litert 2.3.0 CPython 3.11, 1 thread, ")
-    assert lines[4].startswith("by       3 processes, ")
-    assert lines[4].endswith(" s, CPU time")
+    assert lines[4] == "inputs   input_1 1x12x12x3"
+    assert lines[5].startswith("by       3 processes, ")
+    assert lines[5].endswith(" s, CPU time")
 
 
 def test_race_in_json_by_contract(run: Run, script: dict[str, Any]) -> None:
@@ -109,6 +111,47 @@ def test_an_undecided_race_is_no_failure_of_the_command(run: Run, script: dict[s
     assert ": inconclusive" in out
 
 
+@pytest.mark.parametrize(
+    ("claim", "status", "said"),
+    [
+        (">= 1.2", 0, ""),
+        ("> 1.2", 0, ""),
+        ("<3", 0, ""),
+        (">= 2.5", 1, "pytest-sparsity: >= 2.5 does not hold: the ratio is 2, 95 % interval "),
+        ("<= 1", 1, "pytest-sparsity: <= 1 does not hold: "),
+    ],
+)
+def test_a_claim_decides_the_exit_status(
+    run: Run, script: dict[str, Any], claim: str, status: int, said: str
+) -> None:
+    found, out, err = run("race", DENSE, SPARSE, "--claim", claim)
+    assert found == status
+    assert "speedup  2" in out
+    assert err.startswith(said)
+    assert err.count("\n") == status
+    assert json.loads(run("race", DENSE, SPARSE, "--claim", claim, "--json")[1])["ratio"]
+
+
+def test_an_undecided_claim_fails(run: Run, script: dict[str, Any]) -> None:
+    script["seconds"] = {**COSTS, "cnn_sparse.tflite": [2.1e-3, 2.0e-3, 1.9e-3]}
+    status, out, err = run("race", DENSE, SPARSE, "--claim", ">= 1.01")
+    assert status == 1
+    assert ": inconclusive" in out
+    assert err.startswith("pytest-sparsity: >= 1.01 is undecided: ")
+
+
+def test_every_argument_is_explained(run: Run) -> None:
+    for command in ("explain", "race"):
+        _, out, _ = run(command, "--help")
+        assert {"--inputs F", "--shape NAME=1,224,224,3", "--target T"} <= set(
+            re.findall(r"--\w+ [A-Z]\S*", out)
+        )
+        arguments = out[out.index("positional") :]
+        for entry in re.findall(r"^  (\S.*(?:\n {10}.*)*)", arguments, re.MULTILINE):
+            assert re.search(r"\s{2,}\S", entry), f"{entry} is not explained"
+    assert "exit with status 1" in " ".join(out.split())
+
+
 # --- explain ---------------------------------------------------------------------------------
 
 
@@ -127,7 +170,9 @@ def test_explain_by_the_rules(run: Run) -> None:
 
 def test_explain_in_json_by_contract(run: Run) -> None:
     _, out, _ = run("explain", SPARSE, "--target", "litert", "--rules-only", "--json")
-    value = json.loads(out)
+    given = json.loads(out)
+    assert set(given) == {"targets"}
+    [value] = given["targets"]
     assert set(value) == {
         "model", "nbytes", "sparsity", "target", "verdict", "evidence", "layers", "findings",
     }  # fmt: skip
@@ -148,7 +193,7 @@ def test_explain_without_a_target_is_about_all_that_can_run(
     )
     _, out, _ = run("explain", SPARSE, "--rules-only", "--json")
     value = json.loads(out)
-    assert value["target"] == "litert"
+    assert set(value) == {"targets"}
     assert [each["target"] for each in value["targets"]] == list(names)
     _, out, _ = run("explain", SPARSE, "--rules-only")
     lines = out.splitlines()
@@ -331,9 +376,39 @@ def test_baselines_between_two_revisions(run: Run, repository: Path) -> None:
         (
             ("race", DENSE, SPARSE, "--threads", "0"),
             2,
-            "pytest-sparsity: a race needs threads >= *",
+            "pytest-sparsity race: argument --threads: '0' is not from 1 to 1024",
         ),
-        (("race", DENSE, SPARSE, "--budget", "x"), 2, "pytest-sparsity race: argument --budget: *"),
+        *(
+            (("race", DENSE, SPARSE, "--budget", text), 2, "pytest-sparsity race: argument --bud*")
+            for text in ("x", "nan", "0", "-1", "inf", "1e9")
+        ),
+        *(
+            (("race", DENSE, SPARSE, "--threads", text), 2, "pytest-sparsity race: argument --th*")
+            for text in ("x", "1.5", "100000", "-1")
+        ),
+        *(
+            (
+                ("race", DENSE, SPARSE, f"--claim={text}"),
+                2,
+                "pytest-sparsity race: argument --claim: * is no claim like",
+            )
+            for text in ("1.2", "== 1.2", ">= x", ">= nan", "> inf", "")
+        ),
+        (
+            ("race", DENSE, SPARSE, "--shape", "x"),
+            2,
+            "pytest-sparsity race: argument --shape: a shape is NAME=1,224,224,3, not 'x'",
+        ),
+        (
+            ("race", DENSE, SPARSE, "--shape", "x=1"),
+            2,
+            "pytest-sparsity: cnn_dense.tflite has no input 'x'; its inputs are input_1",
+        ),
+        (
+            ("explain", SPARSE, "--target", "litert", "--inputs", "lost.npz"),
+            2,
+            "pytest-sparsity: [Errno 2] No such file or directory: 'lost.npz'",
+        ),
         (("baselines", "absent"), 2, "pytest-sparsity: there is no folder absent"),
         (("baselines", "--until", "HEAD"), 2, "pytest-sparsity: --until needs --since"),
         (("baselines", ".", "--since", "HEAD"), 2, "pytest-sparsity: git rev-parse: not a git *"),
@@ -378,7 +453,10 @@ def test_no_such_revision(run: Run, repository: Path) -> None:
             2,
             "litert failed when *",
         ),
-        (TargetError("litert crashed:\nSIGSEGV"), 3, "litert crashed: SIGSEGV"),
+        (TargetError("litert does not\nstart"), 3, "litert does not start"),
+        (EndedError("litert crashed when loading m.tflite:\nSIGSEGV"), 2, "litert crashed when *"),
+        (InvocationError("litert failed when running m.tflite"), 2, "litert failed when *"),
+        (NeedsInputs("m.tflite does not take the inputs", "give inputs"), 2, "m.tflite does not *"),
         (KeyError("x"), 1, "internal error, please report it: KeyError: 'x'"),
     ],
 )

@@ -101,7 +101,7 @@ class ScriptedWorker(Worker):
 
     def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
         assert key in self._costs
-        assert [array.shape for array in arrays] == [(2,)]
+        assert [array.shape for array in arrays] == [(1, 64)]
 
     def unload(self, key: str) -> None:
         self._machine.requests.append(("unload", key))
@@ -455,8 +455,8 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     monkeypatch.setattr(
         pytest_sparsity.diagnosis,
-        "check_answers",
-        lambda model, _: names.append(model.path.name),
+        "check_outputs",
+        lambda model, _, **__: names.append(model.path.name),
     )
     return names
 
@@ -472,10 +472,10 @@ def test_the_answers_are_checked_and_the_control_is_raced_before_a_race(checked:
 
 
 def test_no_speed_is_measured_of_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: object, target: object) -> None:
+    def wrong(model: object, target: object, **_: object) -> None:
         raise WrongAnswers("mlp_sparse.tflite computes wrong answers")
 
-    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_answers", wrong)
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_outputs", wrong)
     scripted = machine()
     with pytest.raises(WrongAnswers):
         race(DENSE, SPARSE, target=target(scripted), controls={})

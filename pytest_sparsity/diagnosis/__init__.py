@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.diagnosis.answers import check_answers
 from pytest_sparsity.diagnosis.conclusion import Diagnosis, diagnose
 from pytest_sparsity.diagnosis.observation import Observation, Observer
+from pytest_sparsity.diagnosis.outputs import check_outputs
 from pytest_sparsity.diagnosis.probes import skips_zeros
 from pytest_sparsity.diagnosis.text import explanation, finding_lines, layer_table, lines
 
@@ -12,7 +12,7 @@ __all__ = [
     "Diagnosis",
     "Observation",
     "Observer",
-    "check_answers",
+    "check_outputs",
     "diagnose",
     "explanation",
     "finding_lines",

@@ -66,7 +66,9 @@ CODES = (
     "memory",
     "unaligned-channels",
     # Good to know.
+    "needs-inputs",
     "constant-output",
+    "not-compared",
     "output-shape",
     "keeps-state",
     "rules-unverified",

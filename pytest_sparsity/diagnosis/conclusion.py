@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import costs, elsewhere, size
 from pytest_sparsity.diagnosis.codes import ranked
 from pytest_sparsity.diagnosis.observation import Observer
-from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
+from pytest_sparsity.errors import NeedsInputs, Unsupported
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from pytest_sparsity.diagnosis.observation import Observation
+    from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.xnnpack import Analysis
 
 WRONG = {"fails", "miscomputes"}
@@ -40,8 +43,10 @@ class Diagnosis:
             "dense", "miscomputes", or "unknown" where the model runs sparse and no rules are known.
         findings: reasons, the most important first.
         outputs_match: the outputs are finite and equal those of the same weights stored densely and
-            of the reference kernels but for rounding; None if the model was not run.
-        deviation: the largest difference found, over the largest output; nan if not run.
+            of the reference kernels but for rounding; None if the model was not run, or the outputs
+            were compared with nothing, of which a finding says why.
+        deviation: the largest difference found, in what the value varies by; nan if not compared.
+        inputs: names and shapes of what the model was run on; empty if it was not run.
         microkernels: the proof, if it was asked for: what ran in one inference by name, the ones
             with most instructions first.
     """
@@ -55,6 +60,7 @@ class Diagnosis:
     outputs_match: bool | None
     deviation: float
     microkernels: tuple[Microkernel, ...] = ()
+    inputs: str = ""
 
     @property
     def headline(self) -> str:
@@ -110,6 +116,8 @@ def diagnose(
     threads: int = 1,
     observer: Observer | None = None,
     proof: bool = False,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
 ) -> Diagnosis:
     """Find out what a model does on a target, and why.
 
@@ -126,9 +134,12 @@ def diagnose(
         observer: of the target, to be used for several models; by default a worker is started.
         proof: also name the microkernels that run, on an emulated target by its emulator, on this
             machine by valgrind, which takes some ten seconds.
+        inputs: what to run the model on, see `pytest_sparsity.inputs.feed`; by default drawn.
+        shapes: of the inputs: needed where the file leaves sizes other than the batch open.
 
     Raises:
         ModelError: the file is not a model.
+        ValueError: the inputs do not fit, or a size is open and not given.
         Unsupported: the target cannot run here; it has no rules and the model is not to run; or
             proof is asked for and cannot be had.
         TargetError: the target fails with the probe, which has nothing to do with the model.
@@ -140,7 +151,10 @@ def diagnose(
         raise Unsupported(
             f"no rules of sparse inference are known for {target.runtime}", "let the model run"
         )
-    seen = _observed(model, target, threads, observer) if observe else None
+    seen = None
+    if observe:
+        with nullcontext(observer) if observer else Observer(target, threads=threads) as eye:
+            seen = eye.observe(model, inputs=inputs, shapes=shapes)
     if rules:
         facts = (rules, target.version(), target.arch, target.features)
         diagnosis = conclude(xnnpack.analyse(model, *facts), target, seen, other, threads)
@@ -148,13 +162,6 @@ def diagnose(
         assert seen is not None
         diagnosis = without_rules(model, target, seen, other)
     return replace(diagnosis, microkernels=microkernels(target, model.path)) if proof else diagnosis
-
-
-def _observed(model: Model, target: Target, threads: int, observer: Observer | None) -> Observation:
-    if observer is not None:
-        return observer.observe(model)
-    with Observer(target, threads=threads) as fresh:
-        return fresh.observe(model)
 
 
 def conclude(
@@ -184,11 +191,12 @@ def conclude(
         model=analysis.model,
         target=target,
         verdict=verdict,
-        evidence="rules" if seen is None else "observed",
+        evidence="rules" if seen is None or seen.verdict == "unknown" else "observed",
         kernels=kernels,
         findings=ranked(found),
-        outputs_match=None if seen is None else verdict not in WRONG,
+        outputs_match=_match(seen, verdict),
         deviation=float("nan") if seen is None else seen.deviation,
+        inputs="" if seen is None else seen.inputs,
     )
 
 
@@ -199,7 +207,12 @@ def without_rules(
 
     It tells whether the model as a whole runs sparse kernels and whether its outputs are right, but
     not which layers do, nor why others do not.
+
+    Raises:
+        NeedsInputs: the model does not take the inputs that were drawn.
     """
+    if seen.verdict == "unknown":
+        raise NeedsInputs(seen.fault, GIVE_INPUTS)
     content = size.content(model, dense)
     verdict = seen.verdict
     if verdict not in WRONG and _other_weights(content):
@@ -224,9 +237,18 @@ def without_rules(
         evidence="observed",
         kernels=("unknown" if verdict == "sparse" else "dense",) * len(model.layers),
         findings=ranked(found),
-        outputs_match=verdict not in WRONG,
+        outputs_match=_match(seen, verdict),
         deviation=seen.deviation,
+        inputs=seen.inputs,
     )
+
+
+def _match(seen: Observation | None, verdict: str) -> bool | None:
+    if verdict in WRONG and (seen is None or seen.verdict != "unknown"):
+        return None if seen is None else False
+    if seen is None or seen.verdict == "unknown" or seen.not_compared:
+        return None
+    return True
 
 
 def _verdict(analysis: Analysis, seen: Observation | None, content: list[Finding]) -> str:
@@ -273,7 +295,7 @@ def agree(analysis: Analysis, seen: Observation) -> bool:
     rules = xnnpack.verdict(analysis)
     if seen.crashed:
         return rules in WRONG
-    if seen.unrelated:
+    if seen.unrelated or seen.verdict == "unknown":
         return True
     if seen.verdict == "dense" and seen.constant:
         return rules != "fails"
@@ -284,12 +306,17 @@ def agree(analysis: Analysis, seen: Observation) -> bool:
 
 def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> Iterator[Finding]:
     if not agree(analysis, seen):
+        remedy = "trust what was observed, and report the model: the rules need mending"
+        told = ""
+        if xnnpack.verdict(analysis) == "miscomputes" and seen.verdict in {"sparse", "dense"}:
+            told = f"; the inputs ({seen.inputs}{', drawn' if seen.made_up else ''}) may not tell"
+            remedy = "give inputs that matter to the model: inputs= or --inputs FILE.npz"
         yield Finding(
             "rules-disagree",
             f"the rules say {xnnpack.verdict(analysis)!r}, but {seen.verdict!r} was "
-            f"observed on {target.name}",
+            f"observed on {target.name}{told}",
             None,
-            "trust what was observed, and report the model: the rules need mending",
+            remedy,
         )
     profiled = costs.profiled_kernels(analysis, seen.profile)
     ruled = xnnpack.sparse_nodes(analysis)
@@ -330,7 +357,17 @@ def _outcome(target: Target, seen: Observation) -> Iterator[Finding]:
             f"the outputs on {target.name} do not depend on the inputs, so comparing them shows "
             f"nothing",
             None,
-            "give the model trained weights, or random ones that keep its activations alive",
+            "give inputs that matter to the model (inputs= or --inputs FILE.npz), or trained"
+            " weights, or random ones that keep its activations alive",
+        )
+    if seen.verdict == "unknown":
+        yield Finding("needs-inputs", seen.fault, None, GIVE_INPUTS)
+    if seen.not_compared:
+        yield Finding(
+            "not-compared",
+            f"the outputs on {target.name} were compared with nothing: {seen.not_compared}",
+            None,
+            "compare them with those of the network it was made from: properties.same_outputs",
         )
     if seen.verdict == "fails":
         code = "crashes" if seen.crashed else "does-not-load"

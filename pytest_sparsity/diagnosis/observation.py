@@ -1,4 +1,4 @@
-"""What a model really does on a target: loaded, run, compared with its twin, profiled."""
+"""What a model really does on a target: loaded, run, compared with its copy, profiled."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.children import scratch_folder
-from pytest_sparsity.diagnosis.answers import TWIN, Comparison, compare, comparisons, outputs_of
+from pytest_sparsity.comparison import Comparison, compare
+from pytest_sparsity.diagnosis.outputs import COPY, comparisons, made_up, refuses
 from pytest_sparsity.diagnosis.probes import flushes_subnormals, skips_zeros
-from pytest_sparsity.errors import TargetError, Unsupported
+from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported
+from pytest_sparsity.inference import invoked
+from pytest_sparsity.inputs import feed
 from pytest_sparsity.targets import LoadError, Target
 from pytest_sparsity.transform import densify, flush
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from pytest_sparsity.inputs import Feed, InputsLike, Shapes
     from pytest_sparsity.model import Model
     from pytest_sparsity.targets import Worker
 
@@ -29,11 +33,15 @@ class Observation:
     """What was seen of a model on a target.
 
     Attributes:
-        verdict: "sparse" (bits differ from the twin's by rounding), "dense" (they are the same, or
-            the model is not sparse-encoded), "miscomputes" or "fails".
+        verdict: "sparse" (bits differ from the densified copy's by rounding), "dense" (they are the
+            same, or the model is not sparse-encoded), "miscomputes", "fails", or "unknown" where
+            the model does not take the inputs that were drawn for it.
         skips_zeros: the zero-skip probe's answer about the target.
         comparisons: of the outputs, empty if the model fails.
-        fault: the target's words if the model fails, else "".
+        not_compared: why the outputs were compared with nothing, else "".
+        inputs: their shapes by name, for people.
+        made_up: whether they were drawn.
+        fault: the target's words if the model fails, or does not take its inputs, else "".
         crashed: the model was accepted and then ended the worker.
         unrelated: the model does not load densely stored either, so sparsity is not the reason.
         repeats: a second run of the same inputs gave the same outputs.
@@ -53,6 +61,9 @@ class Observation:
     profile: Profile | None = None
     flushes: bool | None = None
     flush_deviation: float | None = None
+    not_compared: str = ""
+    inputs: str = ""
+    made_up: bool = True
 
     @property
     def constant(self) -> bool:
@@ -64,6 +75,8 @@ class Observation:
         """The largest over all comparisons; inf if the model fails."""
         if self.verdict == "fails":
             return float("inf")
+        if self.not_compared or self.verdict == "unknown":
+            return float("nan")
         return max(
             (c.deviation if c.finite else float("inf") for c in self.comparisons), default=0.0
         )
@@ -102,63 +115,90 @@ class Observer:
             self._worker = self.target.open(threads=self.threads)
         return self._worker
 
-    def observe(self, model: Model, *, profile: bool = True) -> Observation:
-        """Run a model with seeded inputs.
+    def observe(
+        self,
+        model: Model,
+        *,
+        profile: bool = True,
+        inputs: InputsLike | None = None,
+        shapes: Shapes | None = None,
+    ) -> Observation:
+        """Run a model.
 
         Args:
             model: the model.
             profile: ask for the operators too, which takes longer than all the rest.
+            inputs: what to run it on, see `inputs.feed`; by default drawn.
+            shapes: of the inputs.
 
         Raises:
+            ValueError: the inputs do not fit, or a size is open and not given.
             Unsupported: the target cannot run here.
             TargetError: the worker fails with the probe.
         """
+        fed = feed(model, inputs, shapes)
         skips = skips_zeros(self.target, self.worker)
         try:
             with scratch_folder("models") as folder:
-                seen = self._observe(model, Path(folder), skips=skips, profile=profile)
+                seen = self._observe(fed, Path(folder), skips=skips, profile=profile)
         except LoadError as error:
             self.close()
             unrelated = not self._loads_densely(model)
             return Observation("fails", skips, fault=str(error), unrelated=unrelated)
+        except NeedsInputs as error:
+            return Observation("unknown", skips, fault=str(error), inputs=str(fed))
         except TargetError as error:
             self.close()
+            with scratch_folder("models") as folder:
+                if refuses(self._opened, fed, Path(folder)):
+                    fault = made_up(fed, error)
+                    return Observation("unknown", skips, fault=fault, inputs=str(fed))
             return Observation("fails", skips, fault=str(error), crashed=True)
         if seen.verdict == "miscomputes" and self.target.record.tainted:
             self.close()
         return seen
 
-    def _observe(self, model: Model, folder: Path, *, skips: bool, profile: bool) -> Observation:
-        found = comparisons(self.worker, model, folder)
+    def _opened(self) -> Worker:
+        return self.target.open(threads=self.threads)
+
+    def _observe(self, fed: Feed, folder: Path, *, skips: bool, profile: bool) -> Observation:
+        model = fed.model
+        compared = comparisons(self.worker, fed, folder)
+        found = compared.comparisons
         subnormal = any(layer.subnormals for layer in model.layers)
         return Observation(
             verdict=_verdict(model, found),
             skips_zeros=skips,
-            comparisons=tuple(found),
-            repeats=self._repeats(model),
-            profile=self.profile(model) if profile else None,
+            comparisons=found,
+            repeats=self._repeats(fed),
+            profile=self.profile(model, fed) if profile else None,
             flushes=flushes_subnormals(self.target, self.worker) if subnormal else None,
-            flush_deviation=self._flush_deviation(model, folder) if subnormal else None,
+            flush_deviation=self._flush_deviation(fed, folder) if subnormal else None,
+            not_compared=compared.why_not,
+            inputs=str(fed),
+            made_up=fed.made_up,
         )
 
     def _loads_densely(self, model: Model) -> bool:
         with scratch_folder("models") as folder:
             try:
-                self.worker.load("twin", densify(model, Path(folder) / "twin.tflite"))
+                self.worker.load("copy", densify(model, Path(folder) / "copy.tflite"))
             except TargetError:
                 self.close()
                 return False
-            self.worker.unload("twin")
+            self.worker.unload("copy")
         return True
 
-    def profile(self, model: Model) -> Profile | None:
+    def profile(self, model: Model, fed: Feed | None = None) -> Profile | None:
         """The operators that run, or None where the target cannot tell.
 
         A model whose inputs have no fixed size has no profile either, nor has one that only the
         profiler refuses: LiteRT's compiles the model anew and takes no fused LSTM, for instance.
         """
         try:
-            self.worker.load("model", model)
+            fed = fed or feed(model)
+            self.worker.load("model", model, shapes=fed.shapes)
+            self.worker.set_inputs("model", fed.arrays(0))
             # An emulator's times say nothing; its kernels' names are the same every time.
             return self.worker.profile("model", 5 if self.target.host is None else 1)
         except Unsupported:
@@ -169,20 +209,20 @@ class Observer:
         finally:
             self._unload("model")
 
-    def _repeats(self, model: Model) -> bool:
-        if not model.stateful:
+    def _repeats(self, fed: Feed) -> bool:
+        if not fed.model.stateful:
             return True
-        signature = self.worker.load("model", model)
-        first, second = outputs_of(self.worker, "model", signature, (0, 0))
+        self.worker.load("model", fed.model, shapes=fed.shapes)
+        self.worker.set_inputs("model", fed.arrays(0))
+        first, second = self.worker.outputs("model"), self.worker.outputs("model")
         self.worker.unload("model")
         return compare("", [first], [second]).identical
 
-    def _flush_deviation(self, model: Model, folder: Path) -> float:
-        other = flush(model, folder / "flushed.tflite")
+    def _flush_deviation(self, fed: Feed, folder: Path) -> float:
         outputs = []
-        for each in (model, other):
-            signature = self.worker.load("model", each)
-            outputs.append(outputs_of(self.worker, "model", signature, (0,)))
+        for each in (fed, fed.like(flush(fed.model, folder / "flushed.tflite"))):
+            self.worker.load("model", each.model, shapes=each.shapes)
+            outputs.append(invoked(self.worker, "model", each, (0,)))
             self.worker.unload("model")
         return compare("", outputs[0], outputs[1]).deviation
 
@@ -191,10 +231,8 @@ class Observer:
             self._worker.unload(key)
 
 
-def _verdict(model: Model, found: list[Comparison]) -> str:
+def _verdict(model: Model, found: tuple[Comparison, ...]) -> str:
     if not all(comparison.right for comparison in found):
         return "miscomputes"
-    if not model.encoded:
-        return "dense"
-    twin = next(comparison for comparison in found if comparison.against == TWIN)
-    return "dense" if twin.identical else "sparse"
+    copied = [comparison for comparison in found if comparison.against == COPY]
+    return "sparse" if model.encoded and copied and not copied[0].identical else "dense"

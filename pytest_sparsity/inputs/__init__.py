@@ -93,6 +93,14 @@ class Feed:
             return self._checked(self._function(number))
         return self._sets[number]
 
+    def moved(self, model: Model, move: Callable[[Array], Array]) -> Feed:
+        """The same sets for another file of the same inputs, each array changed by a function."""
+
+        def arrays(number: int) -> list[Array]:
+            return [move(array) for array in self.arrays(number)]
+
+        return replace(self, model=model, made_up=False, _function=arrays)
+
     def like(self, model: Model) -> Feed:
         """The same for another file of the same inputs, such as a densified copy."""
         return replace(self, model=model)

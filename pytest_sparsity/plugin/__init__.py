@@ -54,8 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take others' targets, check the options and describe the marker."""
     config.addinivalue_line(
         "markers",
-        "race(*, target=None, threads=1, budget=None): where, how wide and how long the races of a "
-        "test run; every test that uses the fixture `race` has it.",
+        "race(*, target=None, threads=1, budget=None, inputs=None, shapes=None): where, how wide, "
+        "how long and on what the races of a test run; every test that uses the fixture `race` has "
+        "it.",
     )
     registry.register(config)
     config.stash[OPTIONS] = Options.of(config)

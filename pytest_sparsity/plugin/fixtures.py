@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.baseline import Baseline, Suite
     from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.plugin.protocols import (
         AnyModel,
         DiagnoseFixture,
@@ -58,7 +59,8 @@ def _sparsity_settings(request: pytest.FixtureRequest) -> Settings:
 def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFixture:
     """Race two models against each other on a target.
 
-    `race(dense, sparse, *, target=None, threads=None, budget=None) -> Race`
+    `race(dense, sparse, *, target=None, threads=None, budget=None, inputs=None, shapes=None) ->
+    Race`
     """
     from pytest_sparsity.model import Model
     from pytest_sparsity.plugin.evidence import Entry
@@ -75,6 +77,8 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
         target: str | Target | None = None,
         threads: int | None = None,
         budget: float | None = None,
+        inputs: InputsLike | None = None,
+        shapes: Shapes | None = None,
     ) -> Race:
         where = Target.of(bound.target if target is None else target)
         models = Model.of(dense), Model.of(sparse)
@@ -87,6 +91,8 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
             budget=seconds,
             confidence=request.config.stash[OPTIONS].confidence,
             controls=controls,
+            inputs=bound.inputs if inputs is None else inputs,
+            shapes=bound.shapes if shapes is None else shapes,
         )
         control = controls.get((where.name, width))
         evidence.entries.append(
@@ -103,7 +109,8 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
 def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> DiagnoseFixture:
     """Say which layers run sparse kernels, why the others do not, and whether answers are right.
 
-    `diagnose(model, *, target=None, observe=True, dense=None, proof=False) -> Diagnosis`
+    `diagnose(model, *, target=None, observe=True, dense=None, proof=False, inputs=None,
+    shapes=None) -> Diagnosis`
     """
     from pytest_sparsity.diagnosis import diagnose as run_diagnose
     from pytest_sparsity.model import Model
@@ -118,12 +125,21 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
         observe: bool = True,
         dense: AnyModel | None = None,
         proof: bool = False,
+        inputs: InputsLike | None = None,
+        shapes: Shapes | None = None,
     ) -> Diagnosis:
         where = Target.of(_sparsity_settings.target if target is None else target)
         other = None if dense is None else Model.of(dense)
         threads = _sparsity_settings.threads if target is None else 1
         result = run_diagnose(
-            Model.of(model), where, observe=observe, dense=other, threads=threads, proof=proof
+            Model.of(model),
+            where,
+            observe=observe,
+            dense=other,
+            threads=threads,
+            proof=proof,
+            inputs=_sparsity_settings.inputs if inputs is None else inputs,
+            shapes=_sparsity_settings.shapes if shapes is None else shapes,
         )
         evidence.diagnoses.append(result)
         return result

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
     from pytest_sparsity.targets import Target
@@ -28,6 +29,8 @@ class RaceFixture(Protocol):
         target: str | Target | None = None,
         threads: int | None = None,
         budget: float | None = None,
+        inputs: InputsLike | None = None,
+        shapes: Shapes | None = None,
     ) -> Race:
         """Race two models; what is not given comes from the marker, the flags and the ini file."""
         ...
@@ -44,6 +47,8 @@ class DiagnoseFixture(Protocol):
         observe: bool = True,
         dense: AnyModel | None = None,
         proof: bool = False,
+        inputs: InputsLike | None = None,
+        shapes: Shapes | None = None,
     ) -> Diagnosis:
         """Diagnose a model; without a target on the one of the test."""
         ...

@@ -40,7 +40,7 @@ EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 # Of an item whose races pytest-benchmark is to have.
 CLOCK: pytest.StashKey[ReplayClock] = pytest.StashKey()
 
-ARGUMENTS = ("target", "threads", "budget")
+ARGUMENTS = ("target", "threads", "budget", "inputs", "shapes")
 
 
 def evidence_of(config: pytest.Config) -> Evidence:
@@ -58,11 +58,15 @@ class Settings:
         target: where they run.
         threads: of the runtime.
         budget: seconds per race.
+        inputs: what the models are run on, None to draw it.
+        shapes: of the inputs, None for those of the file.
     """
 
     target: str | Target
     threads: int
     budget: float
+    inputs: Any = None
+    shapes: Any = None
 
     @classmethod
     def of(cls, item: pytest.Item, target: str | None = None) -> Settings:
@@ -77,6 +81,8 @@ class Settings:
             target=target or marked_target or options.targets[0],
             threads=given.get("threads", 1),
             budget=options.budget if budget is None else budget,
+            inputs=given.get("inputs"),
+            shapes=given.get("shapes"),
         )
 
 

@@ -21,6 +21,7 @@ from pytest_sparsity.estimate import (
     resolvable,
     seconds_to_resolve,
 )
+from pytest_sparsity.inputs import Feed, feed
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
 from pytest_sparsity.race.trials import Trials
@@ -30,6 +31,10 @@ from pytest_sparsity.turns import turn
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+
+    from pytest_sparsity.inputs import InputsLike, Shapes
+
+    Raced = str | os.PathLike[str] | Model | Feed
 
 # A control is off if its interval shows a ratio further from 1 than this.
 CONTROL_MARGIN = 0.02
@@ -182,6 +187,12 @@ class Race:
         return words[1] if holds("<", ratio.low, ratio.high, 1.0) else words[2]
 
     @property
+    def inputs(self) -> str:
+        """Names and shapes of the inputs, and those of the sparse model if they are others."""
+        dense, sparse = str(self._trials.dense), str(self._trials.sparse)
+        return dense if dense == sparse else f"{dense} against {sparse}"
+
+    @property
     def evidence(self) -> dict[str, object]:
         """How it was measured, for reports: plain values by name, None for what is not known."""
         plan, hello = self._trials.plan, self._trials.hello
@@ -207,6 +218,7 @@ class Race:
                 "wall_over_cpu": _finite(self._trials.wall_over_cpu()),
                 "process_spread": _finite(self._trials.spread()),
             }
+        facts["inputs"] = self.inputs
         return facts
 
     def resolution(self, budget: float) -> str:
@@ -247,6 +259,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _fed(raced: Raced) -> Feed:
+    return raced if isinstance(raced, Feed) else feed(Model.of(raced))
+
+
 Controls = dict[tuple[str, int], Race]
 _CONTROLS: Controls = {}
 
@@ -261,6 +277,8 @@ def race(
     confidence: float = 0.95,
     seed: int = 0,
     controls: Controls | None = None,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
 ) -> Race:
     """Race two models on a target and take the first look.
 
@@ -278,11 +296,16 @@ def race(
         seed: of the order of blocks, interpreters and padding.
         controls: the controls raced so far, which are reused and added to; by default those of this
             Python process.
+        inputs: what both models are run on, see `pytest_sparsity.inputs.feed`; by default drawn.
+            The first set is raced.
+        shapes: of the inputs: needed where a file leaves sizes other than the batch open.
 
     Raises:
-        ValueError: an argument is out of range, or there is no such target.
+        ValueError: an argument is out of range, there is no such target, the inputs do not fit, or
+            a size is open and not given.
         ModelError: a file is not a model.
         Unsupported: the target cannot run here.
+        NeedsInputs: a model does not take the inputs that were drawn for it.
         WrongAnswers: the sparse model's outputs are wrong on the target.
         CannotMeasure: the dense model raced against itself does not give 1.
     """
@@ -295,11 +318,11 @@ def race(
     missing = where.missing()
     if missing is not None:
         raise missing
-    from pytest_sparsity.diagnosis import check_answers
+    from pytest_sparsity.diagnosis import check_outputs
 
     pruned = Model.of(sparse)
-    models = Model.of(dense), pruned
-    check_answers(pruned, where)
+    models = feed(Model.of(dense), inputs, shapes), feed(pruned, inputs, shapes)
+    check_outputs(pruned, where, inputs=inputs, shapes=shapes)
     if where.unit == "seconds":
         check_control(
             models[0], where, threads, budget, _CONTROLS if controls is None else controls
@@ -308,8 +331,8 @@ def race(
 
 
 def start(
-    dense: str | os.PathLike[str] | Model,
-    sparse: str | os.PathLike[str] | Model,
+    dense: Raced,
+    sparse: Raced,
     target: Target,
     threads: int,
     budget: float,
@@ -318,7 +341,7 @@ def start(
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two models without checking anything, and take the first look."""
-    trials = Trials(Model.of(dense), Model.of(sparse), target, threads, seed, now)
+    trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, now)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
@@ -336,7 +359,7 @@ def start(
 
 
 def check_control(
-    dense: str | os.PathLike[str] | Model,
+    dense: Raced,
     target: Target,
     threads: int,
     budget: float,
@@ -356,7 +379,7 @@ def check_control(
     ratio = controls[key].ratio
     if ratio.low > 1 + CONTROL_MARGIN or ratio.high < 1 / (1 + CONTROL_MARGIN):
         raise CannotMeasure(
-            f"{Model.of(dense).path.name} raced against itself on {target} gave {ratio} "
+            f"{_fed(dense).model.path.name} raced against itself on {target} gave {ratio} "
             "instead of 1: this machine cannot measure now; free it from other work and run again"
         )
     return controls[key]

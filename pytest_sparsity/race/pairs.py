@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.targets import seeded_inputs
-
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from pytest_sparsity.model import Model
+    from pytest_sparsity.inputs import Feed
     from pytest_sparsity.targets import Blocks, Worker
 
 Couple = tuple[int, int]  # (dense, sparse)
@@ -63,9 +61,9 @@ class Interpreters:
     pair before is unloaded now before, now after the next is created.
     """
 
-    def __init__(self, worker: Worker, dense: Model, sparse: Model, rng: random.Random) -> None:
+    def __init__(self, worker: Worker, dense: Feed, sparse: Feed, rng: random.Random) -> None:
         self.worker = worker
-        self._models = {"dense": dense, "sparse": sparse}
+        self._feeds = {"dense": dense, "sparse": sparse}
         self._rng = rng
         self._created = 0
         self._dense_first = rng.random() < 0.5
@@ -90,13 +88,14 @@ class Interpreters:
         old, late = self._loaded, self._rng.random() < 0.5
         if not late:
             self._unload(old)
-        keys = {role: f"{role} {self._created}" for role in self._models}
+        keys = {role: f"{role} {self._created}" for role in self._feeds}
         roles = ("dense", "sparse") if self._dense_first else ("sparse", "dense")
         for role in roles:
             sizes = [self._rng.randrange(16, 20_000) for _ in range(self._rng.randrange(1, 8))]
-            signature = self.worker.load(keys[role], self._models[role], pad=sizes)
+            fed = self._feeds[role]
+            self.worker.load(keys[role], fed.model, pad=sizes, shapes=fed.shapes)
             if role not in self._inputs:
-                self._inputs[role] = seeded_inputs(signature, 0)
+                self._inputs[role] = fed.arrays(0)
             self.worker.set_inputs(keys[role], self._inputs[role])
         if late:
             self._unload(old)

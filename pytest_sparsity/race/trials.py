@@ -16,7 +16,7 @@ from pytest_sparsity.race.warm_up import Batch, settle, warm_up_needed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_sparsity.model import Model
+    from pytest_sparsity.inputs import Feed
     from pytest_sparsity.targets import Target
 
 # A block lasts at least this long and this many ticks of its clock: reading the clocks costs less
@@ -78,8 +78,8 @@ class Trials:
         hello: what the first worker said of itself.
     """
 
-    dense: Model
-    sparse: Model
+    dense: Feed
+    sparse: Feed
     target: Target
     threads: int
     seed: int

@@ -73,6 +73,7 @@ def race(result: Race, dense: str, sparse: str) -> list[str]:
             ("sparse", f"{timing(result.sparse, result.unit)}  {sparse}"),
             (ratio, f"{result.ratio}: {result.verdict}"),
             ("on", where(result)),
+            ("inputs", result.inputs),
             ("by", f"{effort}, {clock}"),
         ],
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.targets.child import Launch
+from pytest_sparsity.targets.child import EndedError, Launch
 from pytest_sparsity.targets.places import Place
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.runtimes import Runtime
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blocks",
+    "EndedError",
     "InvocationError",
     "Launch",
     "LoadError",

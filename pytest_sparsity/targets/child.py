@@ -36,6 +36,10 @@ _LONGEST_LINE = 1 << 26
 MEMORY = 2**31
 
 
+class EndedError(TargetError):
+    """The child crashed or hung over a request, which is the file's fault rather than its own."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """How to start the child of a target.
@@ -110,30 +114,32 @@ class Child:
             seconds: that the answer may take beyond the time for any answer.
 
         Raises:
-            TargetError: there was no answer; the child has been ended.
+            TargetError: there was no answer; the child has been ended. An `EndedError` if it had
+                started, so that what it was asked to do is at fault.
         """
         if self.ended:
             raise TargetError(f"{self.target} had ended before {doing}; open it again")
         self._said = self._stderr.seek(0, os.SEEK_END)
+        ended = TargetError if request is None else EndedError
         try:
             line = self._converse(request, self.timeout + seconds)
         except TimeoutError:
             limit = f"{self.timeout + seconds:.3g}"
-            self.fail(f"did not answer within {limit} s when {doing}, and was killed")
+            self.fail(f"did not answer within {limit} s when {doing}, and was killed", ended)
         except (EOFError, OSError):
-            self.fail(f"{self._how_it_ended()} when {doing}")
+            self.fail(f"{self._how_it_ended()} when {doing}", ended)
         except BaseException:
             # An interrupt leaves half a conversation behind, after which nothing may be asked.
             self._end()
             raise
         return self._decoded(line, doing)
 
-    def fail(self, fault: str) -> NoReturn:
-        """End the child and raise the `TargetError`: target, fault and the child's last words."""
+    def fail(self, fault: str, kind: type[TargetError] = TargetError) -> NoReturn:
+        """End the child and raise the error: target, fault and the child's last words."""
         words = self.last_words()
         self._end()
         said = f": {words}" if words else ""
-        raise TargetError(f"{self.target} {fault}{said}") from None
+        raise kind(f"{self.target} {fault}{said}") from None
 
     def last_words(self) -> str:
         """Return the last line that the child wrote to stderr since the last request, or ""."""

@@ -1,0 +1,302 @@
+"""Whether a model's outputs are right on a target: against its densified copy and other kernels."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.children import scratch_folder
+from pytest_sparsity.comparison import FLOAT, QUANTIZED, Comparison, compare
+from pytest_sparsity.diagnosis.noise import DRAWS, own_noise
+from pytest_sparsity.encoding import whole_blocks
+from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported, WrongAnswers
+from pytest_sparsity.inference import invoked
+from pytest_sparsity.inputs import feed
+from pytest_sparsity.targets import LoadError, Target
+from pytest_sparsity.transform import densify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_sparsity.comparison import Rules
+    from pytest_sparsity.inputs import Feed, InputsLike, Shapes
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.targets import Worker
+
+    Outputs = Sequence[NDArray[Any]]
+
+SETS = 3
+"""Sets of inputs; the reference kernels get the first only."""
+
+SLOW = 0.5
+"""Seconds per inference, emulation for the most part, from which two sets of inputs must do, and
+TFLite's optimised kernels in place of the reference ones, which take up to 100 times as long."""
+SLOW_SETS = 2
+
+TELLING = 16
+"""Values that must vary with the inputs before equal bits show that the same kernels ran. Sparse
+and dense kernels differ in the last bit of about half of all sums; of very short ones in fewer."""
+
+COPY = "those of the same weights stored densely"
+
+RANDOM = "it answers otherwise each time, whatever the kernels: it draws random numbers"
+
+GIVE_INPUTS = "give inputs that the model takes: inputs= or --inputs FILE.npz"
+
+_checked: dict[tuple[object, ...], WrongAnswers | None] = {}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came of comparing a model's outputs.
+
+    Attributes:
+        comparisons: with its densified copy if it is sparse-encoded, with the reference kernels if
+            the target has them and the model is of floats; else one with themselves, which tells
+            whether they are finite.
+        why_not: why they were compared with nothing, or "".
+    """
+
+    comparisons: tuple[Comparison, ...]
+    why_not: str = ""
+
+
+def is_float(model: Model) -> bool:
+    """No tensor is quantized: all kernels compute in float32 and agree but for rounding."""
+    return not any(tensor.quantized for tensor in model.graph.tensors)
+
+
+def comparisons(worker: Worker, fed: Feed, folder: Path) -> Compared:
+    """Compare a model with its densified copy and with the reference kernels.
+
+    Args:
+        worker: of the target.
+        fed: the model and what it is run on.
+        folder: where copies are written.
+
+    Raises:
+        LoadError: the target refuses the model.
+        TargetError: the target fails with the model.
+    """
+    return _Comparing(worker, fed, folder).compare()
+
+
+class _Comparing:
+    """The comparisons of one model, with what they share."""
+
+    def __init__(self, worker: Worker, fed: Feed, folder: Path) -> None:
+        self._worker = worker
+        self._fed = fed
+        self._folder = folder
+        self._copy = fed
+        if fed.model.encoded:
+            self._copy = fed.like(densify(fed.model, folder / "copy.tflite"))
+        self._slow = False
+
+    def compare(self) -> Compared:
+        """Run everything. The worker has none of the models loaded afterwards."""
+        model = self._fed.model
+        start = time.monotonic()
+        ours = self._run(self._fed, (0,))
+        self._slow = time.monotonic() - start > SLOW
+        again = self._run(self._fed, range(min(SLOW_SETS if self._slow else SETS, self._fed.count)))
+        if not compare("", ours, again[:1]).identical and self._is_random():
+            return Compared((compare("themselves", ours, ours),), RANDOM)
+        ours, found, why_not = again, [], ""
+        theirs = self._run(self._copy, range(len(ours))) if model.encoded else ours
+        first = compare(COPY, ours, theirs, rules=self._rules)
+        varied = varying(ours)
+        if not varied or (first.identical and model.encoded and varied < TELLING):
+            more = range(len(ours), self._fed.count)[: 1 if self._slow else None]
+            ours = ours + self._run(self._fed, more)
+            theirs = theirs + self._run(self._copy, more) if model.encoded else ours
+        if model.encoded:
+            found.append(self._judged(COPY, ours, theirs, "default"))
+        if is_float(model):
+            against, why_not = self._against_kernels(ours)
+            found += against
+        elif not found:
+            why_not = "its tensors are quantized, which kernels round in different ways"
+        found = found or [compare("themselves", ours, ours)]
+        constant = len(ours) > 1 and varying(ours) == 0
+        named = tuple(replace(each, constant=constant) for each in found)
+        return Compared(named, why_not if found[0].against == "themselves" else "")
+
+    @property
+    def _rules(self) -> Rules:
+        return FLOAT if is_float(self._fed.model) else QUANTIZED
+
+    def _run(self, fed: Feed, numbers: Iterable[int], kernels: str = "default") -> list[Outputs]:
+        self._worker.load("model", fed.model, kernels=kernels, shapes=fed.shapes)
+        found: list[Outputs] = list(invoked(self._worker, "model", fed, numbers, kernels=kernels))
+        self._worker.unload("model")
+        return found
+
+    def _is_random(self) -> bool:
+        """Whether outputs that differ from run to run are meant to.
+
+        They are if those of the densely stored copy do so, too; if the model is stored densely, if
+        TFLite's own kernels agree with themselves no more than XNNPACK's.
+        """
+        kernels = "default" if self._fed.model.encoded else "builtin"
+        try:
+            first, second = (self._run(self._copy, (0,), kernels) for _ in range(2))
+        except (Unsupported, LoadError):
+            return True
+        return not compare("", first, second).identical
+
+    def _against_kernels(self, ours: Sequence[Outputs]) -> tuple[list[Comparison], str]:
+        """The comparison with the kernels that the target has besides, or why there is none."""
+        kernels = "builtin" if self._slow else "reference"
+        try:
+            theirs = self._run(self._copy, (0,), kernels)
+        except Unsupported as reason:
+            return [], str(reason)
+        except LoadError:
+            return [], f"{kernels} kernels are missing for one of its operators"
+        against = f"those of the {kernels} kernels"
+        return [self._judged(against, ours[:1], theirs, kernels, scales=ours)], ""
+
+    def _judged(
+        self,
+        against: str,
+        ours: Sequence[Outputs],
+        theirs: Sequence[Outputs],
+        kernels: str,
+        scales: Sequence[Outputs] | None = None,
+    ) -> Comparison:
+        """Compare, and if the outputs are not the same for the eye look how noisy the model is."""
+        if scales is not None and not compare("", ours, theirs).finite:
+            scales = None
+        first = compare(against, ours, theirs, rules=self._rules, scales=scales)
+        if first.right or first.deviation == float("inf"):
+            return first
+        draws = 1 if self._slow else DRAWS
+        noise = own_noise(
+            self._worker, self._copy, theirs[:SETS], self._folder, kernels=kernels, draws=draws
+        )
+        return compare(against, ours, theirs, rules=self._rules, noise=noise, scales=scales)
+
+
+def varying(outputs: Sequence[Outputs]) -> int:
+    """How many values occur in the outputs for some inputs and not in those for all.
+
+    With one set of inputs only, how many values there are.
+    """
+    import numpy as np
+
+    count = 0
+    for tensor in zip(*outputs, strict=True):
+        values = [np.unique(array) for array in tensor]
+        _, times = np.unique(np.concatenate(values), return_counts=True)
+        count += int(np.count_nonzero(times < max(len(values), 2)))
+    return count
+
+
+def refuses(open_: Callable[[], Worker], fed: Feed, folder: Path) -> bool:
+    """Whether a model fails on inputs that were made up however it is stored: they are at fault.
+
+    Args:
+        open_: starts a worker.
+        fed: the model and its inputs.
+        folder: where a densely stored copy is written.
+    """
+    if not fed.made_up:
+        return False
+    copy = fed
+    if fed.model.encoded:
+        copy = fed.like(densify(fed.model, folder / "refusing.tflite"))
+    with open_() as worker:
+        try:
+            worker.load("copy", copy.model, shapes=copy.shapes)
+        except TargetError:
+            return False
+        try:
+            invoked(worker, "copy", copy, range(SETS))
+        except TargetError:
+            return True
+    return False
+
+
+def check_outputs(
+    model: Model,
+    target: str | Target,
+    *,
+    inputs: InputsLike | None = None,
+    shapes: Shapes | None = None,
+) -> None:
+    """Make sure that a model's outputs are right before its speed is measured.
+
+    What is found for inputs that are drawn is kept for the process, by the file's content, the
+    target and its version.
+
+    Args:
+        model: the model.
+        target: where it is to run.
+        inputs: what to run it on, see `inputs.feed`.
+        shapes: of the inputs.
+
+    Raises:
+        WrongAnswers: the encoding lost weights, the outputs are not finite, or they differ by more
+            than rounding from those of the same weights stored densely or from those of the
+            reference kernels.
+        NeedsInputs: the model fails on inputs that were made up, however it is stored.
+        LoadError: the target refuses the model.
+        Unsupported: the target cannot run here.
+    """
+    target = Target.of(target)
+    fed = feed(model, inputs, shapes)
+    key = (model.sha256, target.name, target.version(), fed.shapes)
+    if not fed.made_up or key not in _checked:
+        error = _wrong(fed, target)
+        if fed.made_up:
+            _checked[key] = error
+    else:
+        error = _checked[key]
+    if error is not None:
+        raise error
+
+
+def _wrong(fed: Feed, target: Target) -> WrongAnswers | None:
+    _check_blocks(fed.model)
+    with scratch_folder("models") as folder:
+        try:
+            with target.open() as worker:
+                compared = comparisons(worker, fed, Path(folder))
+        except LoadError:
+            raise
+        except TargetError as error:
+            if refuses(target.open, fed, Path(folder)):
+                raise NeedsInputs(made_up(fed, error), GIVE_INPUTS) from error
+            raise
+    return _verdict(fed.model, target, [c for c in compared.comparisons if not c.right])
+
+
+def made_up(fed: Feed, error: TargetError) -> str:
+    """Say that a model fails on inputs that mean nothing to it."""
+    return f"{fed.model.path.name} does not take the inputs that were drawn for it ({error})"
+
+
+def _check_blocks(model: Model) -> None:
+    for graph in model.graphs:
+        for tensor in graph.tensors:
+            if tensor.sparsity is not None and not whole_blocks(tensor.shape, tensor.sparsity):
+                raise WrongAnswers(
+                    f"{model.path.name} is not the network that was trained, so its speed means "
+                    f"nothing: the encoding of {tensor.name!r} lost its last columns, since "
+                    f"{tensor.shape[-1]} is no multiple of its block; convert it without "
+                    f"EXPERIMENTAL_SPARSITY or with another width"
+                )
+
+
+def _verdict(model: Model, target: Target, wrong: Sequence[Comparison]) -> WrongAnswers | None:
+    if not wrong:
+        return None
+    return WrongAnswers(
+        f"{model.path.name} computes wrong answers on {target.name}, so its speed means nothing: "
+        f"{wrong[0]}; run `pytest-sparsity explain {model.path.name} --target {target.name}`"
+    )
