@@ -52,14 +52,14 @@ def counting_emulator() -> str:
 @pytest.fixture(scope="session")
 def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fused LSTM, whose state TFLite keeps from one invocation to the next."""
-    from pytest_sparsity.variants import selection
+    from pytest_sparsity.variants import networks
     from pytest_sparsity.variants.converter import Converter
 
-    selection.import_tfmot()
+    networks.import_tfmot()
     import tf_keras as keras
 
     folder = tmp_path_factory.mktemp("recurrent")
-    with closing(Converter()) as converter, selection.quiet():
+    with closing(Converter()) as converter, networks.quiet():
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.Input((5, 2), batch_size=1), keras.layers.LSTM(4)])
         network.export(str(folder / "saved"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_sparsity.strategies import Schedule
-from pytest_sparsity.variants import selection
+from pytest_sparsity.variants import networks
 
 Floats = NDArray[np.float32]
 
@@ -27,7 +27,7 @@ class Pruner:
         from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
         tf: Any = import_module("tensorflow")
-        with selection.quiet():
+        with networks.quiet():
             step = tf.Variable(0, dtype=tf.int64)
             weight = tf.Variable(weights)
             states = [(weight, tf.Variable(tf.ones_like(weight)), tf.Variable(0.0))]

@@ -11,23 +11,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from in_process import InProcess
+from pytest_sparsity import variants
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties import gzip_nbytes
-from pytest_sparsity.variants import Variants, build_variants, building, finishing, selection
+from pytest_sparsity.variants import Variants, build_variants, finishing, networks
+from pytest_sparsity.variants.converter import LocalConverter
 
 Finetune = Callable[[Any, list[Any]], object]
 
 
 @pytest.fixture(scope="session")
 def tfmot() -> Any:
-    return selection.import_tfmot()
+    return networks.import_tfmot()
 
 
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch, tfmot: Any) -> Iterator[None]:
-    monkeypatch.setattr(building, "Converter", InProcess)
-    with selection.quiet():
+    monkeypatch.setattr(variants, "tensorflow_runs", lambda: True)
+    monkeypatch.setattr(variants, "Converter", LocalConverter)
+    with networks.quiet():
         yield
 
 
@@ -71,7 +73,7 @@ def train(model: Any, callbacks: list[Any], *, steps: int = 4) -> None:
     model.compile(tf_keras.optimizers.legacy.SGD(0.05), "mse")
     x = rng.standard_normal([steps, *model.input_shape[1:]], np.float32)
     y = rng.standard_normal([steps, *model.output_shape[1:]], np.float32)
-    with selection.quiet():
+    with networks.quiet():
         model.fit(x, y, batch_size=1, verbose=0, callbacks=callbacks)
 
 

@@ -193,9 +193,9 @@ def test_a_schedule_that_ends_before_its_final_sparsity_is_drawn() -> None:
     ids=repr,
 )
 def test_schedules_are_those_of_tfmot(schedule: Schedule) -> None:
-    from pytest_sparsity.variants import selection
+    from pytest_sparsity.variants import networks
 
-    selection.import_tfmot()
+    networks.import_tfmot()
     import tensorflow as tf
 
     built = schedule.build()

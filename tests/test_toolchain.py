@@ -16,7 +16,7 @@ from pruner import Pruner
 from pytest_sparsity import properties, strategies, zoo
 from pytest_sparsity.model import Layer, Model
 from pytest_sparsity.strategies import Schedule, SingleLayer
-from pytest_sparsity.variants import Variants, build_variants, selection
+from pytest_sparsity.variants import Variants, build_variants, networks
 
 Floats = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ SHAPES = st.one_of(
 
 @pytest.fixture(scope="session")
 def tfmot() -> Pruner:
-    return Pruner(selection.import_tfmot().sparsity.keras)
+    return Pruner(networks.import_tfmot().sparsity.keras)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def train(tfmot: Pruner, schedule: Schedule, epochs: int, *, rate: float = 0.1) 
     def checkpoint(_epoch: int, _logs: object) -> None:
         checkpoints.append({w.layer.name: w.layer.kernel.numpy() for w in wrapped.layers})
 
-    with selection.quiet():
+    with networks.quiet():
         keras.backend.clear_session()
         keras.utils.set_random_seed(0)
         dense = keras.layers.Dense
@@ -228,7 +228,7 @@ def test_a_converted_network_has_all_properties(cnn: Variants) -> None:
 
 
 def test_conversion_keeps_the_network_s_function(cnn: Variants) -> None:
-    with selection.quiet():
+    with networks.quiet():
         network = zoo.xnnpack_cnn()
         properties.same_outputs(lambda x: network(x, training=False), cnn.dense)
     with pytest.raises(AssertionError, match=r"pruned\.tflite differs from"):

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from in_process import InProcess
-from pytest_sparsity import zoo
+from pytest_sparsity import variants, zoo
 from pytest_sparsity.errors import SparsityWarning, Unsupported
 from pytest_sparsity.transform import edit
 from pytest_sparsity.variants import (
@@ -23,11 +22,12 @@ from pytest_sparsity.variants import (
     build_variants,
     building,
     converter,
+    keras_state,
+    networks,
     recipe,
-    selection,
 )
 from pytest_sparsity.variants.building import ROLES
-from pytest_sparsity.variants.converter import ConversionError, Converter
+from pytest_sparsity.variants.converter import ConversionError, Converter, LocalConverter
 from pytest_sparsity.variants.recipe import Recipe
 
 Build = Callable[[], Any]
@@ -37,7 +37,7 @@ Finetune = Callable[[Any, list[Any]], object]
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """`tf_keras`, imported after TFMOT as in a build."""
-    selection.import_tfmot()
+    networks.import_tfmot()
     import tf_keras
 
     return tf_keras
@@ -45,7 +45,7 @@ def keras() -> Any:
 
 @pytest.fixture(scope="session")
 def schedules() -> Any:
-    return selection.import_tfmot().sparsity.keras
+    return networks.import_tfmot().sparsity.keras
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +58,12 @@ def cnn(store: Path) -> Variants:
     return build_variants(zoo.xnnpack_cnn, sparsity=0.75, cache=store)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests see what a build calls: in a process of its own it would not be seen here."""
+    monkeypatch.setattr(variants, "tensorflow_runs", lambda: True)
+
+
 @pytest.fixture
 def unconverted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no converter: what is tested fails before it is needed."""
@@ -65,7 +71,7 @@ def unconverted(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoConverter:
         def close(self) -> None: ...
 
-    monkeypatch.setattr(building, "Converter", NoConverter)
+    monkeypatch.setattr(variants, "Converter", NoConverter)
 
 
 def contents(built: Variants) -> dict[str, bytes]:
@@ -307,11 +313,15 @@ MORE_EQUALITIES = {
 }
 
 
-class Counted(InProcess):
+class Counted(LocalConverter):
     conversions = 0
 
     def convert(
-        self, saved_model: Path, path: Path, quantize: str | None, samples: Path | None
+        self,
+        saved_model: Path,
+        path: Path,
+        quantize: str | None = None,
+        samples: Path | None = None,
     ) -> None:
         type(self).conversions += 1
         super().convert(saved_model, path, quantize, samples)
@@ -338,7 +348,7 @@ def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
     import tensorflow as tf
 
     files = {}
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         network = building.prune(asked)
         for role in ROLES:
             weights = network.dense_weights if role == "dense" else network.pruned_weights
@@ -362,10 +372,10 @@ def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
 
 
 def check_equality(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "Converter", Counted)
+    monkeypatch.setattr(variants, "Converter", Counted)
     monkeypatch.setattr(Counted, "conversions", 0)
     options = {"policy": "all", **case.options}
-    with selection.quiet():
+    with networks.quiet():
         built = build_variants(case.build, cache=folder / "store", **options)
     full = fully_converted(wanted(case.build, **options), folder)
     for role, content in contents(built).items():
@@ -393,7 +403,7 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
     tmp_path: Path, keras: Any
 ) -> None:
     """TensorFlow marks state tensors by a counter of the process, so each build has its own."""
-    with selection.quiet():
+    with networks.quiet():
         built = build_variants(recurrent, policy="all", cache=tmp_path / "store")
     program = """
         import sys
@@ -402,7 +412,7 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
         convert.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
         sys.stdout.buffer.write(convert.convert())
         """
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         saved = building.export(building.prune(wanted(recurrent)).model, tmp_path / "pruned")
     command = [sys.executable, "-c", textwrap.dedent(program), str(saved)]
     assert built.sparse.path.read_bytes() == subprocess.check_output(command)
@@ -451,13 +461,13 @@ def test_a_warm_run_never_imports_tensorflow(cnn: Variants, store: Path) -> None
 def test_the_user_s_generators_go_on_as_if_nothing_had_been_built(
     tmp_path: Path, keras: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "Converter", InProcess)
+    monkeypatch.setattr(variants, "Converter", LocalConverter)
     random.seed(1)
     np.random.seed(1)
     expected = random.random(), np.random.random()
     random.seed(1)
     np.random.seed(1)
-    with selection.quiet():
+    with networks.quiet():
         build_variants(perceptron, policy="all", cache=tmp_path)
     assert (random.random(), np.random.random()) == expected
 
@@ -467,9 +477,9 @@ def test_the_user_s_generators_go_on_as_if_nothing_had_been_built(
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch, keras: Any) -> Iterator[type[Counted]]:
-    monkeypatch.setattr(building, "Converter", Counted)
+    monkeypatch.setattr(variants, "Converter", Counted)
     monkeypatch.setattr(Counted, "conversions", 0)
-    with selection.quiet():
+    with networks.quiet():
         yield Counted
 
 
@@ -628,7 +638,7 @@ def test_samples_that_cannot_be_calibrated_with(
     samples: list[Any], says: str, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"quantize": "int8", "representative": lambda: samples}
-    with selection.quiet(), pytest.raises(ValueError, match=says):
+    with networks.quiet(), pytest.raises(ValueError, match=says):
         build_variants(perceptron, policy="all", cache=tmp_path, **options)
 
 
@@ -686,7 +696,7 @@ def residual() -> Any:
 
 
 def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> None:
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.5))
         x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
         smaller: Any = network.smaller
@@ -705,9 +715,9 @@ def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> Non
 
 def test_what_the_smaller_network_learns_goes_into_the_one_with_zeros(keras: Any) -> None:
     asked = {"pattern": "channels", "sparsity": 0.5}
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         untrained_network = building.prune(wanted(with_everything, **asked))
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         network = building.prune(wanted(with_everything, finetune=fit(3, rate=0.05), **asked))
         x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
         smaller: Any = network.smaller
@@ -719,7 +729,7 @@ def test_what_the_smaller_network_learns_goes_into_the_one_with_zeros(keras: Any
 
 
 def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.25))
     before, after = network.dense_weights[0], network.pruned_weights[0]
     norms, zeros = np.abs(before).sum(axis=(0, 1, 2)), ~after.any(axis=(0, 1, 2))
@@ -737,7 +747,7 @@ def test_a_layer_that_cannot_be_made_anew_has_no_channels(keras: Any, tmp_path: 
     def build() -> Any:
         return sequence(Mine(3), keras.layers.Dense(8), keras.layers.Dense(4))
 
-    with selection.quiet(), pytest.raises(ValueError, match=r"anew from its get_config\(\)"):
+    with networks.quiet(), pytest.raises(ValueError, match=r"anew from its get_config\(\)"):
         build_variants(build, pattern="channels", policy=["dense"], cache=tmp_path)
 
 
@@ -751,7 +761,7 @@ def test_channels_leave_a_smaller_file(counted: type[Counted], tmp_path: Path) -
 
 
 def test_channels_that_others_need_stay(keras: Any) -> None:
-    with building.seeded(0), selection.quiet():
+    with keras_state.fresh(0), networks.quiet():
         network = building.prune(wanted(residual, pattern="channels"))
     assert [w.layer for w in network.report] == ["free"]
 
@@ -766,7 +776,7 @@ def test_channels_that_others_need_stay(keras: Any) -> None:
 )
 @pytest.mark.usefixtures("unconverted", "keras")
 def test_a_named_layer_whose_channels_must_stay(layer: str, says: str, tmp_path: Path) -> None:
-    with selection.quiet(), pytest.raises(ValueError, match=says):
+    with networks.quiet(), pytest.raises(ValueError, match=says):
         build_variants(residual, pattern="channels", policy=[layer], cache=tmp_path)
 
 
@@ -918,7 +928,7 @@ def test_a_schedule_that_does_not_do_what_was_asked_says_why(
 ) -> None:
     kind, settings, steps, says = SCHEDULE_TRAPS[trap]
     schedule = getattr(schedules, kind)(**settings)
-    with selection.quiet(), pytest.raises(ValueError, match=says):
+    with networks.quiet(), pytest.raises(ValueError, match=says):
         build_variants(
             perceptron, policy="all", schedule=schedule, finetune=fit(steps), cache=tmp_path
         )
@@ -937,7 +947,7 @@ def test_a_schedule_that_does_not_do_what_was_asked_says_why(
 def test_a_training_that_prunes_nothing_says_why(
     finetune: Finetune, says: str, keras: Any, tmp_path: Path
 ) -> None:
-    with selection.quiet(), pytest.raises(ValueError, match=says):
+    with networks.quiet(), pytest.raises(ValueError, match=says):
         build_variants(perceptron, policy="all", finetune=finetune, cache=tmp_path)
 
 
@@ -1035,7 +1045,7 @@ def subclassed() -> Any:
 def test_what_cannot_be_pruned_says_why(
     build: Build, options: dict[str, Any], says: str, keras: Any, tmp_path: Path
 ) -> None:
-    with selection.quiet(), pytest.raises((ValueError, TypeError), match=says):
+    with networks.quiet(), pytest.raises((ValueError, TypeError), match=says):
         build_variants(build, **{"policy": "all", **options}, cache=tmp_path)
 
 

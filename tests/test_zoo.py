@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_sparsity import zoo
-from pytest_sparsity.variants.selection import import_tfmot, quiet
+from pytest_sparsity.variants.networks import import_tfmot, quiet
 
 Build = Callable[[], Any]
 

@@ -41,6 +41,7 @@ def variants(request: pytest.FixtureRequest) -> VariantsFixture:
     folder = cache.mkdir("sparsity") if cache is not None else None
 
     def make(build: Callable[[], Any], **options: Any) -> Variants:
+        __tracebackhide__ = True
         rebuild = config.stash[OPTIONS].rebuild
         made = build_variants(build, cache=folder, rebuild=rebuild, **options)
         evidence_of(config).variants.append(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.variants import cache as files
 from pytest_sparsity.variants import fingerprint
 from pytest_sparsity.variants.building import ROLES, build_entry
+from pytest_sparsity.variants.converter import Converter, LocalConverter
+from pytest_sparsity.variants.isolation import in_a_fork, is_ours
+from pytest_sparsity.variants.keras_state import tensorflow_runs
 from pytest_sparsity.variants.pruning import PrunedWeight
 from pytest_sparsity.variants.recipe import SPARSITY, Recipe, asked, check
 
@@ -17,8 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
+    from pytest_sparsity.variants.converter import Converts
+    from pytest_sparsity.variants.networks import Network
     from pytest_sparsity.variants.pruning import Schedule
-    from pytest_sparsity.variants.selection import Network
+
+__tracebackhide__ = True
+"""pytest shows the test's own lines, and those of its build function, rather than ours."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,14 @@ def build_variants(
     are those of TensorFlow's converter, except that no constant is -0.0 in them, which TFMOT leaves
     behind and which compresses badly.
 
-    They are kept on disk until something changes that decides about them: the code of `build`, of
-    `finetune`, and of what these reach; their closures; the files in `depends`; an argument; a
+    All that happens in a process of its own, forked from this one, so that nothing of what a build
+    sets (TensorFlow, `tf.keras`, Keras' policies, the environment, generators) is seen by other
+    tests, whether files are on disk or not. Only where TensorFlow already computes in this process,
+    whose threads a fork would lack, it happens here; then Keras' global state starts from its
+    defaults, too, and is put back, but a crash is not survived.
+
+    The files are kept on disk until something changes that decides about them: the code of `build`,
+    of `finetune`, and of what these reach; their closures; the files in `depends`; an argument; a
     version. Where that cannot be told, for example because `build` closes over an object of some
     library, the network is built and pruned every time and only the conversion is spared; not even
     that if training follows pruning, or if a layer holds such an object.
@@ -110,6 +124,7 @@ def build_variants(
         ValueError: an argument is not supported, the policy rejects the network, or pruning did not
             do what was asked (a TFMOT trap, which the message names).
         TypeError: `build` does not return a model that TFMOT can prune, or `schedule` is none.
+        CrashError: the build function, or a training, crashed; in a process of its own.
         ConversionError: the converter refused the network, crashed or hung, or one of its known
             defects has spoilt the file.
     """
@@ -117,18 +132,44 @@ def build_variants(
         *(build, float(sparsity), pattern, policy, schedule, finetune, quantize, representative),
         *(clusters, tuple(Path(path) for path in depends), seed),
     )
-    check(recipe)
-    store = cache if cache is not None else default_store()
     try:
-        key = fingerprint.digest(*asked(recipe))
-    except fingerprint.Untellable:
-        return _variants(build_entry(recipe, store, rebuild=rebuild))
+        check(recipe)
+        return _variants(_entry(recipe, cache or default_store(), rebuild=rebuild))
+    except Exception as error:
+        if is_ours(error):  # its message says it all
+            raise error.with_traceback(None) from None
+        raise
+
+
+def _entry(recipe: Recipe, store: Path, *, rebuild: bool) -> files.Entry:
+    key = _key(recipe)
+    if key is None:
+        return _build(recipe, store, rebuild=rebuild)
     entry = None if rebuild else files.load(store, key)
     if entry is None:
         with files.locked(store, key):
             entry = None if rebuild else files.load(store, key)
-            entry = entry or build_entry(recipe, store, rebuild=rebuild, key=key)
-    return _variants(entry)
+            entry = entry or _build(recipe, store, rebuild=rebuild, key=key)
+    return entry
+
+
+def _key(recipe: Recipe) -> str | None:
+    """Return the name of the entry, None if only the network can tell it."""
+    try:
+        return fingerprint.digest(*asked(recipe))
+    except fingerprint.Untellable:
+        return None
+
+
+def _build(recipe: Recipe, store: Path, *, rebuild: bool, key: str | None = None) -> files.Entry:
+    """Build in a process of its own, as far as that is possible."""
+
+    def build(start: Callable[[], Converts]) -> files.Entry:
+        return build_entry(recipe, store, start, rebuild=rebuild, key=key)
+
+    if tensorflow_runs():
+        return build(Converter)
+    return in_a_fork(partial(build, LocalConverter), f"the build of {recipe.name}")
 
 
 def default_store() -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import patterns
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
 from pytest_sparsity.transform import replace_weights
@@ -15,34 +16,36 @@ from pytest_sparsity.variants import (
     channels,
     fingerprint,
     finishing,
+    keras_state,
     location,
-    patterns,
+    networks,
     pruning,
     selection,
 )
 from pytest_sparsity.variants.converter import (
     ConversionError,
-    Converter,
     checked_samples,
     write_samples,
 )
 from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.variants.converter import Samples
+    from pytest_sparsity.patterns import Pattern
+    from pytest_sparsity.variants.converter import Converts, Samples
     from pytest_sparsity.variants.location import Replacements
-    from pytest_sparsity.variants.patterns import Pattern
+    from pytest_sparsity.variants.networks import Network
     from pytest_sparsity.variants.pruning import PrunedWeight, Schedule
     from pytest_sparsity.variants.recipe import Recipe
-    from pytest_sparsity.variants.selection import Network
 
     Weights = list[NDArray[np.float32]]
+
+__tracebackhide__ = True
 
 ROLES = ("dense", "pruned", "sparse")
 
@@ -60,6 +63,7 @@ class Pruning:
         layers: the pruned ones of `model`.
         report: what became of their weights.
         samples: to calibrate with; for each inference its inputs.
+        settings: of Keras, that the build has changed.
     """
 
     model: Network
@@ -70,13 +74,27 @@ class Pruning:
     layers: list[Any]
     report: tuple[PrunedWeight, ...]
     samples: Samples | None
+    settings: list[object]
 
 
 def build_entry(
-    recipe: Recipe, store: Path, *, rebuild: bool, key: str | None = None
+    recipe: Recipe,
+    store: Path,
+    start: Callable[[], Converts],
+    *,
+    rebuild: bool,
+    key: str | None = None,
 ) -> cache.Entry:
-    """Build the files and publish them; `key` is None if only the network can tell it."""
-    with closing(Converter()) as converter, seeded(recipe.seed):
+    """Build the files and publish them.
+
+    Args:
+        recipe: what is asked for.
+        store: the folder of all entries.
+        start: makes what converts.
+        rebuild: whether to build even if the files are there.
+        key: of the entry; None if only the network can tell it.
+    """
+    with closing(start()) as converter, keras_state.fresh(recipe.seed):
         network = prune(recipe)
         if key is not None:
             return _convert(recipe, network, converter, store, key)
@@ -103,13 +121,14 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
     except (NotImplementedError, TypeError) as error:
         raise fingerprint.Untellable(f"the architecture: {error}") from error
     yield from (
-        _code(layer) for layer in selection.leaves(network.model) if not selection.is_stock(layer)
+        _code(layer) for layer in networks.leaves(network.model) if not networks.is_stock(layer)
     )
     yield recipe.name, recipe.pattern, recipe.quantize, recipe.clusters
     yield [asdict(weight) for weight in network.report]
     for weights in (network.dense_weights, network.pruned_weights):
         yield from (array.tobytes() for array in weights)
     yield network.samples
+    yield network.settings
     yield from builder()
 
 
@@ -118,29 +137,10 @@ def _code(layer: Any) -> object:
     return getattr(layer, "function", type(layer))
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Start Keras afresh and seed all generators; put Python's and numpy's back afterwards."""
-    import random
-
-    selection.import_tfmot()
-    import numpy as np
-    import tf_keras
-
-    states = random.getstate(), np.random.get_state()
-    tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
 def prune(recipe: Recipe) -> Pruning:
     """Build the network and prune it, checked; the generators are to be seeded."""
     model = recipe.build()
-    selection.check_network(model)
+    networks.check_network(model)
     pattern = patterns.parse(recipe.pattern)
     layers = selection.select_layers(model, recipe.policy, pattern)
     schedule, asked = _schedule(recipe, pattern, layers)
@@ -158,7 +158,8 @@ def prune(recipe: Recipe) -> Pruning:
     if recipe.representative is not None:
         samples = checked_samples(recipe.representative())
     weights = dense_weights, pruned.get_weights()
-    return Pruning(model, pruned, smaller, *weights, layers, report, samples)
+    settings = keras_state.settings()
+    return Pruning(model, pruned, smaller, *weights, layers, report, samples, settings)
 
 
 def _schedule(recipe: Recipe, pattern: Pattern, layers: list[Any]) -> tuple[Schedule, float]:
@@ -175,7 +176,7 @@ def _schedule(recipe: Recipe, pattern: Pattern, layers: list[Any]) -> tuple[Sche
 
 
 def _convert(
-    recipe: Recipe, network: Pruning, converter: Converter, store: Path, key: str | None
+    recipe: Recipe, network: Pruning, converter: Converts, store: Path, key: str | None
 ) -> cache.Entry:
     """Convert and publish; without a key, under one that follows from the files."""
     with cache.workspace(store) as scratch, cache.workspace(store) as folder:
@@ -191,7 +192,7 @@ class _Conversion:
     """The files of one pruned network."""
 
     def __init__(
-        self, recipe: Recipe, network: Pruning, converter: Converter, scratch: Path
+        self, recipe: Recipe, network: Pruning, converter: Converts, scratch: Path
     ) -> None:
         self._recipe = recipe
         self._network = network
@@ -262,7 +263,7 @@ def check_encoding(pruned: Path, sparse: Path) -> None:
 
 def export(model: Network, folder: Path) -> Path:
     """Write a SavedModel; Keras prints its signature, which nobody asked for."""
-    with selection.quiet(), redirect_stdout(io.StringIO()):
+    with networks.quiet(), redirect_stdout(io.StringIO()):
         model.export(str(folder))
     return folder
 
@@ -286,7 +287,7 @@ def _locate(network: Pruning, model: Model) -> Replacements | None:
     """Return the pruned constants of the dense file, None if full conversion is needed."""
     if network.pruned is not network.model or network.smaller is not None:
         return None  # training changes all weights, and channels take their biases with them
-    if not all(selection.is_stock(layer) for layer in selection.leaves(network.model)):
+    if not all(networks.is_stock(layer) for layer in networks.leaves(network.model)):
         return None
     if not all(_is_located(layer) for layer in network.layers):
         return None
@@ -302,7 +303,7 @@ def _locate(network: Pruning, model: Model) -> Replacements | None:
     ]
     normalizations = [
         _normalization(layer)
-        for layer in selection.leaves(network.model)
+        for layer in networks.leaves(network.model)
         if type(layer).__name__ == "BatchNormalization"
     ]
     return location.locate(model, kernels, normalizations)

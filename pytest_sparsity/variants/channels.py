@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.variants.selection import Network
+    from pytest_sparsity.variants.networks import Network
 
     Array = NDArray[Any]
     Kept = NDArray[np.bool_]
+
+__tracebackhide__ = True
 
 PRUNED = {"Conv2D": "filters", "Dense": "units"}
 """Layers whose outputs can be removed, and which take any subset of inputs; their size's name."""

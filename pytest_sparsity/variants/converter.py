@@ -1,26 +1,29 @@
-"""TensorFlow's converter in a child process, which it may crash, and its sparsify pass.
+"""TensorFlow's converter, which may crash its process, and its sparsify pass.
 
-`Converter` is the parent's side; `python -m pytest_sparsity.variants.converter` is the child. They
-speak one line of JSON per request and answer. The child's import of TensorFlow goes on while the
-parent builds the network.
+`LocalConverter` is for a process that a crash may take with it, `Converter` for one that is to go
+on: it is the parent's side, and `main` the child's. They speak one line of JSON per request and
+answer. The child's import of TensorFlow goes on while the parent builds the network.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_sparsity.variants.last_words import telling_line
 
 from pytest_sparsity import children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
     from numpy.typing import NDArray
@@ -30,12 +33,79 @@ if TYPE_CHECKING:
 TIMEOUT = 1800.0
 """Seconds for one request; InceptionV3 takes about ten."""
 
-CHATTER = re.compile(r"[IW]\d{4} |WARNING: All log messages")
-"""Lines of TensorFlow's log that are no faults."""
+CHILD = "from pytest_sparsity.variants.converter import main; main()"
 
 
 class ConversionError(RuntimeError):
-    """The converter refused the network, crashed or hung; the message ends with its last line."""
+    """The converter refused the network, crashed or hung; the message ends with what it said."""
+
+
+class Converts(Protocol):
+    """What converts, for one network; to be closed in the end."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+    def convert(
+        self,
+        saved_model: Path,
+        path: Path,
+        quantize: str | None = None,
+        samples: Path | None = None,
+    ) -> None:
+        """Convert a SavedModel to a `.tflite` file whose weights are all stored densely.
+
+        Args:
+            saved_model: its folder.
+            path: of the file to write.
+            quantize: None, `"float16"`, `"dynamic"` or `"int8"`.
+            samples: for int8, what `write_samples` wrote.
+
+        Raises:
+            ConversionError: see there.
+        """
+        ...
+
+    def sparsify(self, source: Path, path: Path) -> None:
+        """Write the `.tflite` file `source` with weights of many zeros stored sparsely.
+
+        The bytes are those of a conversion with `Optimize.EXPERIMENTAL_SPARSITY`.
+
+        Raises:
+            ConversionError: see there.
+        """
+        ...
+
+
+class LocalConverter:
+    """Converts in this process. A crash or a hang ends it: SIGALRM, after `TIMEOUT`."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def convert(
+        self,
+        saved_model: Path,
+        path: Path,
+        quantize: str | None = None,
+        samples: Path | None = None,
+    ) -> None:
+        """See `Converts`."""
+        self._write(path, partial(convert, saved_model, quantize, samples))
+
+    def sparsify(self, source: Path, path: Path) -> None:
+        """See `Converts`."""
+        self._write(path, partial(sparsify, source))
+
+    def _write(self, path: Path, work: Callable[[], bytes]) -> None:
+        signal.alarm(round(TIMEOUT))
+        try:
+            path.write_bytes(work())
+        except Exception as error:
+            raise ConversionError(f"the converter refused the network: {fault(error)}") from error
+        finally:
+            signal.alarm(0)
 
 
 class Converter:
@@ -51,10 +121,7 @@ class Converter:
         self._log = Path(self._folder.name, "stderr")
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
-                children.guarded(
-                    (sys.executable, "-m", "pytest_sparsity.variants.converter"),
-                    children.most_memory(),
-                ),
+                children.guarded((sys.executable, "-c", CHILD), children.most_memory()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -78,17 +145,7 @@ class Converter:
         quantize: str | None = None,
         samples: Path | None = None,
     ) -> None:
-        """Convert a SavedModel to a `.tflite` file whose weights are all stored densely.
-
-        Args:
-            saved_model: its folder.
-            path: of the file to write.
-            quantize: None, `"float16"`, `"dynamic"` or `"int8"`.
-            samples: for int8, what `write_samples` wrote.
-
-        Raises:
-            ConversionError: see there.
-        """
+        """See `Converts`."""
         self._ask(
             {
                 "do": "convert",
@@ -100,13 +157,7 @@ class Converter:
         )
 
     def sparsify(self, source: Path, path: Path) -> None:
-        """Write the `.tflite` file `source` with weights of many zeros stored sparsely.
-
-        The bytes are those of a conversion with `Optimize.EXPERIMENTAL_SPARSITY`.
-
-        Raises:
-            ConversionError: see there.
-        """
+        """See `Converts`."""
         self._ask({"do": "sparsify", "source": str(source), "path": str(path)})
 
     def _ask(self, request: dict[str, str | None]) -> None:
@@ -135,9 +186,7 @@ class Converter:
         return ConversionError(f"the converter crashed ({how}): {self._last_line()}")
 
     def _last_line(self) -> str:
-        lines = [line.strip() for line in self._log.read_text(errors="replace").split("\n")]
-        said = [line for line in lines if line and not CHATTER.match(line)]
-        return said[-1] if said else "no output"
+        return telling_line(self._log.read_text(errors="replace")) or "no output"
 
 
 def checked_samples(samples: Iterable[Any]) -> Samples:
@@ -270,14 +319,18 @@ def _answer(request: dict[str, Any]) -> dict[str, str | None]:
     try:
         Path(request["path"]).write_bytes(_work(request))
     except Exception as error:
-        lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-        faults = [line for line in lines if "error:" in line] or lines[-1:] or ["no message"]
-        return {"fault": f"{type(error).__name__}: {faults[0]}"}
+        return {"fault": fault(error)}
     return {"fault": None}
+
+
+def fault(error: Exception) -> str:
+    """Return the kind of an error of the converter, and the line of its message that tells."""
+    return f"{type(error).__name__}: {telling_line(str(error)) or 'no message'}"
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    faulthandler.enable()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what TensorFlow prints must not end up among the answers
     import tensorflow as tf
@@ -285,7 +338,3 @@ def main() -> None:
     tf.get_logger().setLevel("ERROR")
     for line in sys.stdin:
         answers.write(json.dumps(_answer(json.loads(line))) + "\n")
-
-
-if __name__ == "__main__":
-    main()

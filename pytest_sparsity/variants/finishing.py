@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
-from pytest_sparsity.variants.selection import import_tfmot, leaves, prunable_weights, quiet
+from pytest_sparsity.variants.networks import import_tfmot, leaves, prunable_weights, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from pytest_sparsity.variants.networks import Network
     from pytest_sparsity.variants.recipe import Recipe
-    from pytest_sparsity.variants.selection import Network
+
+
+__tracebackhide__ = True
 
 
 def is_asked(recipe: Recipe) -> bool:

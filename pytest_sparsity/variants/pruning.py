@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.variants.patterns import UNSTRUCTURED
-from pytest_sparsity.variants.selection import import_tfmot, prunable_weights, quiet
+from pytest_sparsity.patterns import UNSTRUCTURED
+from pytest_sparsity.variants.networks import import_tfmot, prunable_weights, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.variants.patterns import Pattern
-    from pytest_sparsity.variants.selection import Network
+    from pytest_sparsity.patterns import Pattern
+    from pytest_sparsity.variants.networks import Network
+
+__tracebackhide__ = True
 
 Schedule = Any
 """A TFMOT `PruningSchedule`."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.variants import patterns
+from pytest_sparsity import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_sparsity.variants.patterns import Pattern
-    from pytest_sparsity.variants.selection import Network
+    from pytest_sparsity.patterns import Pattern
+    from pytest_sparsity.variants.networks import Network
 
 SPARSITY = 0.8
 

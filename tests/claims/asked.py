@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_sparsity import Model, zoo
-from pytest_sparsity.variants.selection import quiet
+from pytest_sparsity.variants.networks import quiet
 from pytest_sparsity.writer import Network as Writer
 
 STEPS = 8

@@ -22,7 +22,7 @@ from pruner import Pruner
 from pytest_sparsity import properties
 from pytest_sparsity.strategies import Schedule
 from pytest_sparsity.targets import Target
-from pytest_sparsity.variants import build_variants, selection
+from pytest_sparsity.variants import build_variants, networks
 from pytest_sparsity.variants.building import check_encoding
 from pytest_sparsity.variants.converter import ConversionError, Converter
 from pytest_sparsity.writer import Network
@@ -122,7 +122,7 @@ TFMOT = "tensorflow-model-optimization"
 
 @pytest.fixture(scope="module")
 def sparsity() -> Any:
-    return selection.import_tfmot().sparsity.keras
+    return networks.import_tfmot().sparsity.keras
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def clipped(x: Any) -> Any:
 
 def test_layers_share_one_cluster_preserving_quantizer() -> None:
     """So that one without zeros stops the others from keeping theirs."""
-    scheme = selection.import_tfmot().experimental.combine.Default8BitClusterPreserveQuantizeScheme
+    scheme = networks.import_tfmot().experimental.combine.Default8BitClusterPreserveQuantizeScheme
     registry = scheme(preserve_sparsity=True).get_quantize_registry()
     convolutions = [layers().Conv2D(4, 1) for _ in range(2)]
     for layer in convolutions:
@@ -219,7 +219,7 @@ def test_layers_share_one_cluster_preserving_quantizer() -> None:
 def test_nothing_is_preserved_in_a_layer_that_a_relu_follows() -> None:
     import tf_keras
 
-    keras: Any = selection.import_tfmot().quantization.keras
+    keras: Any = networks.import_tfmot().quantization.keras
     network = tf_keras.Sequential(
         [layers().InputLayer((8,), batch_size=1), layers().Dense(4), layers().ReLU()]
     )
@@ -324,5 +324,5 @@ def test_an_lstm_below_one_that_returns_its_state_answers_otherwise(tmp_path: Pa
 def quiet_tensorflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """TensorFlow's own code warns, and warnings are errors here."""
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    with selection.quiet():
+    with networks.quiet():
         yield

@@ -20,7 +20,7 @@ from pytest_sparsity.diagnosis.probes import flushes_subnormals
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.plugin.protocols import DiagnoseFixture, RaceFixture
 from pytest_sparsity.properties import gzip_nbytes
-from pytest_sparsity.variants.selection import import_tfmot, quiet
+from pytest_sparsity.variants.networks import import_tfmot, quiet
 
 NATIVE = ("litert", "tflite-runtime", "tensorflow")
 

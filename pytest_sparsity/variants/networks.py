@@ -1,0 +1,116 @@
+"""Keras networks and TFMOT as the rooms of `variants` use them.
+
+What touches TensorFlow in the process that builds starts here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Network = Any
+"""A `tf_keras.Model`; TensorFlow and TFMOT ship no types."""
+
+UNSTOCK = {"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "RNN"}
+"""Layers of Keras' own with somebody else's code in them."""
+
+LEGACY = "TF_USE_LEGACY_KERAS"
+"""Makes `tf.keras` be `tf_keras`, read when `tf.keras` is first touched."""
+
+INSTALL = "python -m pip install 'pytest-sparsity[build]'"
+
+
+def import_tfmot() -> Any:
+    """Import TFMOT, before the network is built, and return it.
+
+    TFMOT 0.8.1 sets TF_USE_LEGACY_KERAS when imported, so `tf.keras` is `tf_keras` in a build
+    function that uses it.
+
+    Raises:
+        Unsupported: TensorFlow, tf-keras or TFMOT is not installed.
+    """
+    with quiet():
+        try:
+            import tensorflow as tf
+            import tensorflow_model_optimization as tfmot
+            import tf_keras
+        except ModuleNotFoundError as error:
+            reason = f"building variants needs {error.name}, which is not installed"
+            raise Unsupported(reason, INSTALL) from error
+    del tf, tf_keras
+    return tfmot
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep warnings of TensorFlow's own code out of the user's run, where they may be errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_network(model: object) -> None:
+    """Raise TypeError, with the remedy, if TFMOT cannot prune this kind of object."""
+    import tf_keras
+
+    if isinstance(model, tf_keras.Sequential) or getattr(model, "_is_graph_network", False):
+        return
+    if isinstance(model, tf_keras.Model):
+        raise TypeError(
+            f"the build function returned a subclassed model ({type(model).__name__}); TFMOT prunes"
+            " Sequential and functional models only"
+        )
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    if kind.startswith("keras."):
+        raise TypeError(
+            f"the build function returned a Keras 3 model ({kind}), which TFMOT cannot prune: build"
+            " it with `import tf_keras as keras`, or set TF_USE_LEGACY_KERAS=1 before anything"
+            " imports tensorflow"
+        )
+    raise TypeError(f"the build function must return a tf_keras model; it returned {kind}")
+
+
+def leaves(model: Network) -> Iterator[Any]:
+    """Return the layers of a network, and of models inside it, each once."""
+    import tf_keras
+
+    seen: set[int] = set()
+    for layer in model.layers:
+        inner = leaves(layer) if isinstance(layer, tf_keras.Model) else [layer]
+        for leaf in inner:
+            if id(leaf) not in seen:
+                seen.add(id(leaf))
+                yield leaf
+
+
+def has_kernel(layer: Any) -> bool:
+    """Whether a layer has a weight that is no bias."""
+    return any(len(weight.shape) >= 2 for weight in layer.trainable_weights)
+
+
+def is_supported(layer: Any) -> bool:
+    """Whether TFMOT knows which weights of a layer to prune."""
+    from tensorflow_model_optimization.python.core.sparsity.keras import prune_registry
+
+    return hasattr(layer, "get_prunable_weights") or prune_registry.PruneRegistry.supports(layer)
+
+
+def prunable_weights(layer: Any) -> list[Any]:
+    """Return the variables of a layer that TFMOT prunes."""
+    from tensorflow_model_optimization.python.core.sparsity.keras import prune_registry
+
+    if not hasattr(layer, "get_prunable_weights"):
+        prune_registry.PruneRegistry.make_prunable(layer)
+    return list(layer.get_prunable_weights())
+
+
+def is_stock(layer: Any) -> bool:
+    """Whether all code of a layer is Keras' own."""
+    kind = type(layer)
+    return kind.__module__.startswith("tf_keras.") and kind.__name__ not in UNSTOCK
