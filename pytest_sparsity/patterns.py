@@ -1,4 +1,12 @@
-"""Where the zeros go: what `pattern` means, and which weights can have it."""
+"""Where zeros go: the one grammar of patterns, for pruning, properties, strategies and encodings.
+
+    unstructured    any weight
+    1xn             n consecutive inputs of one output together
+    m:n             m of every n consecutive inputs, or more
+    channels        whole outputs
+
+Consecutive inputs are counted along the last axis of TFLite's layout: (outputs, ..., inputs).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BLOCKS = (4, 16)
-"""Inputs per block that TFLite has kernels for: 4 for float weights, 16 for int8 ones."""
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 KINDS = "'unstructured', '1x4', '1x16', 'm:n' such as '2:4', 'channels'"
+
+TIED = 1e-3
+"""The share of a tensor's weights that may tie at the threshold and stay. Magnitudes of float32 tie
+by themselves: a uniform draw has 2**23 values, so millions of weights cannot all differ."""
 
 
 @dataclass(frozen=True)
@@ -35,36 +48,60 @@ class Pattern:
     channels: bool = False
 
     @property
-    def ranks(self) -> tuple[int, ...]:
-        """Ranks of the weights that TFMOT 0.8.1 prunes so; empty for any."""
-        if self.block > 1:
-            return (2,)
-        return (2, 4) if self.zeros else ()
-
-    @property
     def width(self) -> int:
-        """What the number of inputs must be a multiple of."""
+        """Consecutive inputs that the pattern is about: of a block, or of a group."""
         return max(self.block, self.group)
-
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Whether TFMOT prunes a weight of this shape in Keras' order so at all."""
-        return not self.ranks or len(shape) in self.ranks
 
     @property
     def sparsity(self) -> float | None:
         """The fraction of zeros that follows from the pattern; None if that is free."""
         return self.zeros / self.group if self.zeros else None
 
-    def tfmot(self) -> dict[str, Any]:
-        """Return the arguments of `prune_low_magnitude`; Keras' order is inputs, outputs."""
-        return {
-            "block_size": (self.block, 1),
-            "sparsity_m_by_n": (self.zeros, self.group) if self.zeros else None,
-        }
-
     def zeros_together(self, shape: Sequence[int]) -> int:
-        """Return how many weights of a shape become zero in one step."""
+        """Return how many weights of a shape in Keras' order become zero in one step."""
         return math.prod(shape[:-1]) if self.channels else self.block
+
+    def slack(self, shape: Sequence[int]) -> float:
+        """Return by how many the zeros of a tensor may differ from what was asked for.
+
+        One step of the pattern, or a share `TIED` of weights that are equal in magnitude.
+        """
+        return max(self.zeros_together(shape), TIED * math.prod(shape))
+
+    def groups(self, rows: Array) -> Array:
+        """Return rows in groups of `width` inputs, the last one filled up with zeros.
+
+        Args:
+            rows: of any type, the inputs along the last axis.
+
+        Returns:
+            Of shape (rows, groups, width).
+        """
+        import numpy as np
+
+        flat = rows.reshape(-1, rows.shape[-1])
+        count = -(-flat.shape[1] // self.width)
+        padded = np.pad(flat, ((0, 0), (0, count * self.width - flat.shape[1])))
+        return padded.reshape(len(flat), count, self.width)
+
+    def breaches(self, kept: Array, *, rounded: bool = False) -> tuple[Array, Array]:
+        """Return where weights break the pattern.
+
+        Args:
+            kept: whether a weight is not zero, the inputs along the last axis. What is left over
+                behind the last whole block is free.
+            rounded: whether quantization may have rounded up to half of a block to zero.
+
+        Returns:
+            For each group of each row how many weights it keeps, int, and whether that breaks the
+            pattern, bool; both of shape (rows, groups).
+        """
+        whole = kept.shape[-1] // self.block * self.block
+        counts = self.groups(kept[..., :whole]).sum(axis=-1)
+        if self.zeros:
+            return counts, counts > self.group - self.zeros
+        fewest = self.block / 2 if rounded else self.block
+        return counts, (counts > 0) & (counts < fewest)
 
 
 UNSTRUCTURED = Pattern("unstructured")
@@ -80,36 +117,11 @@ def parse(pattern: str) -> Pattern:
         return UNSTRUCTURED
     if pattern == "channels":
         return Pattern(pattern, channels=True)
-    if block := re.fullmatch(r"1x(\d+)", pattern):
-        if int(block[1]) in BLOCKS:
-            return Pattern(pattern, block=int(block[1]))
-        raise ValueError(
-            f"pattern={pattern!r}: TFLite has kernels for blocks of 1x4 (float weights) and 1x16"
-            " (int8 weights) only"
-        )
+    if block := re.fullmatch(r"1x([1-9]\d*)", pattern):
+        return Pattern(pattern, block=int(block[1]))
     if groups := re.fullmatch(r"(\d+):(\d+)", pattern):
         zeros, group = int(groups[1]), int(groups[2])
         if 0 < zeros < group:
             return Pattern(pattern, zeros=zeros, group=group)
         raise ValueError(f"pattern={pattern!r}: m zeros in n consecutive inputs needs 0 < m < n")
     raise ValueError(f"pattern={pattern!r} is unknown: use {KINDS}")
-
-
-def check_widths(weights: Sequence[tuple[str, tuple[int, ...]]], pattern: Pattern) -> None:
-    """Raise ValueError if a weight's inputs are no multiple of the pattern's width.
-
-    TFMOT 0.8.1 prunes less than m:n in what is left over, and pools blocks off their places; the
-    converter of TensorFlow 2.21 drops what is left over of blocks.
-
-    Args:
-        weights: name and shape, in Keras' order, of all that is to be pruned.
-        pattern: asked for.
-    """
-    unfit = [
-        f"{name} has {shape[-2]} inputs" for name, shape in weights if shape[-2] % pattern.width
-    ]
-    if pattern.width > 1 and unfit:
-        raise ValueError(
-            f"pattern={pattern.name!r} needs inputs in multiples of {pattern.width}:"
-            f" {', '.join(unfit)}; leave them out with policy=[names of the layers to prune]"
-        )

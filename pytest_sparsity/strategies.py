@@ -25,6 +25,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from pytest_sparsity import patterns
 from pytest_sparsity.writer import Network, Value
 
 if TYPE_CHECKING:
@@ -117,22 +118,24 @@ def masks(  # noqa: D417  (callers do not pass draw)
     Args:
         pattern: `"unstructured"`; `"m:n"`, with at least m zeros in n consecutive inputs, as in
             TFMOT's `sparsity_m_by_n`; `"1xn"`, where n consecutive inputs are kept or removed
-            together. A last group may be shorter.
+            together; `"channels"`, where whole outputs are. A last group may be shorter.
         shape: of the mask, or a strategy for it; by default `shapes()`.
     """
     size = draw(shapes() if shape is None else _as_strategy(shape))
-    if pattern == "unstructured":
-        return draw(npst.arrays(np.bool_, size))
-    separator = ":" if ":" in pattern else "x"
-    first, group = (int(number) for number in pattern.split(separator))
-    groups = ceil(size[-1] / group)
-    if separator == "x":
-        kept = np.repeat(draw(npst.arrays(np.bool_, (*size[:-1], groups))), group, axis=-1)
+    wanted = patterns.parse(pattern)
+    if wanted.channels:
+        outputs = draw(npst.arrays(np.bool_, size[0]))
+        whole: NDArray[np.bool_] = np.repeat(outputs, prod(size[1:])).reshape(size)
+        return whole
+    groups, width = ceil(size[-1] / wanted.width), wanted.width
+    if wanted.zeros:
+        some = draw(npst.arrays(np.bool_, (*size[:-1], groups, width)))
+        few = some & (np.cumsum(some, axis=-1) <= width - wanted.zeros)
+        kept = few.reshape(*size[:-1], groups * width)
     else:
-        some = draw(npst.arrays(np.bool_, (*size[:-1], groups, group)))
-        few = some & (np.cumsum(some, axis=-1) <= group - first)
-        kept = few.reshape(*size[:-1], groups * group)
-    return kept[..., : size[-1]].copy()
+        kept = np.repeat(draw(npst.arrays(np.bool_, (*size[:-1], groups))), width, axis=-1)
+    mask: NDArray[np.bool_] = kept[..., : size[-1]].copy()
+    return mask
 
 
 @st.composite

@@ -32,14 +32,14 @@ PRINTED = {
     ),
     "MLIR between Python's lines": (
         (
-            "Could not translate MLIR to FlatBuffer. UNKNOWN: <unknown>:0: error: loc(callsite(fused"
+            "Could not translate MLIR. UNKNOWN: <unknown>:0: error: loc(callsite(fused"
             "[\"Svd:\"])): 'tf.Svd' op is neither a custom op nor a flex op\n<unknown>:0: note: x\n"
         ),
         "'tf.Svd' op is neither a custom op nor a flex op",
     ),
     "Python's faulthandler": (
         (
-            "Fatal Python error: Segmentation fault\n\nCurrent thread 0x7 (most recent call first):\n"
+            "Fatal Python error: Segmentation fault\n\nCurrent thread 0x7 (most recent first):\n"
             '  File "a.py", line 3 in b\n\nExtension modules: numpy.core (total: 1)\n'
         ),
         "Fatal Python error: Segmentation fault",

@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_sparsity import patterns
 from pytest_sparsity.errors import TargetError
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties.files import (
@@ -135,7 +136,7 @@ def check(
         Unsupported: the target cannot run here.
     """
     dense, pruned, sparse = (Model.of(m) for m in (files.dense, files.pruned, files.sparse))
-    structured = pattern == "channels"
+    structured = patterns.parse(pattern).channels
     properties = [
         *_of_numbers(dense, pruned, sparse),
         *([] if structured else _of_zeros(dense, pruned, sparsity, pattern, layers)),
@@ -174,8 +175,8 @@ def _of_zeros(
     pattern: str,
     layers: Callable[[Layer], bool] | None,
 ) -> Iterator[partial[None]]:
-    block = int(pattern.rpartition("x")[2]) if pattern.startswith("1x") else 1
     if sparsity is not None:
+        block = patterns.parse(pattern).block
         yield partial(zeros_as_asked, pruned, sparsity, layers=layers, within=block)
     if pattern != "unstructured":
         yield partial(pattern_holds, pruned, pattern, layers=layers)

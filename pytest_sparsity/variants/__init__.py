@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.model import Model
 from pytest_sparsity.variants import cache as files
 from pytest_sparsity.variants import fingerprint
 from pytest_sparsity.variants.building import ROLES, build_entry
 from pytest_sparsity.variants.converter import Converter, LocalConverter
+from pytest_sparsity.variants.counting import PrunedWeight
 from pytest_sparsity.variants.isolation import in_a_fork, is_ours
 from pytest_sparsity.variants.keras_state import tensorflow_runs
-from pytest_sparsity.variants.pruning import PrunedWeight
 from pytest_sparsity.variants.recipe import SPARSITY, Recipe, asked, check
 
 if TYPE_CHECKING:
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.variants.converter import Converts
     from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.pruning import Schedule
+    from pytest_sparsity.variants.schedules import Schedule
+
+PACKAGE = str(Path(__file__).parent.parent)
 
 __tracebackhide__ = True
 """pytest shows the test's own lines, and those of its build function, rather than ours."""
@@ -54,7 +59,7 @@ def build_variants(
     *,
     sparsity: float = SPARSITY,
     pattern: str = "unstructured",
-    policy: Any = "xnnpack",
+    policy: Any = "auto",
     schedule: Schedule | Callable[[], Schedule] | None = None,
     finetune: Callable[[Network, list[Any]], object] | None = None,
     quantize: str | None = None,
@@ -62,6 +67,7 @@ def build_variants(
     clusters: int | None = None,
     depends: Sequence[str | PathLike[str]] = (),
     seed: int = 0,
+    key: str | None = None,
     cache: Path | None = None,
     rebuild: bool = False,
 ) -> Variants:
@@ -94,8 +100,10 @@ def build_variants(
             every n consecutive inputs, which decides about `sparsity`. `"channels"`: whole outputs,
             by their L1 norm; `pruned` holds them as zeros, `sparse` is the network without them.
         policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack (1x1 convolutions of a network that
-            fits), `"all"` for every layer (an error if one has a kernel that TFMOT cannot prune), a
-            TFMOT PruningPolicy, or a list of layer names. TFMOT never prunes a depthwise kernel.
+            fits; an error if it does not), `"all"` for every layer (an error if one has a kernel
+            that TFMOT cannot prune), `"auto"` for the first and, if the network does not fit, for
+            every layer that can be pruned, with a SparsityWarning; a TFMOT PruningPolicy, or a list
+            of layer names. TFMOT never prunes a depthwise kernel.
         schedule: a TFMOT PruningSchedule, whose final sparsity replaces `sparsity`, or a function
             that returns one, which spares the import of TFMOT when the files are on disk. Without
             `finetune`, the masks are those of its last update. Default: a constant sparsity,
@@ -108,14 +116,17 @@ def build_variants(
         quantize: what is done to all three files: `"float16"` weights, `"dynamic"` range (int8
             weights), `"int8"` weights and activations, with float32 inputs and outputs, or the same
             after quantization-aware training, `"qat"`, which keeps the zeros of pruned networks.
-        representative: for int8, returns the inputs of some inferences to calibrate with: for each
-            a list of arrays, or the array if the network has one input.
+        representative: for int8, returns the inputs of some inferences to calibrate with: one
+            after the other (a list, a generator, a `tf.data.Dataset`) or in one array; several
+            inputs in a dictionary by name, or in the network's order.
         clusters: how many different weights a layer that is pruned may have at most, in all three
             files; 3 or more, and zero is one of them where there are zeros. TFMOT's clustering
             comes after pruning; it keeps the zeros, and adds the weights that are nearest to zero.
             Files get smaller by that when they are compressed.
         depends: files and folders that `build` and `finetune` read.
         seed: of the generators.
+        key: stands for the code of `build`, `finetune` and `representative`, which is then not
+            looked at: change it when they change.
         cache: the folder to keep the files in; by default in the user's cache folder.
         rebuild: whether to build even if the files are there.
 
@@ -129,8 +140,18 @@ def build_variants(
             defects has spoilt the file.
     """
     recipe = Recipe(
-        *(build, float(sparsity), pattern, policy, schedule, finetune, quantize, representative),
-        *(clusters, tuple(Path(path) for path in depends), seed),
+        build=build,
+        sparsity=float(sparsity),
+        pattern=pattern,
+        policy=policy,
+        schedule=schedule,
+        finetune=finetune,
+        quantize=quantize,
+        representative=representative,
+        clusters=clusters,
+        depends=tuple(Path(path) for path in depends),
+        seed=seed,
+        key=key,
     )
     try:
         check(recipe)
@@ -157,7 +178,12 @@ def _key(recipe: Recipe) -> str | None:
     """Return the name of the entry, None if only the network can tell it."""
     try:
         return fingerprint.digest(*asked(recipe))
-    except fingerprint.Untellable:
+    except fingerprint.Untellable as value:
+        again = "built" if recipe.finetune is None else "trained"
+        _warn(
+            f"{recipe.name} is {again} again in every session, since nobody can tell whether it"
+            f" would come out the same: {value}; pass key='...', and change it when that changes"
+        )
         return None
 
 
@@ -181,5 +207,16 @@ def default_store() -> Path:
 
 def _variants(entry: files.Entry) -> Variants:
     models = {role: Model(entry.files[role]) for role in ROLES}
-    weights = [PrunedWeight(**{**w, "shape": tuple(w["shape"])}) for w in entry.about]
+    about = entry.about["weights"]
+    weights = [PrunedWeight(**{**each, "shape": tuple(each["shape"])}) for each in about]
+    for note in entry.about["notes"]:
+        _warn(note)
     return Variants(**models, weights=tuple(weights))
+
+
+def _warn(message: str) -> None:
+    """Warn at the line that called into this package from outside."""
+    files = [frame.f_code.co_filename for frame, _line in traceback.walk_stack(None)]
+    ours = [file.startswith(PACKAGE) for file in files]
+    depth = ours.index(False) if False in ours else len(ours)
+    warnings.warn(message, SparsityWarning, stacklevel=depth + 1)

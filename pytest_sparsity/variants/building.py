@@ -13,21 +13,20 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.transform import replace_weights
 from pytest_sparsity.variants import (
     cache,
-    channels,
+    counting,
     fingerprint,
     finishing,
     keras_state,
     location,
     networks,
-    pruning,
-    selection,
+    schedules,
 )
-from pytest_sparsity.variants.converter import (
-    ConversionError,
-    checked_samples,
-    write_samples,
-)
+from pytest_sparsity.variants.calibration import checked_samples, write_samples
+from pytest_sparsity.variants.channels import Channels
+from pytest_sparsity.variants.converter import ConversionError
+from pytest_sparsity.variants.magnitude import Magnitude
 from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
+from pytest_sparsity.variants.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,12 +35,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.patterns import Pattern
-    from pytest_sparsity.variants.converter import Converts, Samples
+    from pytest_sparsity.variants.calibration import Samples
+    from pytest_sparsity.variants.converter import Converts
+    from pytest_sparsity.variants.counting import PrunedWeight
     from pytest_sparsity.variants.location import Replacements
     from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.pruning import PrunedWeight, Schedule
     from pytest_sparsity.variants.recipe import Recipe
+    from pytest_sparsity.variants.technique import Technique
 
     Weights = list[NDArray[np.float32]]
 
@@ -62,6 +62,7 @@ class Pruning:
         pruned_weights: of `pruned`, in the order of its `get_weights`.
         layers: the pruned ones of `model`.
         report: what became of their weights.
+        notes: what whoever asked should know.
         samples: to calibrate with; for each inference its inputs.
         settings: of Keras, that the build has changed.
     """
@@ -73,6 +74,7 @@ class Pruning:
     pruned_weights: Weights
     layers: list[Any]
     report: tuple[PrunedWeight, ...]
+    notes: tuple[str, ...]
     samples: Samples | None
     settings: list[object]
 
@@ -125,6 +127,7 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
     )
     yield recipe.name, recipe.pattern, recipe.quantize, recipe.clusters
     yield [asdict(weight) for weight in network.report]
+    yield network.notes
     for weights in (network.dense_weights, network.pruned_weights):
         yield from (array.tobytes() for array in weights)
     yield network.samples
@@ -139,40 +142,41 @@ def _code(layer: Any) -> object:
 
 def prune(recipe: Recipe) -> Pruning:
     """Build the network and prune it, checked; the generators are to be seeded."""
-    model = recipe.build()
-    networks.check_network(model)
-    pattern = patterns.parse(recipe.pattern)
-    layers = selection.select_layers(model, recipe.policy, pattern)
-    schedule, asked = _schedule(recipe, pattern, layers)
-    dense_weights, before = model.get_weights(), pruning.values(layers)
-    pruned, smaller = model, None
-    wrappers: dict[int, Any] = {}
-    if pattern.channels:
-        smaller = channels.prune(model, layers, asked, recipe.finetune)
-    elif recipe.finetune is None:
-        pruning.apply_masks(layers, schedule, pattern)
-    else:
-        pruned, wrappers = pruning.train(model, layers, schedule, recipe.finetune, pattern)
-    report = pruning.check_zeros(layers, asked, before, schedule, wrappers, pattern)
+    model = networks.bare(recipe.build())
+    counting.check_finite(model)
+    technique = _technique(recipe)
+    selection = select(model, recipe.policy, technique)
+    dense_weights = model.get_weights()
+    pruned = technique.prune(model, selection.layers, recipe.finetune)
     samples = None
     if recipe.representative is not None:
-        samples = checked_samples(recipe.representative())
-    weights = dense_weights, pruned.get_weights()
-    settings = keras_state.settings()
-    return Pruning(model, pruned, smaller, *weights, layers, report, samples, settings)
+        samples = checked_samples(recipe.representative(), model.inputs)
+    return Pruning(
+        model,
+        pruned.network,
+        pruned.smaller,
+        dense_weights,
+        pruned.network.get_weights(),
+        selection.layers,
+        pruned.report,
+        selection.notes,
+        samples,
+        keras_state.settings(),
+    )
 
 
-def _schedule(recipe: Recipe, pattern: Pattern, layers: list[Any]) -> tuple[Schedule, float]:
-    """Return the schedule, checked, and the sparsity that is asked for."""
+def _technique(recipe: Recipe) -> Technique:
+    pattern = patterns.parse(recipe.pattern)
     sparsity = recipe.sparsity if pattern.sparsity is None else pattern.sparsity
-    schedule, asked = pruning.resolve_schedule(recipe.schedule, sparsity)
+    if pattern.channels:
+        return Channels(pattern, sparsity)
+    schedule, asked = schedules.resolve(recipe.schedule, sparsity)
     if asked != sparsity != SPARSITY:
         raise ValueError(
             f"sparsity={sparsity:g} contradicts the schedule, which ends at {asked:g}; leave"
             " sparsity out"
         )
-    pruning.check_schedule(schedule, asked, layers)
-    return schedule, asked
+    return Magnitude(pattern, schedule, asked)
 
 
 def _convert(
@@ -185,7 +189,9 @@ def _convert(
         _Conversion(recipe, network, converter, scratch).write(paths)
         if key is None:
             key = fingerprint.digest([content_of(path) for path in paths.values()])
-        return cache.publish(store, key, folder, names, [asdict(w) for w in network.report])
+        weights = [asdict(weight) for weight in network.report]
+        about = {"weights": weights, "notes": network.notes}
+        return cache.publish(store, key, folder, names, about)
 
 
 class _Conversion:
@@ -262,9 +268,16 @@ def check_encoding(pruned: Path, sparse: Path) -> None:
 
 
 def export(model: Network, folder: Path) -> Path:
-    """Write a SavedModel; Keras prints its signature, which nobody asked for."""
+    """Write a SavedModel; Keras prints its signature, which nobody asked for.
+
+    Raises:
+        ConversionError: TensorFlow cannot write it, for example for the names of inputs.
+    """
     with networks.quiet(), redirect_stdout(io.StringIO()):
-        model.export(str(folder))
+        try:
+            model.export(str(folder))
+        except Exception as error:
+            raise ConversionError(f"TensorFlow cannot export the network: {error}") from error
     return folder
 
 

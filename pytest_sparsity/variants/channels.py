@@ -8,17 +8,22 @@ the network without these outputs compute the same.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
+from pytest_sparsity.variants import counting
+from pytest_sparsity.variants.technique import Obstacle, Pruned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytest_sparsity.patterns import Pattern
     from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.technique import Finetune
 
     Array = NDArray[Any]
     Kept = NDArray[np.bool_]
@@ -41,6 +46,35 @@ ZERO_AT_ZERO = {
     "tanh",
 }
 """Activations that leave zero at zero."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The outputs with the smallest norms become zero, and are removed.
+
+    Attributes:
+        pattern: of the zeros.
+        asked: the share of outputs that go.
+    """
+
+    pattern: Pattern
+    asked: float
+
+    def check(self, model: Network) -> None:
+        """Raise ValueError if a layer is a model, or is used twice."""
+        check_graph(model)
+
+    def obstacle(self, model: Network, layer: Any) -> Obstacle | None:
+        """Return why outputs of a layer cannot be removed, None if they can."""
+        reason = obstacle(model, layer)
+        return None if reason is None else Obstacle(reason, told=False)
+
+    def prune(self, model: Network, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
+        """Prune the layers, in place; see `Technique`."""
+        before = counting.values(layers)
+        smaller = remove(model, layers, self.asked, finetune)
+        report = counting.check_zeros(layers, self.asked, before, pattern=self.pattern)
+        return Pruned(model, smaller, report)
 
 
 def check_graph(model: Network) -> None:
@@ -93,11 +127,11 @@ def _inputs(layer: Any) -> list[Any]:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def prune(
+def remove(
     model: Network,
     layers: Sequence[Any],
     sparsity: float,
-    finetune: Callable[[Network, list[Any]], object] | None = None,
+    finetune: Finetune | None = None,
 ) -> Network:
     """Set outputs of the layers to zero, in place, and return the network without them.
 

@@ -18,17 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_sparsity.variants.calibration import read_samples
 from pytest_sparsity.variants.last_words import telling_line
 
 from pytest_sparsity import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from typing import IO
-
-    from numpy.typing import NDArray
-
-    Samples = list[list[NDArray[Any]]]
 
 TIMEOUT = 1800.0
 """Seconds for one request; InceptionV3 takes about ten."""
@@ -189,38 +186,6 @@ class Converter:
         return telling_line(self._log.read_text(errors="replace")) or "no output"
 
 
-def checked_samples(samples: Iterable[Any]) -> Samples:
-    """Return inputs to calibrate with: for each inference the list of its inputs.
-
-    Args:
-        samples: for each inference a list of arrays, or the array if the network has one input.
-
-    Raises:
-        ValueError: there are none, or they differ in the number of inputs.
-    """
-    import numpy as np
-
-    listed = [each if isinstance(each, (list, tuple)) else [each] for each in samples]
-    counts = {len(inputs) for inputs in listed}
-    if len(counts) != 1:
-        found = f"samples of {sorted(counts)} inputs" if counts else "no samples"
-        raise ValueError(f"representative must return samples of equally many inputs, not {found}")
-    return [[np.asarray(array) for array in inputs] for inputs in listed]
-
-
-def write_samples(samples: Samples, path: Path) -> Path:
-    """Write the inputs to calibrate with to an `.npz` file."""
-    import numpy as np
-
-    arrays: dict[str, Any] = {
-        f"{sample} {position}": array
-        for sample, inputs in enumerate(samples)
-        for position, array in enumerate(inputs)
-    }
-    np.savez(path, samples=len(samples), inputs=len(samples[0]), **arrays)
-    return path
-
-
 def _environment() -> dict[str, str]:
     """Return an environment in which the child imports what this process would import."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -257,16 +222,6 @@ def convert(source: Path, quantize: str | None = None, samples: Path | None = No
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: read_samples(samples)
     return bytes(converter.convert())
-
-
-def read_samples(path: Path) -> Iterator[list[Any]]:
-    """Return what `write_samples` wrote: the inputs of one inference after the other."""
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as arrays:
-        for sample in range(int(arrays["samples"])):
-            inputs = int(arrays["inputs"])
-            yield [arrays[f"{sample} {position}"] for position in range(inputs)]
 
 
 def sparsify(source: Path) -> bytes:

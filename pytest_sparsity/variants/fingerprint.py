@@ -20,6 +20,8 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import logging
+import pickle
 import site
 import sys
 import sysconfig
@@ -28,10 +30,14 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Description = Any
 """What json.dumps takes."""
+
+PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
+"""Whose bytecode is read rightly: an operation of another name would mean files that are kept
+though the code has changed."""
 
 PYTHON = f"{sys.implementation.cache_tag}.{sys.version_info.micro}"
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...))
@@ -52,6 +58,22 @@ TRANSPARENT = ("abc", "tensorflow_model_optimization", "types")
 class Untellable(Exception):  # noqa: N818  (not an error: the caller then looks at the result)
     """What an object does cannot be told by looking at it; the message says which object."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.path: list[str] = []
+
+    def __str__(self) -> str:
+        path = " in ".join(self.path)
+        return f"{path} is {self.args[0]}" if path else str(self.args[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """An object and what an `Untellable` calls it."""
+
+    name: str
+    value: object
+
 
 def digest(*objects: object) -> str:
     """Return the SHA-256, in hexadecimal, of the objects' descriptions.
@@ -59,6 +81,8 @@ def digest(*objects: object) -> str:
     Raises:
         Untellable: see there.
     """
+    if sys.version_info[:2] not in PYTHONS:
+        raise Untellable(f"code of Python {sys.version_info[0]}.{sys.version_info[1]}")
     describer = _Describer()
     text = json.dumps([describer.describe(each) for each in objects])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -83,6 +107,20 @@ class _Describer:
             if isinstance(it, kinds):
                 return [type(it).__name__, rule(self, it)]
         return self._instance(it)
+
+    def named(self, name: str, it: object) -> Description:
+        """Describe, and let an Untellable say by which name it was reached."""
+        try:
+            return self.describe(it)
+        except Untellable as untellable:
+            untellable.path.append(name)
+            raise
+
+    def named_value(self, it: Named) -> Description:
+        return self.named(it.name, it.value)
+
+    def logger(self, it: logging.Logger | logging.LoggerAdapter[Any]) -> Description:
+        return getattr(it, "name", "")
 
     def each(self, items: Iterable[object]) -> list[Description]:
         """Describe one by one."""
@@ -133,12 +171,18 @@ class _Describer:
         return [self.class_(it.__objclass__), it.__name__]
 
     def function(self, it: types.FunctionType) -> Description:
-        cells = [_contents(cell) for cell in it.__closure__ or ()]
+        cells = {
+            name: _contents(cell)
+            for name, cell in zip(it.__code__.co_freevars, it.__closure__ or (), strict=True)
+        }
         installed = self._installed(it.__module__)
         if installed:
-            return [installed, it.__qualname__, self.each(cells)]
-        bound = self.each([*cells, it.__defaults__, it.__kwdefaults__])
+            return [installed, it.__qualname__, self._names(cells)]
+        bound = [self._names(cells), *self.each([it.__defaults__, it.__kwdefaults__])]
         return [self._code(it.__code__, it.__globals__), bound, self.describe(vars(it))]
+
+    def _names(self, held: dict[str, object]) -> list[Description]:
+        return [self.named(name, value) for name, value in held.items()]
 
     def class_(self, it: type) -> Description:
         installed = self._installed(it.__module__)
@@ -164,9 +208,26 @@ class _Describer:
         if type(it).__module__.partition(".")[0] == "numpy":
             return _numpy(it)
         state = getattr(it, "__dict__", None)
-        if state is None or not self._is_transparent(type(it)):
+        if state is not None and self._is_transparent(type(it)):
+            return [self.describe(type(it)), self.describe(dict(state))]
+        return self._pickled(it)
+
+    def _pickled(self, it: object) -> Description:
+        """Describe an object of an installed package by what pickle would restore it from."""
+        installed = self._installed(type(it).__module__)
+        if not installed or installed == PYTHON:
             raise _untellable(it)
-        return [self.describe(type(it)), self.describe(dict(state))]
+        pickled = _Pickled(self._installed)
+        try:
+            pickled.dump(it)
+        except Exception:
+            raise _untellable(it) from None
+        return [
+            installed,
+            type(it).__qualname__,
+            pickled.digest.hexdigest(),
+            self.each(pickled.code),
+        ]
 
     def _is_transparent(self, kind: type) -> bool:
         """Whether an object's `__dict__` is all of its state: user classes, and TFMOT's."""
@@ -196,13 +257,13 @@ class _Describer:
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 if instruction.argval in scope:
                     value = scope[instruction.argval]
-                    yield self._attribute(value, instructions[place + 1 :])
+                    yield self._attribute(instruction.argval, value, instructions[place + 1 :])
             elif instruction.opname == "IMPORT_NAME":
                 level, names = (step.argval for step in instructions[place - 2 : place])
                 name = instruction.argval
                 yield self._imported(_absolute(name, level, scope.get("__package__")), names)
 
-    def _attribute(self, value: Any, following: list[dis.Instruction]) -> Description:
+    def _attribute(self, name: str, value: Any, following: list[dis.Instruction]) -> Description:
         """Describe what is taken from a module of the user's, rather than the whole module."""
         path = []
         for instruction in following:
@@ -213,7 +274,7 @@ class _Describer:
                 break
             path.append(instruction.argval)
             value = getattr(value, instruction.argval)
-        return [path, self.describe(value)]
+        return [path, self.named(".".join([name, *path]), value)]
 
     def module(self, it: types.ModuleType) -> Description:
         return self._imported(it.__name__, ())
@@ -250,7 +311,28 @@ class _Describer:
         return _installed(module.partition(".")[0]) if module else PYTHON
 
 
+class _Pickled(pickle.Pickler):
+    """Digests an object, and collects the user's code in it, which pickle only names."""
+
+    def __init__(self, installed: Callable[[str], str | None]) -> None:
+        self.digest = hashlib.sha256()
+        self.code: list[object] = []
+        self._installed = installed
+        super().__init__(self, protocol=4)
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data)
+
+    def reducer_override(self, it: Any) -> Any:
+        if isinstance(it, (types.FunctionType, type)) and not self._installed(it.__module__):
+            self.code.append(it)
+        return NotImplemented
+
+
 RULES: tuple[tuple[Any, Any], ...] = (
+    (Named, _Describer.named_value),
+    ((logging.Logger, logging.LoggerAdapter), _Describer.logger),
     (enum.Enum, _Describer.enum_member),
     (PurePath, lambda _self, it: str(it)),
     ((tuple, list), _Describer.sequence),
@@ -302,6 +384,8 @@ def _numpy(it: Any) -> Description:
         return ["numpy", it.dtype.str, it.shape, hashlib.sha256(it.tobytes()).hexdigest()]
     if isinstance(it, np.ufunc):
         return ["numpy", it.__name__]
+    if isinstance(it, np.lib.npyio.NpzFile):
+        return ["numpy", [[name, _numpy(it[name])] for name in it.files]]
     raise _untellable(it)
 
 

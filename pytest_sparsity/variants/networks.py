@@ -55,11 +55,34 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def bare(model: Any) -> Network:
+    """Return a network without TFMOT's wrappers around its layers, checked.
+
+    Raises:
+        TypeError: TFMOT cannot prune this kind of object; the message has the remedy.
+    """
+    check_network(model)
+    wrappers = {type(layer).__name__ for layer in leaves(model)}
+    keras = import_tfmot()
+    with quiet():
+        if "PruneLowMagnitude" in wrappers:
+            model = keras.sparsity.keras.strip_pruning(model)
+        if wrappers & {"ClusterWeights", "ClusterWeightsMHA"}:
+            model = keras.clustering.keras.strip_clustering(model)
+    quantized = sorted(each for each in wrappers if each.startswith("Quantize"))
+    if quantized:
+        raise TypeError(
+            f"the build function returned a network in TFMOT's {quantized[0]}; return it as it was"
+            " before quantize_apply, quantize='qat' and finetune do that"
+        )
+    return model
+
+
 def check_network(model: object) -> None:
     """Raise TypeError, with the remedy, if TFMOT cannot prune this kind of object."""
     import tf_keras
 
-    if isinstance(model, tf_keras.Sequential) or getattr(model, "_is_graph_network", False):
+    if is_functional(model):
         return
     if isinstance(model, tf_keras.Model):
         raise TypeError(
@@ -74,6 +97,23 @@ def check_network(model: object) -> None:
             " imports tensorflow"
         )
     raise TypeError(f"the build function must return a tf_keras model; it returned {kind}")
+
+
+def is_functional(model: object) -> bool:
+    """Whether a model is Sequential or functional, so that its layers can be replaced."""
+    import tf_keras
+
+    return isinstance(model, tf_keras.Sequential) or getattr(model, "_is_graph_network", False)
+
+
+def inner_models(model: Network) -> Iterator[Network]:
+    """Return the models inside a network, and inside them."""
+    import tf_keras
+
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.Model):
+            yield layer
+            yield from inner_models(layer)
 
 
 def leaves(model: Network) -> Iterator[Any]:
@@ -114,3 +154,16 @@ def is_stock(layer: Any) -> bool:
     """Whether all code of a layer is Keras' own."""
     kind = type(layer)
     return kind.__module__.startswith("tf_keras.") and kind.__name__ not in UNSTOCK
+
+
+def unseen_variables(layer: Any) -> list[str]:
+    """Return the names of variables that a Lambda computes with and Keras does not know."""
+    import tensorflow as tf
+
+    cells = getattr(getattr(layer, "function", None), "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells]
+    known = {id(weight) for weight in layer.weights}
+    found = [each for each in held if isinstance(each, tf.Variable) and id(each) not in known]
+    for each in held:
+        found += getattr(each, "trainable_variables", None) or []
+    return [variable.name for variable in found]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import patterns
+from pytest_sparsity.variants import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +28,17 @@ QUANTIZATIONS = (None, "float16", "dynamic", "int8", "qat")
 FEWEST_CLUSTERS = 3
 """TFMOT 0.8.1 refuses two clusters if one of them is to be zero (cluster_wrapper.py)."""
 
-OWN = ("variants", "transform")
-"""Packages of ours that decide about the bytes."""
+OWN = ("variants", "transform", "patterns.py")
+"""What of this package decides about the bytes."""
+
+CODE = ("build", "finetune", "representative")
+"""What a key of the user's stands for."""
+
+BUILT_BLOCKS = (4, 16)
+"""Inputs per block that TFLite has kernels for: 4 for float weights, 16 for int8 ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What `build_variants` was asked for, but where to keep it."""
 
@@ -45,6 +53,7 @@ class Recipe:
     clusters: int | None
     depends: tuple[Path, ...]
     seed: int
+    key: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,7 +66,13 @@ def check(recipe: Recipe) -> None:
     """Raise ValueError if no network could be built so, before anything is imported."""
     if not 0 <= recipe.sparsity < 1:
         raise ValueError(f"sparsity={recipe.sparsity:g} must be in [0, 1)")
+    _check_finetune(recipe.finetune)
     zeros = patterns.parse(recipe.pattern)
+    if zeros.block > 1 and zeros.block not in BUILT_BLOCKS:
+        raise ValueError(
+            f"pattern={zeros.name!r}: TFLite has kernels for blocks of 1x4 (float weights) and 1x16"
+            " (int8 weights) only"
+        )
     if zeros.sparsity is not None and recipe.sparsity not in (SPARSITY, zeros.sparsity):
         raise ValueError(
             f"sparsity={recipe.sparsity:g} contradicts pattern={zeros.name!r}, which is"
@@ -84,6 +99,22 @@ def check(recipe: Recipe) -> None:
     _check_quantization(recipe, zeros)
 
 
+def _check_finetune(finetune: object) -> None:
+    if finetune is None:
+        return
+    if not callable(finetune):
+        raise ValueError(f"finetune must be a function of (model, callbacks), not {finetune!r}")
+    try:
+        inspect.signature(finetune).bind(None, [])
+    except TypeError:
+        raise ValueError(
+            "finetune must take two arguments, the network and the callbacks of its training:"
+            f" finetune(model, callbacks), not finetune{inspect.signature(finetune)}"
+        ) from None
+    except ValueError:  # a builtin that does not tell
+        return
+
+
 def _check_quantization(recipe: Recipe, zeros: Pattern) -> None:
     if recipe.quantize not in QUANTIZATIONS:
         names = ", ".join(map(repr, QUANTIZATIONS))
@@ -108,7 +139,10 @@ def _check_quantization(recipe: Recipe, zeros: Pattern) -> None:
 
 def asked(recipe: Recipe) -> Iterator[object]:
     """Return all that decides about the files, before the network is there."""
-    yield from (getattr(recipe, field.name) for field in fields(recipe) if field.name != "depends")
+    left_out = {"depends", *(CODE if recipe.key is not None else ())}
+    for field in fields(recipe):
+        if field.name not in left_out:
+            yield fingerprint.Named(field.name, getattr(recipe, field.name))
     yield recipe.name
     yield from (content_of(path) for path in recipe.depends)
     yield from builder()
@@ -122,15 +156,14 @@ def builder() -> Iterator[object]:
         yield name
         yield from (found.version for found in metadata.distributions(name=name))
     for name in OWN:
-        folder = Path(__file__).parent.parent / name
-        yield from (content_of(path) for path in sorted(folder.glob("*.py")))
+        yield content_of(Path(__file__).parent.parent / name, "*.py")
 
 
-def content_of(path: Path) -> str:
+def content_of(path: Path, members: str = "*") -> str:
     """Return the SHA-256 of a file, or of a folder's names and files."""
     digest = hashlib.sha256()
-    members = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for member in members:
+    found = sorted(path.rglob(members)) if path.is_dir() else [path]
+    for member in found:
         if member.is_file() or member == path:
             digest.update(f"{member.relative_to(path)}\0".encode())
             digest.update(hashlib.sha256(member.read_bytes()).digest())

@@ -1,105 +1,162 @@
-"""Which layers of a Keras network TFMOT is to prune."""
+"""Which layers of a Keras network are to be pruned."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity import patterns
 from pytest_sparsity.errors import one_line
-from pytest_sparsity.patterns import UNSTRUCTURED
-from pytest_sparsity.variants import channels
 from pytest_sparsity.variants.networks import (
     has_kernel,
     import_tfmot,
     is_supported,
     leaves,
     prunable_weights,
+    unseen_variables,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.patterns import Pattern
     from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.technique import Technique
+
+AUTO = "auto"
+LISTED = "policy=[names of the layers to prune]"
 
 
-def select_layers(model: Network, policy: object, pattern: Pattern = UNSTRUCTURED) -> list[Any]:
-    """Return the layers to prune, in the network's order.
+@dataclass(frozen=True)
+class Selection:
+    """What is to be pruned.
+
+    Attributes:
+        layers: in the network's order.
+        notes: what whoever asked should know, one sentence each.
+    """
+
+    layers: list[Any]
+    notes: tuple[str, ...] = ()
+
+
+def select(model: Network, policy: object, technique: Technique) -> Selection:
+    """Return the layers to prune.
 
     Args:
         model: a Sequential or functional model; models inside it are looked into.
         policy: `"xnnpack"` for TFMOT's PruneForLatencyOnXNNPack, `"all"` for every layer that
-            TFMOT can prune, a TFMOT PruningPolicy, or names of layers.
-        pattern: of the zeros. Layers that cannot have it are left out unless they are named.
+            TFMOT can prune, `"auto"` for the first if it accepts the network and else for all that
+            can be pruned, a TFMOT PruningPolicy, or names of layers.
+        technique: of pruning. Layers that have an obstacle to it are left out unless named.
 
     Raises:
         ValueError: the policy rejects the network, a name is unknown, a layer cannot be pruned, or
             nothing is left to prune; the message says which and why.
     """
+    technique.check(model)
     layers = list(leaves(model))
-    if policy == "all":
-        selected = layers
+    notes = [
+        f"{layer.name} computes with {', '.join(names)}, which Keras does not know, so nothing"
+        " prunes it; make it a layer that calls add_weight"
+        for layer in layers
+        if (names := unseen_variables(layer))
+    ]
+    if policy == AUTO:
+        chosen = _automatic(model, layers, technique)
+    elif policy == "all":
+        chosen = _able(model, _supported(layers), policy, technique)
     elif isinstance(policy, (list, tuple)):
-        selected = _named(layers, policy)
+        chosen = _able(model, _supported(_named(layers, policy)), policy, technique)
     else:
-        chosen = _policy(policy)
-        _check_policy(model, chosen)
-        selected = [layer for layer in layers if chosen.allow_pruning(layer)]
-    unable = [layer for layer in selected if has_kernel(layer) and not is_supported(layer)]
+        wanted = _policy(policy)
+        if why := _rejection(model, wanted):
+            raise ValueError(
+                f"{type(wanted).__name__} rejects the network {model.name!r}: {why}; change the"
+                " network, or prune it with policy='all'"
+            )
+        allowed = [layer for layer in layers if wanted.allow_pruning(layer)]
+        chosen = _able(model, _supported(allowed), policy, technique)
+    return Selection(chosen.layers, (*notes, *chosen.notes))
+
+
+def _automatic(model: Network, layers: Sequence[Any], technique: Technique) -> Selection:
+    """Return what sparse kernels may run, and if that is nothing, all that can be pruned."""
+    policy = _policy("xnnpack")
+    why = _rejection(model, policy)
+    if not why:
+        fit = [x for x in layers if policy.allow_pruning(x) and is_supported(x)]
+        if any(technique.obstacle(model, layer) is None for layer in fit):
+            return _able(model, fit, AUTO, technique)
+        why = f"none of its layers can have pattern={technique.pattern.name!r}"
+    chosen = _able(model, [x for x in layers if is_supported(x)], AUTO, technique)
+    unable = _unable(layers)
+    left = f"; left out: {', '.join(unable)}, which TFMOT cannot prune" if unable else ""
+    note = (
+        f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
+        f" those that no sparse kernel runs, since PruneForLatencyOnXNNPack rejects it: {why}{left}"
+        f" (say so with policy='all', or {LISTED})"
+    )
+    return Selection(chosen.layers, (note, *chosen.notes))
+
+
+def _supported(layers: Sequence[Any]) -> list[Any]:
+    unable = _unable(layers)
     if unable:
-        names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in unable)
         raise ValueError(
-            f"TFMOT cannot prune {names}: make it a tfmot.sparsity.keras.PrunableLayer, or leave it"
-            " out with policy=[names of the layers to prune]"
+            f"TFMOT cannot prune {', '.join(unable)}: make it a tfmot.sparsity.keras.PrunableLayer,"
+            f" or leave it out with {LISTED}"
         )
-    prunable = [layer for layer in selected if is_supported(layer) and prunable_weights(layer)]
-    return _with_pattern(model, prunable, policy, pattern)
+    return [layer for layer in layers if is_supported(layer)]
 
 
-def _with_pattern(model: Network, layers: list[Any], policy: object, pattern: Pattern) -> list[Any]:
-    if pattern.channels:
-        channels.check_graph(model)
-    obstacles = {layer.name: _obstacle(model, layer, pattern) for layer in layers}
-    reasons = [reason for reason in obstacles.values() if reason is not None]
+def _unable(layers: Sequence[Any]) -> list[str]:
+    return [
+        f"{layer.name} ({type(layer).__name__})"
+        for layer in layers
+        if has_kernel(layer) and not is_supported(layer)
+    ]
+
+
+def _able(model: Network, layers: Sequence[Any], policy: object, technique: Technique) -> Selection:
+    """Return the layers that have weights and no obstacle to the technique."""
+    name = technique.pattern.name
+    found = [
+        (layer, technique.obstacle(model, layer)) for layer in layers if prunable_weights(layer)
+    ]
+    reasons = [obstacle.reason for _, obstacle in found if obstacle is not None]
     if reasons and isinstance(policy, (list, tuple)):
-        raise ValueError(f"pattern={pattern.name!r} is impossible: {'; '.join(reasons)}")
-    able = [layer for layer in layers if obstacles[layer.name] is None]
+        raise ValueError(f"pattern={name!r} is impossible: {'; '.join(reasons)}")
+    able = [layer for layer, obstacle in found if obstacle is None]
     if not able:
         why = f": {'; '.join(reasons[:3])}" if reasons else ""
         raise ValueError(
             f"policy={policy!r} selects no layer with weights that TFMOT prunes to"
-            f" pattern={pattern.name!r}{why}"
+            f" pattern={name!r}{why}"
         )
-    weights = [(each.name, tuple(each.shape)) for layer in able for each in prunable_weights(layer)]
-    patterns.check_widths(weights, pattern)
-    return able
-
-
-def _obstacle(model: Network, layer: Any, pattern: Pattern) -> str | None:
-    """Return why a layer cannot have a pattern, None if it can."""
-    if pattern.channels:
-        return channels.obstacle(model, layer)
-    for weight in prunable_weights(layer):
-        if not pattern.fits(weight.shape):
-            ranks = " or ".join(map(str, pattern.ranks))
-            return f"{weight.name} has {len(weight.shape)} dimensions, TFMOT needs {ranks}"
-    return None
+    told = [obstacle.reason for _, obstacle in found if obstacle is not None and obstacle.told]
+    if not told:
+        return Selection(able)
+    return Selection(able, (f"pattern={name!r} leaves out what cannot have it: {'; '.join(told)}",))
 
 
 def _named(layers: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    known = {layer.name: layer for layer in layers}
-    unknown = [name for name in names if name not in known]
+    counts = Counter(layer.name for layer in layers)
+    unknown = [name for name in names if name not in counts]
     if unknown:
         raise ValueError(
-            f"policy names layers that do not exist: {unknown}; there are {list(known)}"
+            f"policy names layers that do not exist: {unknown}; there are {list(counts)}"
         )
-    selected = [known[name] for name in names]
-    without = [
-        layer.name for layer in selected if is_supported(layer) and not prunable_weights(layer)
-    ]
+    repeated = [f"{counts[name]} are called {name}" for name in names if counts[name] > 1]
+    if repeated:
+        raise ValueError(
+            f"policy names layers that are not the only ones of their name: {', '.join(repeated)},"
+            " in models inside the network; give them names of their own with name="
+        )
+    selected = [layer for layer in layers if layer.name in names]
+    without = [x.name for x in selected if is_supported(x) and not prunable_weights(x)]
     if without:
         raise ValueError(f"policy names layers in which TFMOT prunes no weights: {without}")
-    return [layer for layer in layers if layer.name in names]
+    return selected
 
 
 def _policy(policy: object) -> Any:
@@ -109,16 +166,15 @@ def _policy(policy: object) -> Any:
     if isinstance(policy, keras.PruningPolicy):
         return policy
     raise ValueError(
-        f"policy={policy!r} is unknown: use 'xnnpack', 'all', a TFMOT PruningPolicy or a list of"
-        " layer names"
+        f"policy={policy!r} is unknown: use 'auto', 'xnnpack', 'all', a TFMOT PruningPolicy or a"
+        " list of layer names"
     )
 
 
-def _check_policy(model: Network, policy: Any) -> None:
+def _rejection(model: Network, policy: Any) -> str:
+    """Return why a policy rejects the network, empty if it does not."""
     try:
         policy.ensure_model_supports_pruning(model)
     except ValueError as error:
-        raise ValueError(
-            f"{type(policy).__name__} rejects the network {model.name!r}: {one_line(error)}; change"
-            " the network, or prune it with policy='all'"
-        ) from error
+        return one_line(error)
+    return ""
