@@ -5,6 +5,7 @@ import enum
 import functools
 import importlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_sparsity.variants.fingerprint import Untellable, digest
+from pytest_sparsity.variants import fingerprint
+from pytest_sparsity.variants.fingerprint import Named, Untellable, digest
 
 names = count()
 
@@ -292,3 +294,57 @@ def test_it_is_the_same_in_any_process() -> None:
     first, second = (run([sys.executable, "-c", program]) for _ in range(2))
     assert first == second
     assert first.endswith("False\n")
+
+
+# ------------------------------------------------------- what installed packages' objects are
+
+
+def test_what_cannot_be_told_is_named_by_the_way_to_it(module: Callable[..., Any]) -> None:
+    source = """
+        import io
+        class Data: pass
+        DATA = Data()
+        DATA.file = io.StringIO()
+        def helper():
+            return DATA.file
+        def build():
+            return helper()
+        """
+    with pytest.raises(Untellable, match=r"^DATA in helper in build is a _io\.StringIO object$"):
+        digest(Named("build", module(source).build))
+    stream = io.StringIO()
+    with pytest.raises(Untellable, match=r"^stream in finetune is a _io\.StringIO object$"):
+        digest(Named("finetune", lambda: stream))
+
+
+def test_loggers_and_archives_of_arrays_are_told(tmp_path: Path) -> None:
+    def archive(value: int) -> Any:
+        np.savez(tmp_path / f"{value}.npz", weights=np.full(3, value))
+        return np.load(tmp_path / f"{value}.npz")
+
+    assert digest(archive(1)) == digest(archive(1)) != digest(archive(2))
+    one, other = logging.getLogger("one"), logging.getLogger("other")
+    assert digest(one) == digest(one) != digest(other)
+
+
+def test_objects_of_installed_packages_are_told_by_version_and_state(
+    module: Callable[..., Any],
+) -> None:
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    def fitted(last: float) -> Any:
+        return StandardScaler().fit([[0.0], [last]])
+
+    assert digest(fitted(1)) == digest(fitted(1)) != digest(fitted(2))
+    source = "def scale(x):\n    return x * 2"
+    before = digest(FunctionTransformer(module(source).scale))
+    assert digest(FunctionTransformer(module(source).scale)) == before
+    assert digest(FunctionTransformer(module(source.replace("2", "3")).scale)) != before
+
+
+def test_bytecode_of_a_python_that_was_not_tried_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fingerprint, "PYTHONS", ((3, 9),))
+    with pytest.raises(Untellable, match=rf"code of Python 3\.{sys.version_info[1]}"):
+        digest(digest)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.inputs import InputsLike, Shapes
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.race import Race
     from pytest_sparsity.targets import Target
     from pytest_sparsity.variants import Variants
+    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.schedules import Schedule
 
     AnyModel = str | os.PathLike[str] | Model
 
@@ -57,6 +59,21 @@ class DiagnoseFixture(Protocol):
 class VariantsFixture(Protocol):
     """What the fixture `variants` is."""
 
-    def __call__(self, build: Callable[[], Any], **options: Any) -> Variants:
-        """Return `build_variants(build, **options)`, from the project's cache if it is there."""
+    def __call__(
+        self,
+        build: Callable[[], Network],
+        *,
+        sparsity: float = ...,
+        pattern: str = ...,
+        policy: Any = ...,
+        schedule: Schedule | Callable[[], Schedule] | None = ...,
+        finetune: Callable[[Network, list[Any]], object] | None = ...,
+        quantize: str | None = ...,
+        representative: Callable[[], Any] | None = ...,
+        clusters: int | None = ...,
+        depends: Sequence[str | os.PathLike[str]] = ...,
+        seed: int = ...,
+        key: str | None = ...,
+    ) -> Variants:
+        """Return what `build_variants` does, from the project's cache if it is there."""
         ...
