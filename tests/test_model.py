@@ -488,6 +488,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (lambda path: path.mkdir(), "not a file"),
     "pipe": (os.mkfifo, "not a file"),
     "empty": (lambda path: path.touch(), "the file is empty"),
+    "pointer": (
+        lambda path: path.write_bytes(
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        ),
+        r"a pointer of Git LFS instead of the file .*; run `git lfs pull`",
+    ),
     "tiny": (lambda path: path.write_bytes(b"TF"), r"not a \.tflite file: bytes 4 to 8 are b''"),
     "text": (lambda path: path.write_text("a model"), r"not a \.tflite file"),
     "zip": (zipped, r"not a \.tflite file: .*TFL3"),

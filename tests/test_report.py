@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_sparsity.baseline.history import Point, Trend
 from pytest_sparsity.baseline.recorded import Comparison
-from pytest_sparsity.report import document, plot, records, replay, terminal
+from pytest_sparsity.report import document, failure, plot, records, replay, terminal
 
 if TYPE_CHECKING:
     from plugin.conftest import Project
@@ -132,6 +132,20 @@ def test_a_comparison_s_record_says_how_it_moved() -> None:
 def test_ratios(bounds: tuple[float, float, float], unit: str, said: str) -> None:
     value, low, high = bounds
     assert terminal.ratio({"value": value, "low": low, "high": high}, unit) == said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (1.0, "+100 %"),
+        (12.345, "+1,200 %"),
+        (-0.17, "-17 %"),
+        (0.00123, "+0.12 %"),
+        (1e-7, "+0.000010 %"),
+    ],
+)
+def test_a_change_is_never_a_power_of_ten(change: float, said: str) -> None:
+    assert failure._percent(change) == said
 
 
 def test_claims_line_up() -> None:

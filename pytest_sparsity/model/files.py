@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+LFS_POINTER = b"version https://git-lfs."
+"""How a file begins that Git LFS has not replaced yet."""
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -38,6 +41,10 @@ def map_file(path: Path) -> tuple[mmap.mmap, os.stat_result]:
         if not status.st_size:
             raise ModelError("the file is empty")
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[: len(LFS_POINTER)] == LFS_POINTER:
+        raise ModelError(
+            "a pointer of Git LFS instead of the file that it stands for; run `git lfs pull`"
+        )
     if data[4:8] != IDENTIFIER:
         raise ModelError(
             f"not a .tflite file: bytes 4 to 8 are {data[4:8]!r}, a model has {IDENTIFIER!r} there"

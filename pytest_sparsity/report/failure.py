@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.baseline.recorded import text
@@ -45,8 +46,13 @@ def baseline(comparison: Comparison, race: Race | None) -> list[str]:
             f"on        {where(race)}",
         ]
     if comparison.change is not None:
-        said.append(f"{name} moved by {100 * comparison.change:+.2g} %{_difference(comparison)}")
+        said.append(f"{name} moved by {_percent(comparison.change)}{_difference(comparison)}")
     return said + _elements(comparison)
+
+
+def _percent(change: float) -> str:
+    """Return a relative change with two digits, never as a power of ten."""
+    return f"{Decimal(f'{100 * change:.2g}'):+,f} %"
 
 
 def _difference(comparison: Comparison) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+import sys
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from pytest_sparsity.variants.recipe import SPARSITY, Recipe, asked, check
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
+    from types import FrameType
 
     from pytest_sparsity.variants.converter import Converts
     from pytest_sparsity.variants.networks import Network
@@ -216,7 +217,11 @@ def _variants(entry: files.Entry) -> Variants:
 
 def _warn(message: str) -> None:
     """Warn at the line that called into this package from outside."""
-    files = [frame.f_code.co_filename for frame, _line in traceback.walk_stack(None)]
-    ours = [file.startswith(PACKAGE) for file in files]
-    depth = ours.index(False) if False in ours else len(ours)
-    warnings.warn(message, SparsityWarning, stacklevel=depth + 1)
+    depth, frame = 1, _frame()
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, SparsityWarning, stacklevel=depth - 1)
+
+
+def _frame() -> FrameType | None:
+    return sys._getframe()  # noqa: SLF001  (from Python 3.12 on, skip_file_prefixes does this)

@@ -168,8 +168,8 @@ def _types(prunable: list[Layer]) -> Iterator[Finding]:
             f"{len(scattered)} of {len(prunable)} Dense layers have zeros that are not in blocks, "
             f"for which there is no sparse kernel",
             scattered[0].index,
-            "prune with block_size=(4, 1) and convert with EXPERIMENTAL_SPARSITY"
-            + (", without float16" if halves else ""),
+            "prune with pattern='1x4' (block_size=(4, 1) of TFMOT) and convert with"
+            " EXPERIMENTAL_SPARSITY" + (", without float16" if halves else ""),
         )
 
 
