@@ -18,10 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_sparsity import children
 from pytest_sparsity.variants.calibration import read_samples
 from pytest_sparsity.variants.last_words import telling_line
-
-from pytest_sparsity import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable

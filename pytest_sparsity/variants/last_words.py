@@ -8,7 +8,7 @@ CHATTER = re.compile(r"[IWE]\d{4} \d\d:|WARNING: All log messages")
 """Lines of TensorFlow's log (absl's format) that it prints in every process; F is a fatal one."""
 
 NOISE = re.compile(
-    r"(?:\S+:\d+: )?\w*Warning:|warnings\.warn|@ +0x|#?\d+ +0x|\*\*\*|Extension modules:"
+    r"(?:.*:\d+: )?\w*Warning:|warnings\.warn|@ +0x|#?\d+ +0x|\*\*\*|Extension modules:"
     r"|Current thread|Thread 0x|File |Stack trace|PLEASE submit|<no Python frame>"
 )
 """Frames of native and of Python stacks, and warnings."""

@@ -156,14 +156,16 @@ def builder() -> Iterator[object]:
         yield name
         yield from (found.version for found in metadata.distributions(name=name))
     for name in OWN:
-        yield content_of(Path(__file__).parent.parent / name, "*.py")
+        path = Path(__file__).parent.parent / name
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        yield from (content_of(file) for file in files)
 
 
-def content_of(path: Path, members: str = "*") -> str:
+def content_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's names and files."""
     digest = hashlib.sha256()
-    found = sorted(path.rglob(members)) if path.is_dir() else [path]
-    for member in found:
+    members = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for member in members:
         if member.is_file() or member == path:
             digest.update(f"{member.relative_to(path)}\0".encode())
             digest.update(hashlib.sha256(member.read_bytes()).digest())
