@@ -57,9 +57,20 @@ def version() -> str:
     return str(manifest["dependencies"][_PACKAGE])
 
 
-def failure() -> Unsupported | None:
+def failure(release: str = "") -> Unsupported | None:
     """Return why this process could not install the package, None if it could or did not try."""
-    return None if _package_folder().is_dir() else _failures.get(cache_folder())
+    return None if is_installed(release) else _failures.get(cache_folder(release))
+
+
+def is_installed(release: str = "") -> bool:
+    """Return whether the package is there."""
+    return _package_folder(release).is_dir()
+
+
+def discard(release: str = "") -> None:
+    """Remove the package."""
+    shutil.rmtree(cache_folder(release), ignore_errors=True)
+    _failures.pop(cache_folder(release), None)
 
 
 def find_node() -> str | None:
@@ -79,18 +90,22 @@ def node_major(node: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def installed(node: str) -> Path:
+def installed(node: str, release: str = "") -> Path:
     """Return the folder of the npm package, after installing it if it is not there.
 
     `node_modules` appears in one step under the hash of the lock file, so that a broken download
     leaves nothing behind; a lock makes other processes wait for the one that downloads.
+
+    Args:
+        node: the path of Node.
+        release: the release of the package, "" for the pinned one.
 
     Raises:
         Unsupported: npm is missing or fails, or the cache cannot be written.
     """
     import fcntl
 
-    folder, package = cache_folder(), _package_folder()
+    folder, package = cache_folder(release), _package_folder(release)
     if package.is_dir():
         return package
     try:
@@ -98,7 +113,7 @@ def installed(node: str) -> Path:
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not package.is_dir():
-                _install(folder, node)
+                _install(folder, node, release)
     except OSError as error:
         _failures[folder] = Unsupported(
             f"{_PACKAGE} cannot be installed: {error}", "set XDG_CACHE_HOME to a writable folder"
@@ -110,45 +125,56 @@ def installed(node: str) -> Path:
     return package
 
 
-def cache_folder() -> Path:
-    """Return where the npm package is installed."""
+def cache_folder(release: str = "") -> Path:
+    """Return where the npm package, or a release of it, is installed."""
     import platformdirs
 
     digest = hashlib.sha256((_HERE / _LOCK).read_bytes()).hexdigest()[:16]
-    return platformdirs.user_cache_path("pytest-sparsity") / "npm" / digest
+    return platformdirs.user_cache_path("pytest-sparsity") / "npm" / (release or digest)
 
 
-def _package_folder() -> Path:
-    return cache_folder() / "node_modules" / _PACKAGE
+def _package_folder(release: str = "") -> Path:
+    return cache_folder(release) / "node_modules" / _PACKAGE
 
 
-def _install(folder: Path, node: str) -> None:
-    for name in (_MANIFEST, _LOCK):
-        shutil.copyfile(_HERE / name, folder / name)
-    release = f"{_PACKAGE} {version()}"
-    sys.stderr.write(f"pytest-sparsity: installing {release} into {folder} ...\n")
+def _demand(folder: Path, release: str) -> None:
+    """Write what npm is to install: what the lock file pins, or one release."""
+    if release:
+        manifest = {"private": True, "dependencies": {_PACKAGE: release}}
+        (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    else:
+        for name in (_MANIFEST, _LOCK):
+            shutil.copyfile(_HERE / name, folder / name)
+
+
+def _install(folder: Path, node: str, release: str) -> None:
+    _demand(folder, release)
+    what = f"{_PACKAGE} {release or version()}"
+    sys.stderr.write(f"pytest-sparsity: installing {what} into {folder} ...\n")
     sys.stderr.flush()
     with children.workspace(folder, "install-") as scratch:
-        for name in (_MANIFEST, _LOCK):
-            shutil.copyfile(_HERE / name, scratch / name)
-        reason = _npm_ci(node, str(scratch))
+        _demand(scratch, release)
+        command = "install" if release else "ci"
+        reason = _run_npm(node, command, str(scratch))
         unknown = _UNKNOWN_CERTIFICATE.search(reason)
-        if unknown and _npm_ci(node, str(scratch), _SYSTEM_CERTIFICATES) == "":
+        if unknown and _run_npm(node, command, str(scratch), _SYSTEM_CERTIFICATES) == "":
             reason = ""
         if reason:
             raise Unsupported(
-                f"{release} cannot be installed, npm says {reason!r}",
-                f"{_CERTIFY if unknown else _REACH} and run: {_INSTALL}",
+                f"{what} cannot be installed, npm says {reason!r}",
+                f"{_CERTIFY if unknown else _REACH} and run: {_INSTALL}"
+                + (f"=={release}" if release else ""),
             )
         # What an interrupted npm may have left there.
         shutil.rmtree(folder / "node_modules", ignore_errors=True)
         Path(scratch, "node_modules").replace(folder / "node_modules")
 
 
-def _npm_ci(node: str, folder: str, *options: str) -> str:
-    """Install what the lock file in the folder pins; return npm's reason if that fails, or "".
+def _run_npm(node: str, do: str, folder: str, *options: str) -> str:
+    """Install what the files in the folder demand; return npm's reason if that fails, or "".
 
-    The options are Node's.
+    npm's `ci` installs exactly what the lock file pins, `install` makes that file. The options are
+    Node's.
 
     Raises:
         Unsupported: there is no npm.
@@ -156,7 +182,7 @@ def _npm_ci(node: str, folder: str, *options: str) -> str:
     npm = _npm(node)
     if npm is None:
         raise Unsupported(f"{_PACKAGE} cannot be installed, npm is not found", _REMEDY)
-    command = (*npm, "ci", "--ignore-scripts", "--prefix", folder, *_NPM_OPTIONS)
+    command = (*npm, do, "--ignore-scripts", "--prefix", folder, *_NPM_OPTIONS)
     flags = " ".join(filter(None, (os.environ.get("NODE_OPTIONS"), *options)))
     try:
         done = subprocess.run(

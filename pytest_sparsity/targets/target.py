@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,9 +44,13 @@ class Target:
         if isinstance(target, Target):
             return target
         known = {each.name: each for each in all_targets()}
-        if target not in known:
-            raise ValueError(f"no target is called {target!r}; there are {', '.join(known)}")
-        return known[target]
+        found = known.get(target) or _of_a_release(target)
+        if found is None:
+            raise ValueError(
+                f"no target is called {target!r}; there are {', '.join(known)}, and those of a"
+                " release, such as litert==2.1.6 or litert-nightly"
+            )
+        return found
 
     def __str__(self) -> str:
         return self.name
@@ -117,13 +123,38 @@ class Target:
         return Worker(self.name, launch, threads=threads, timeout=timeout)
 
 
+def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
+    """Return the place of a host, None if the runtime does not run there."""
+    if host is None:
+        return Node(release) if runtime.build else Native(release)
+    if runtime.emulated and host in emulated.HOSTS:
+        return emulated.at(host, release)
+    return None
+
+
 def _built_in() -> Iterator[Target]:
-    for runtime in RUNTIMES.values():
-        place: Place = Node() if runtime.build else Native()
-        yield Target(runtime.name, runtime, place)
-    for runtime in RUNTIMES.values():
-        for host in emulated.HOSTS if runtime.emulated else ():
-            yield Target(f"{runtime.name}@{host}", runtime, emulated.at(host))
+    hosts = [(runtime, None) for runtime in RUNTIMES.values()]
+    emulators = itertools.product(RUNTIMES.values(), emulated.HOSTS)
+    for runtime, host in (*hosts, *emulators):
+        place = _place(runtime, host, "")
+        if place is not None:
+            yield Target(place.named(runtime), runtime, place)
+
+
+# RUNTIME==VERSION or RUNTIME-nightly, and the host.
+_OF_A_RELEASE = re.compile(
+    r"(?P<runtime>[a-z-]+?)(?:==(?P<release>\d[\w.+-]*)|-(?P<nightly>nightly))(?:@(?P<host>.+))?"
+)
+
+
+def _of_a_release(name: str) -> Target | None:
+    """Return the target of a release by its name, None if it is not the name of one."""
+    parts = _OF_A_RELEASE.fullmatch(name)
+    if parts is None or parts["runtime"] not in RUNTIMES:
+        return None
+    runtime = RUNTIMES[parts["runtime"]]
+    place = _place(runtime, parts["host"], parts["release"] or parts["nightly"])
+    return None if place is None else Target(name, runtime, place)
 
 
 _TARGETS = {target.name: target for target in _built_in()}

@@ -301,7 +301,7 @@ def test_out_of_memory(launch: Launch, tmp_path: Path) -> None:
 def test_a_wheel_for_the_wrong_architecture(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Target.of("litert").available:
         pytest.skip("needs the wheel of this machine")
-    guest = guests.find("litert", "aarch64")
+    guest = guests.find(Target.of("litert").record, "aarch64")
     assert guest is not None
     import ai_edge_litert
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.targets.runtimes import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,16 +16,24 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets.runtimes import Runtime
 
 
+def this_arch() -> str:
+    """Return this machine's architecture in Linux' spelling."""
+    spelt = {"AMD64": "x86_64", "arm64": "aarch64"}
+    return spelt.get(this_machine().arch, this_machine().arch)
+
+
 class Place:
     """What a target runs on. A subclass says how its worker is started, and overrides what differs.
 
     Attributes:
         host: the name after the `@` of its targets, None for this machine.
+        release: the release of the runtime that its targets name, "" for what is installed.
         unit: what a race counts there, `"seconds"` or `"instructions"`.
         timeout: seconds that any one answer of a worker may take.
     """
 
     host: str | None = None
+    release: str = ""
     unit: str = "seconds"
     timeout: float = 60.0
 
@@ -50,8 +59,7 @@ class Place:
 
     def arch(self, runtime: Runtime, /) -> str:  # noqa: ARG002
         """Return the architecture that the runtime's code is for, in Linux' spelling."""
-        spelt = {"AMD64": "x86_64", "arm64": "aarch64"}
-        return spelt.get(this_machine().arch, this_machine().arch)
+        return this_arch()
 
     def features(self, runtime: Runtime, /) -> frozenset[str]:  # noqa: ARG002
         """Return the CPU features that the runtime sees, as Linux spells them."""
@@ -90,4 +98,4 @@ class Place:
 
     def named(self, runtime: Runtime) -> str:
         """Return the name of the target of this place and a runtime."""
-        return f"{runtime.name}@{self.host}" if self.host else runtime.name
+        return named(runtime.name, self.release, self.host)

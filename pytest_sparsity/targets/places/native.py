@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.targets import callgrind
+from pytest_sparsity.targets import callgrind, releases
 from pytest_sparsity.targets.places import Place
-from pytest_sparsity.targets.python import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.targets.child import Launch
     from pytest_sparsity.targets.runtimes import Runtime
+    from pytest_sparsity.targets.setting_up import Progress
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,31 @@ class Native(Place):
     """This machine.
 
     Attributes:
-        environment: where Python finds the runtimes.
+        release: the release that is run, "" for the one that is installed.
     """
 
-    environment: Environment = field(default_factory=Environment)
+    release: str = ""
 
     def missing(self, runtime: Runtime, /) -> Unsupported | None:
         """Say what the runtime lacks here, or None; imports and starts nothing."""
-        return self.environment.missing(runtime)
+        return releases.missing(runtime, self.release)
 
     def version(self, runtime: Runtime, /) -> str:
-        """Return the version of the installed runtime, or "unknown"; does not import it."""
-        return self.environment.version(runtime)
+        """Return the version of the runtime, or "unknown"; does not import it."""
+        return releases.version(runtime, self.release)
 
     def launch(self, runtime: Runtime, threads: int, /) -> Launch:  # noqa: ARG002  (come with `load`)
         """Return how to start the worker."""
-        return self.environment.launch(runtime)
+        return releases.environment(runtime, self.release).launch(runtime)
+
+    def install(self, runtime: Runtime, progress: Progress, /) -> None:
+        """Install the release that is named."""
+        if self.release:
+            releases.install(runtime, self.release, progress)
+
+    def discard(self, runtime: Runtime, /) -> bool:
+        """Remove the release that is named; False if none is."""
+        return releases.discard(runtime, self.release)
 
     def functions(self, runtime: Runtime, model: Path, /) -> Mapping[str, int | None]:
         """Return the instructions of one inference by function, counted by valgrind."""

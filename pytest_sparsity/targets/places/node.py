@@ -26,17 +26,28 @@ _UNWANTED = ("NODE_OPTIONS", "NODE_V8_COVERAGE")
 
 @dataclass(frozen=True)
 class Node(Place):
-    """Node on this machine."""
+    """Node on this machine.
+
+    Attributes:
+        release: the release of the npm package, "" for the pinned one.
+    """
+
+    release: str = ""
 
     def missing(self, runtime: Runtime, /) -> Unsupported | None:
         """Say what the runtime lacks here, or None; installs and starts nothing."""
         if npm.find_node() is None:
             return Unsupported(f"{runtime.name} needs Node, which is not installed", _REMEDY)
-        return npm.failure()
+        if self.release and not npm.is_installed(self.release):
+            name = self.named(runtime)
+            return Unsupported(
+                f"{name} is not installed", f"pytest-sparsity targets --install {name}"
+            )
+        return npm.failure(self.release)
 
     def version(self, runtime: Runtime, /) -> str:  # noqa: ARG002  (a place answers per runtime)
-        """Return the pinned version of the npm package."""
-        return npm.version()
+        """Return the version of the npm package."""
+        return self.release or npm.version()
 
     def arch(self, runtime: Runtime, /) -> str:  # noqa: ARG002
         """Return the architecture of WebAssembly."""
@@ -63,7 +74,7 @@ class Node(Place):
             raise Unsupported(
                 f"{runtime.name} needs Node {_OLDEST_NODE} or later, not {major}", _REMEDY
             )
-        package = npm.installed(node)
+        package = npm.installed(node, self.release)
         environment = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         # No flags: V8 compiles with its quick compiler first and recompiles what proves hot, as for
         # any user of LiteRT.js. --no-liftoff makes times steady at once, but a process then takes
@@ -76,5 +87,10 @@ class Node(Place):
         node = npm.find_node()
         if node is None:
             raise self.missing(runtime) or Unsupported("Node is not installed", _REMEDY)
-        progress(f"{runtime.packages[0]} {npm.version()}: installing")
-        npm.installed(node)
+        progress(f"{runtime.packages[0]} {self.version(runtime)}: installing")
+        npm.installed(node, self.release)
+
+    def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
+        """Remove the npm package, so that installing it begins anew."""
+        npm.discard(self.release)
+        return True

@@ -12,26 +12,27 @@ import hashlib
 import os
 import platform
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.children import scratch_file
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets import symbols
+from pytest_sparsity.targets import releases, setting_up, symbols
 from pytest_sparsity.targets.child import Launch
 from pytest_sparsity.targets.places import Place
 from pytest_sparsity.targets.places.emulated import counting, guests
 from pytest_sparsity.targets.places.emulated.cores import CORES, Core
 from pytest_sparsity.targets.places.emulated.counting import SYSTEM_PACKAGES
 from pytest_sparsity.targets.python import Environment
+from pytest_sparsity.targets.runtimes import NIGHTLY
 from pytest_sparsity.targets.worker_process import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_sparsity.targets.places.emulated.guests import Progress
     from pytest_sparsity.targets.runtimes import Runtime
+    from pytest_sparsity.targets.setting_up import Progress
 
 # Seconds for one inference of which every block is listed or logged.
 _PATIENCE = 900.0
@@ -46,11 +47,11 @@ class Emulated(Place):
 
     Attributes:
         core: the CPU.
-        environment: where this machine's Python finds the runtimes, for CPUs that it can run on.
+        release: the release that is run: "" for the one that is installed, or pinned for a guest.
     """
 
     core: Core
-    environment: Environment = field(default_factory=Environment)
+    release: str = ""
 
     unit = "instructions"
     # On a busy machine MobileNetV1 took longer than 60 s for one answer.
@@ -67,9 +68,11 @@ class Emulated(Place):
         if unsuited is not None:
             return unsuited
         remedy = self._install(runtime)
+        if self.native and self.release and releases.missing(runtime, self.release):
+            return releases.missing(runtime, self.release, self.host)
         if shutil.which(self.emulator) is None:
             return Unsupported(f"the emulator {self.emulator} is not installed", remedy)
-        if not self.native and guests.find(runtime.name, self.core.arch) is None:
+        if not self.native and guests.find(runtime, self.core.arch, self.release) is None:
             return Unsupported(f"no {self.core.arch} guest with {runtime.name} is set up", remedy)
         return None
 
@@ -80,13 +83,18 @@ class Emulated(Place):
                 "emulated CPUs need Linux on x86-64",
                 "run the claim there, or natively on the CPU it is about",
             )
-        return self.environment.missing(runtime) if self.native else None
+        if self.native and not self.release:
+            return releases.missing(runtime, "")
+        return None
 
     def version(self, runtime: Runtime, /) -> str:
         """Return the runtime's version: this environment's, or that of the pinned guest."""
         if self.native:
-            return self.environment.version(runtime)
-        return guests.WHEELS[runtime.name][0]
+            return releases.version(runtime, self.release)
+        if self.release != NIGHTLY:
+            return self.release or guests.WHEELS[runtime.name][0]
+        guest = guests.find(runtime, self.core.arch, self.release)
+        return Environment(guest.site).version(runtime) if guest else "unknown"
 
     def arch(self, runtime: Runtime, /) -> str:  # noqa: ARG002  (a place answers per runtime)
         """Return the emulated CPU's architecture."""
@@ -121,7 +129,7 @@ class Emulated(Place):
         prefix = _prefix(self.core, guest.system if guest else None)
         emulator = (self.emulator, "-L", str(prefix), "-cpu", self.core.model, *options)
         if guest is None:
-            native = self.environment.launch(runtime)
+            native = releases.environment(runtime, self.release).launch(runtime)
             environment = {**native.environment, **self.core.environment}
             return Launch((*emulator, *native.command, *arguments), environment)
         # Nothing of the host's Python may reach the guest's: no PYTHONPATH, no site module (-S).
@@ -132,7 +140,7 @@ class Emulated(Place):
         return Launch((*emulator, *child, *arguments), environment)
 
     def _guest(self, runtime: Runtime) -> guests.Guest:
-        guest = guests.find(runtime.name, self.core.arch)
+        guest = guests.find(runtime, self.core.arch, self.release)
         if guest is None:
             raise self.missing(runtime) or Unsupported("no guest is set up")
         other = guests.foreign(guest, self.core.arch)
@@ -164,7 +172,7 @@ class Emulated(Place):
         libpywrap_litert_common.so (LiteRT 2), else in _pywrap_tensorflow_interpreter_wrapper.
         """
         if self.native:
-            package = self.environment.package(runtime)
+            package = releases.environment(runtime, self.release).package(runtime)
             assert package is not None, "asked although something is missing"
         else:
             package = self._guest(runtime).site / runtime.package
@@ -218,16 +226,21 @@ class Emulated(Place):
         if shutil.which(self.emulator) is None:
             raise Unsupported(f"the emulator {self.emulator} is not installed", SYSTEM_PACKAGES)
         if not self.native:
-            guests.set_up(runtime.name, self.core.arch, progress)
+            if self.release == NIGHTLY:
+                guests.discard(runtime, self.core.arch, self.release)
+            guests.set_up(runtime, self.core.arch, progress, self.release)
+        elif self.release:
+            releases.install(runtime, self.release, progress)
         if self.cannot_count() is None:
             progress("the counting plugin: building")
             counting.build()
 
     def discard(self, runtime: Runtime, /) -> bool:
         """Remove the guest, so that setting it up begins anew."""
-        if not self.native:
-            guests.discard(runtime.name, self.core.arch)
-        return not self.native
+        if self.native:
+            return releases.discard(runtime, self.release)
+        guests.discard(runtime, self.core.arch, self.release)
+        return True
 
     @property
     def native(self) -> bool:
@@ -240,9 +253,9 @@ class Emulated(Place):
         return f"qemu-{self.core.arch}"
 
 
-def at(host: str) -> Emulated:
+def at(host: str, release: str = "") -> Emulated:
     """Return the place of that name, one of `HOSTS`."""
-    return Emulated(next(core for core in CORES if core.name == host))
+    return Emulated(next(core for core in CORES if core.name == host), release)
 
 
 def _prefix(core: Core, system: Path | None) -> Path:
@@ -260,7 +273,7 @@ def _prefix(core: Core, system: Path | None) -> Path:
         for entry in system.iterdir() if system else ():
             (aside / entry.name).symlink_to(Path("..", entry.parent.name, entry.name))
 
-    guests.publish(final, build)
+    setting_up.publish(final, build)
     return final
 
 

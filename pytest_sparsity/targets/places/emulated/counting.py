@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.children import scratch_file
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.targets import symbols
+from pytest_sparsity.targets import setting_up, symbols
 from pytest_sparsity.targets.places.emulated import guests
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def build() -> Path:
 
     def compiled(aside: Path) -> None:
         command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(aside / built.name), str(source)]
-        guests.run(command, "building the counting plugin", SYSTEM_PACKAGES)
+        setting_up.run(command, "building the counting plugin", SYSTEM_PACKAGES)
 
-    guests.publish(built.parent, compiled)
+    setting_up.publish(built.parent, compiled)
     return built
 
 

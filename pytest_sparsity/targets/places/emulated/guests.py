@@ -13,21 +13,19 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity import children
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.targets import symbols
+from pytest_sparsity.targets import releases, setting_up, symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from pytest_sparsity.targets.runtimes import Runtime
+    from pytest_sparsity.targets.setting_up import Progress
 
-    Progress = Callable[[str], None]
 
 # What a Python needs that starts numpy and a runtime; apt-get adds what these depend on.
 _PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g")
@@ -40,8 +38,6 @@ WHEELS = {
     "litert": ("2.3.0", ("3.10", "3.11", "3.12", "3.13")),
     "tflite-runtime": ("2.14.0", ("3.10", "3.11")),
 }
-# Seconds that one command may take: a slow connection takes minutes for 30 MB, not half an hour.
-_PATIENCE = 1800.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +82,8 @@ def release() -> Release | None:
     return Release(facts["ID"], facts["VERSION_ID"])
 
 
-def find(runtime: str, arch: str) -> Guest | None:
-    """Return the guest of a runtime if it is set up."""
+def find(runtime: Runtime, arch: str, version: str = "") -> Guest | None:
+    """Return the guest of a runtime, or of one of its releases, if it is set up."""
     here = release()
     if here is None:
         return None
@@ -95,17 +91,18 @@ def find(runtime: str, arch: str) -> Guest | None:
     python = _python(system)
     if python is None:
         return None
-    site = _site(runtime, arch, python)
+    site = _site(runtime, arch, python, version)
     return Guest(system, python, site) if site.is_dir() else None
 
 
-def set_up(runtime: str, arch: str, progress: Progress) -> Guest:
+def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -> Guest:
     """Set up what the guest of a runtime lacks, and return it.
 
     Args:
-        runtime: `"litert"` or `"tflite-runtime"`.
+        runtime: one of `WHEELS`.
         arch: the guest's architecture, `"aarch64"`.
         progress: gets one line before every step.
+        version: of the runtime, "" for the pinned one.
 
     Raises:
         Unsupported: this is neither Debian nor Ubuntu, a tool is missing, a command failed, or the
@@ -118,18 +115,27 @@ def set_up(runtime: str, arch: str, progress: Progress) -> Guest:
             "run the claim in a debian:12 container, or on a native ARM runner",
         )
     system = _system(here, arch)
-    publish(system, lambda aside: _unpack_system(here, arch, aside, progress))
+    setting_up.publish(system, lambda aside: _unpack_system(here, arch, aside, progress))
     python = _python(system)
     if python is None:
         raise Unsupported(f"the packages of {here.distribution} {here.version} hold no Python")
-    site = _site(runtime, arch, python)
-    publish(site, lambda aside: _unpack_site(runtime, arch, python, aside, progress))
+    site = _site(runtime, arch, python, version)
+    number = python.name.removeprefix("python")
+
+    def unpack(aside: Path) -> None:
+        if version:
+            platforms = [f"{tag}_{arch}" for tag in _PLATFORMS]
+            releases.unpack(runtime, version, aside, progress, number, platforms)
+        else:
+            _unpack_site(runtime.name, arch, number, aside, progress)
+
+    setting_up.publish(site, unpack)
     return Guest(system, python, site)
 
 
-def discard(runtime: str, arch: str) -> None:
+def discard(runtime: Runtime, arch: str, version: str = "") -> None:
     """Remove the guest of a runtime, so that setting it up begins anew."""
-    guest = find(runtime, arch)
+    guest = find(runtime, arch, version)
     for part in (guest.system, guest.site) if guest else ():
         shutil.rmtree(part)
 
@@ -146,77 +152,15 @@ def foreign(guest: Guest, arch: str) -> Path | None:
     return None
 
 
-def publish(final: Path, build: Callable[[Path], None]) -> None:
-    """Build a folder aside and rename it, so that it is never seen half built.
-
-    Does nothing if it exists. One process at a time builds; the lock ends with its process.
-    """
-    import fcntl
-
-    if final.exists():
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with (final.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if final.exists():
-            return
-        aside = final.with_name(f".{final.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        build(aside)
-        aside.rename(final)
-
-
-def run(
-    command: Sequence[str],
-    doing: str,
-    remedy: str = "mend that and run the command again; what is done stays done",
-    environment: Mapping[str, str] | None = None,
-) -> None:
-    """Run a command that must succeed.
-
-    Args:
-        command: program and arguments.
-        doing: what this is, for the message.
-        remedy: what to do if it fails.
-        environment: the whole environment, by default this process's.
-
-    Raises:
-        Unsupported: it failed; with the line in which it says why.
-    """
-    try:
-        ended = subprocess.run(
-            children.guarded(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"{doing} did not end within {_PATIENCE / 60:g} minutes"
-        raise Unsupported(reason, remedy) from None
-    except OSError as error:
-        raise Unsupported(f"{doing} failed: {error}", remedy) from None
-    if ended.returncode:
-        raise Unsupported(f"{doing} failed: {_reason(ended.stderr or ended.stdout)}", remedy)
-
-
-def _reason(text: str) -> str:
-    """Return the line of a tool's output that says why it failed: its first error or its last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
-    errors = [line for line in lines if line.startswith(("E:", "ERROR:")) or "error:" in line]
-    return (errors or lines[-1:])[0]
-
-
 def _system(here: Release, arch: str) -> Path:
     return folder() / f"{here.distribution}-{here.version}-{arch}"
 
 
-def _site(runtime: str, arch: str, python: Path) -> Path:
-    return folder() / f"{runtime}-{WHEELS[runtime][0]}-{python.name}-{arch}"
+def _site(runtime: Runtime, arch: str, python: Path, version: str) -> Path:
+    # The pinned release and the same one by its name differ in the numpy beside it.
+    pinned = f"{runtime.name}-{WHEELS[runtime.name][0]}"
+    name = f"release-{runtime.name}-{version}" if version else pinned
+    return folder() / f"{name}-{python.name}-{arch}"
 
 
 def _python(system: Path) -> Path | None:
@@ -236,14 +180,14 @@ def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) ->
     progress(f"{what}: reading package lists")
     unread = None
     try:
-        run(["apt-get", *options, "update", "--error-on=any"], "apt-get update")
+        setting_up.run(["apt-get", *options, "update", "--error-on=any"], "apt-get update")
     except Unsupported as error:
         # It fails if one of the machine's sources does, which may be one that nothing here needs.
         unread = error
     progress(f"{what}: fetching 15 MB")
     install = ["--yes", "--no-install-recommends", "--download-only", "install", *_PACKAGES]
     try:
-        run(["apt-get", *options, *install], "apt-get install --download-only")
+        setting_up.run(["apt-get", *options, *install], "apt-get install --download-only")
     except Unsupported as error:
         said = unread or error
         if here.distribution == "ubuntu":
@@ -251,7 +195,9 @@ def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) ->
         raise said from None
     progress(f"{what}: unpacking")
     for package in sorted((work / "cache/archives").glob("*.deb")):
-        run(["dpkg-deb", "--extract", str(package), str(aside)], f"unpacking {package.name}")
+        setting_up.run(
+            ["dpkg-deb", "--extract", str(package), str(aside)], f"unpacking {package.name}"
+        )
     # From Debian 13 and Ubuntu 24.04 on the packages hold /usr/lib only, and a package that is not
     # fetched here links /lib to it; the loader's name in every program begins with /lib.
     for name in ("bin", "lib"):
@@ -277,9 +223,8 @@ def _apt_options(arch: str, work: Path) -> list[str]:
     return ["-qq", *(f"-o{name}={value}" for name, value in settings.items())]
 
 
-def _unpack_site(runtime: str, arch: str, python: Path, aside: Path, progress: Progress) -> None:
+def _unpack_site(runtime: str, arch: str, number: str, aside: Path, progress: Progress) -> None:
     version, pythons = WHEELS[runtime]
-    number = python.name.removeprefix("python")
     if number not in pythons:
         raise Unsupported(
             f"{runtime} {version} has no {arch} wheel for this system's Python {number},"
@@ -294,4 +239,4 @@ def _unpack_site(runtime: str, arch: str, python: Path, aside: Path, progress: P
     command += [f"--platform={tag}_{arch}" for tag in _PLATFORMS]
     command += [f"--target={aside}", f"--requirement={requirements}"]
     # pip refuses a target when it is told elsewhere to install for the user.
-    run(command, "pip install", environment={**os.environ, "PIP_USER": "0"})
+    setting_up.run(command, "pip install", environment={**os.environ, "PIP_USER": "0"})

@@ -1,0 +1,84 @@
+"""Setting things up: folders that are whole or not there, and commands that must succeed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from pytest_sparsity import children
+from pytest_sparsity.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    Progress = Callable[[str], None]
+
+# Seconds that one command may take: a slow connection takes minutes for 30 MB, not half an hour.
+_PATIENCE = 1800.0
+
+
+def publish(final: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder aside and rename it, so that it is never seen half built.
+
+    Does nothing if it exists. One process at a time builds; the lock ends with its process.
+    """
+    import fcntl
+
+    if final.exists():
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (final.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if final.exists():
+            return
+        aside = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        build(aside)
+        aside.rename(final)
+
+
+def run(
+    command: Sequence[str],
+    doing: str,
+    remedy: str = "mend that and run the command again; what is done stays done",
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a command that must succeed.
+
+    Args:
+        command: program and arguments.
+        doing: what this is, for the message.
+        remedy: what to do if it fails.
+        environment: the whole environment, by default this process's.
+
+    Raises:
+        Unsupported: it failed; with the line in which it says why.
+    """
+    try:
+        ended = subprocess.run(
+            children.guarded(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"{doing} did not end within {_PATIENCE / 60:g} minutes"
+        raise Unsupported(reason, remedy) from None
+    except OSError as error:
+        raise Unsupported(f"{doing} failed: {error}", remedy) from None
+    if ended.returncode:
+        raise Unsupported(f"{doing} failed: {_reason(ended.stderr or ended.stdout)}", remedy)
+
+
+def _reason(text: str) -> str:
+    """Return the line of a tool's output that says why it failed: its first error or its last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    errors = [line for line in lines if line.startswith(("E:", "ERROR:")) or "error:" in line]
+    return (errors or lines[-1:])[0]
