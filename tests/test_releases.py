@@ -1,4 +1,4 @@
-"""Targets of a release: their names, what they lack, and what `--install` brings, with a fake pip."""
+"""Targets of a release: their names, what they lack, what `--install` brings, with a fake pip."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FakePip:
         facts.mkdir()
         (facts / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
         report = next(o for o in command if o.startswith("--report=")).split("=", 1)[1]
-        item = {
+        item: dict[str, object] = {
             "metadata": {"name": name, "version": version},
             "download_info": {"archive_info": {"hashes": {"sha256": "0" * 64}}},
         }
