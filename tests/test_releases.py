@@ -28,19 +28,23 @@ class FakePip:
         if self.broken:
             raise Unsupported(f"{doing} failed: ERROR: No matching distribution", remedy)
         wanted = command[-2]
-        name, _, version = wanted.partition("==")
-        version = version or f"2.4.0.dev{len(self.commands)}"
-        target = Path(next(o for o in command if o.startswith("--target=")).split("=", 1)[1])
+        name, *rest = wanted.split("==")
+        version = rest[0] if rest else f"2.4.0.dev{len(self.commands)}"
+        target = Path(_option(command, "--target"))
         (target / "ai_edge_litert").mkdir()
         facts = target / f"{name.replace('-', '_')}-{version}.dist-info"
         facts.mkdir()
-        (facts / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
-        report = next(o for o in command if o.startswith("--report=")).split("=", 1)[1]
-        item: dict[str, object] = {
+        Path(facts, "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        report = _option(command, "--report")
+        item = {
             "metadata": {"name": name, "version": version},
             "download_info": {"archive_info": {"hashes": {"sha256": "0" * 64}}},
         }
         Path(report).write_text(json.dumps({"install": [item]}))
+
+
+def _option(command: Sequence[str], name: str) -> str:
+    return next(word for word in command if word.startswith(f"{name}=")).partition("=")[2]
 
 
 @pytest.fixture
