@@ -28,7 +28,9 @@ from patching import (
 from pytest_sparsity.encoding import Sparsity, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
-from pytest_sparsity.writer import Network, Quantization
+from pytest_sparsity.model.serializer import pieces
+from pytest_sparsity.writer import Network, Quantization, Value
+from pytest_sparsity.xnnpack import analyse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -576,6 +578,96 @@ def test_an_operator_without_its_operands_is_refused(path: Path) -> None:
     net.output(net.operator("CONV_2D", [net.input, flat], (1, 4, 4, 8)))
     with pytest.raises(ModelError, match=r"weights of the shape \(8, 8\), it needs 4 dimensions"):
         Model(net.write(path))
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[Network], Value], str]] = {
+    "a convolution of three dimensions": (
+        lambda net: net.operator(
+            "CONV_2D",
+            [net.reshape(net.input, (4, 4, 8)), net.constant(np.ones((8, 1, 1, 8), np.float32))],
+            (1, 4, 4, 8),
+        ),
+        r"operator 1 \(CONV_2D\) has operand 0 of the shape \(4, 4, 8\), it needs 4 dimensions",
+    ),
+    "an output of two dimensions": (
+        lambda net: net.operator("MAX_POOL_2D", [net.input], (4, 8), "Pool2DOptions"),
+        r"\(MAX_POOL_2D\) has output of the shape \(4, 8\), it needs 4 dimensions",
+    ),
+    "weights of no size": (
+        lambda net: net.operator(
+            "CONV_2D",
+            [net.input, net.constant(np.ones((0, 1, 1, 8), np.float32), shape=(8, 1, 1, 0))],
+            (1, 4, 4, 8),
+        ),
+        r"\(CONV_2D\) has weights of the shape \(8, 1, 1, 0\)",
+    ),
+    "an axis that is not there": (
+        lambda net: net.operator(
+            "MEAN", [net.input, net.constant(np.array([1, 4], np.int32))], (1, 8), "ReducerOptions"
+        ),
+        r"\(MEAN\) has the axes \[1, 4\] for 4 dimensions",
+    ),
+    "axes that are fractions": (
+        lambda net: net.operator("SUM", [net.input, net.constant(np.ones(2, np.float32))], (1, 8)),
+        r"\(SUM\) has an operand 1 of float32, it needs whole numbers",
+    ),
+    "paddings of three dimensions": (
+        lambda net: net.operator(
+            "PAD", [net.input, net.constant(np.zeros((3, 2), np.int32))], (1, 4, 4, 8)
+        ),
+        r"\(PAD\) has paddings \(3, 2\) for 4 dimensions",
+    ),
+    "a split with one operand": (
+        lambda net: net.operator("SPLIT", [net.input], (1, 4, 4, 8)),
+        r"\(SPLIT\) has the inputs \(0,\) and outputs \(1,\), it needs 2 and one",
+    ),
+    "a slice without strides": (
+        lambda net: net.operator("STRIDED_SLICE", [net.input] * 3, (1, 4, 4, 8)),
+        r"\(STRIDED_SLICE\) has the inputs \(0, 0, 0\) and outputs \(1,\), it needs 4 and one",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CONTRADICTIONS)
+def test_operators_that_no_kernel_can_run_are_refused(fault: str, path: Path) -> None:
+    build, message = CONTRADICTIONS[fault]
+    net = Network((1, 4, 4, 8))
+    net.output(build(net))
+    with pytest.raises(ModelError, match=message) as caught:
+        Model(net.write(path))
+    assert str(caught.value).startswith(f"{path}: operator ")
+
+
+def test_a_tensor_that_is_read_before_it_is_written_is_refused(path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.unary(net.unary(net.input, "ABS"), "TANH"))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    flatbuffer.root["subgraphs"][0]["operators"].reverse()
+    replace_file(path, pieces(flatbuffer))
+    with pytest.raises(ModelError, match=r"\(TANH\) reads tensor 1, which is written only later"):
+        Model(path)
+
+
+def test_an_operator_with_a_second_output_is_refused(path: Path) -> None:
+    flatbuffer = Model(network().write(path)).flatbuffer()
+    flatbuffer.root["subgraphs"][0]["operators"][0]["outputs"] = [3, 0]
+    replace_file(path, pieces(flatbuffer))
+    with pytest.raises(ModelError, match=r"outputs \(3, 0\), it needs 2 and one"):
+        Model(path)
+
+
+def test_a_shape_that_is_not_known_yet_is_no_contradiction(path: Path) -> None:
+    """The converter writes no dimensions for a tensor whose rank it does not know."""
+    net = Network((1, 4, 4, 8))
+    x = net.reshape(net.input, (1, 4, 4, 8))
+    net.output(net.conv2d(x, np.ones((8, 1, 1, 8), np.float32)))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    flatbuffer.root["subgraphs"][0]["tensors"][x.index]["shape"] = []
+    replace_file(path, pieces(flatbuffer))
+    model = Model(path)
+    assert len(model.layers) == 1
+    analysis = analyse(model, "litert-js", "2.5.3", "wasm32", frozenset())
+    assert analysis.delegation.refused[1] == "the shape of a tensor is known only when it runs"
 
 
 def damaged(sparsity: Sparsity, values: NDArray[Any], path: Path) -> Path:

@@ -25,18 +25,38 @@ WEIGHT_OPERANDS: Mapping[str, tuple[int, ...]] = {
 }
 """Operands that are weights, by operator. Source: the comments in TFLite's kernels (2.21)."""
 
-OPERANDS: Mapping[str, int] = {
-    **dict.fromkeys(("DENSIFY", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SOFTMAX"), 1),
-    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "DEPTH_TO_SPACE", "LEAKY_RELU"), 1),
-    **dict.fromkeys(("LOGISTIC", "TANH", "RELU", "RELU6", "ELU", "HARD_SWISH", "GELU"), 1),
-    **dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"), 2),
-    **dict.fromkeys(("PAD", "MEAN", "SUM", "RESIZE_BILINEAR", "PRELU", "GATHER"), 2),
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"), 2),
-    "TRANSPOSE_CONV": 3,
-}
-"""How many leading inputs must be there; whoever reads an Operator may rely on them."""
+_UNARY = (
+    *("ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG"),
+    *("LOGISTIC", "NEG", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "RSQRT", "SIN", "SQRT"),
+    *("SQUARE", "TANH", "QUANTIZE", "DEQUANTIZE", "DENSIFY"),
+)
+_BINARY = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "PRELU", "SQUARED_DIFFERENCE")
+_REDUCTIONS = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
+_OF_IMAGES = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
 
-WEIGHTS_RANK = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2}
+OPERANDS: Mapping[str, int] = {
+    **dict.fromkeys((*_UNARY, *_OF_IMAGES, "RESHAPE", "SOFTMAX", "CONCATENATION"), 1),
+    **dict.fromkeys((*_BINARY, *_REDUCTIONS, "PAD", "RESIZE_BILINEAR", "GATHER"), 2),
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"), 2),
+    **dict.fromkeys(("EXPAND_DIMS", "SPLIT", "TRANSPOSE"), 2),
+    **dict.fromkeys(("TRANSPOSE_CONV", "SLICE"), 3),
+    "STRIDED_SLICE": 4,
+}
+"""How many leading inputs must be there, and with them an output."""
+
+RANKS: Mapping[str, Mapping[int, int]] = {
+    **{op: {0: 4} for op in (*_OF_IMAGES, "RESIZE_BILINEAR")},
+    **{op: {0: 4, 1: 4} for op in ("CONV_2D", "DEPTHWISE_CONV_2D")},
+    "TRANSPOSE_CONV": {1: 4, 2: 4},
+    "FULLY_CONNECTED": {1: 2},
+}
+"""Dimensions of operands; the outputs of those whose input has 4 have 4 as well."""
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+"""Operators whose operand 1 is weights, none of whose dimensions is 0."""
+
+AXES = _REDUCTIONS
+"""Operators whose operand 1, if it is constant, is dimensions of operand 0."""
 
 NUMPY = {
     "float32": "<f4",

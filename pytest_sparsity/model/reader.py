@@ -54,7 +54,7 @@ def read_graphs(model: Table) -> tuple[Graph, ...]:
     if model["version"] != schema.SCHEMA_VERSION:
         raise ModelError(f"schema version {model['version']} is not {schema.SCHEMA_VERSION}")
     codes = [_code(code) for code in model["operator_codes"]]
-    stored = [buffer["data"].size for buffer in model["buffers"]]
+    stored = [buffer["data"] for buffer in model["buffers"]]
     graphs = tuple(_graph(graph, codes, stored) for graph in model["subgraphs"])
     if not graphs:
         raise ModelError("the file holds no graph")
@@ -86,14 +86,14 @@ def _code(code: Table) -> tuple[str, int]:
     return name, code["version"]
 
 
-def _graph(graph: Table, codes: Sequence[tuple[str, int]], stored: Sequence[int]) -> Graph:
+def _graph(graph: Table, codes: Sequence[tuple[str, int]], stored: Sequence[Array]) -> Graph:
     read = Graph(
         tuple(_tensor(i, tensor, stored) for i, tensor in enumerate(graph["tensors"])),
         tuple(_operator(i, operator, codes) for i, operator in enumerate(graph["operators"])),
         _values(graph, "inputs"),
         _values(graph, "outputs"),
     )
-    validation.check(read)
+    validation.check(read, lambda tensor: stored[tensor.buffer])
     return read
 
 
@@ -124,7 +124,7 @@ def _options(table: Table | None) -> dict[str, object]:
     return found
 
 
-def _tensor(index: int, tensor: Table, buffers: Sequence[int]) -> Tensor:
+def _tensor(index: int, tensor: Table, buffers: Sequence[Array]) -> Tensor:
     """A tensor, the bytes of its values checked against its shape."""
     shape, signature = _values(tensor, "shape"), _values(tensor, "shape_signature")
     if len(shape) > MAX_RANK or min(shape, default=0) < 0:
@@ -132,7 +132,7 @@ def _tensor(index: int, tensor: Table, buffers: Sequence[int]) -> Tensor:
     name = _text(tensor["name"])
     if tensor["external_buffer"]:
         raise ModelError(f"the values of tensor {name!r} are in another file, which is not read")
-    stored = _choose(buffers, tensor["buffer"], "a tensor of buffer")
+    stored: int = _choose(buffers, tensor["buffer"], "a tensor of buffer").size
     scales, zero_points, dimension = _quantization(tensor["quantization"])
     sparsity = _sparsity(tensor["sparsity"])
     number = tensor["type"]

@@ -1,4 +1,9 @@
-"""What must hold of a graph so that everybody who reads its facts can rely on it."""
+"""What must hold of a graph so that everybody who reads its facts can rely on it.
+
+TFLite's kernels refuse such files when they are prepared, or read what nobody has written. A shape
+without dimensions is that of a scalar or of a tensor whose shape is only known at run time, so
+nothing is concluded from it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,34 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import ModelError
-from pytest_sparsity.model.operators import NUMPY, OPERANDS, WEIGHTS_RANK, stored_bytes
+from pytest_sparsity.model.operators import AXES, NUMPY, OPERANDS, RANKS, WEIGHTED, stored_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_sparsity.encoding import Array
     from pytest_sparsity.model.facts import Graph, Operator, Tensor
 
 
-def check(graph: Graph) -> None:
-    """Raise ModelError or ValueError unless every index is one, and every operator has operands."""
+def check(graph: Graph, stored: Callable[[Tensor], Array]) -> None:
+    """Raise ModelError or ValueError unless whoever reads the graph can rely on it.
+
+    Every index is one, every operator has its operands and an output, of the ranks that it needs,
+    constant axes and paddings fit, and nothing is read before it is written.
+
+    Args:
+        graph: to be checked.
+        stored: gives the bytes of a constant tensor.
+    """
     count = len(graph.tensors)
     for used in (graph.inputs, graph.outputs, *(o.outputs for o in graph.operators)):
         _check_indices(used, 0, count)
     for operator in graph.operators:
         _check_indices(operator.inputs, -1, count)
-        _check_operands(operator, graph.tensors)
+        _check_operands(operator)
+        _check_shapes(operator, graph.tensors)
+        _check_parameters(operator, graph.tensors, stored)
+    _check_order(graph)
 
 
 def check_size(tensor: Tensor, stored: int) -> None:
@@ -42,17 +61,67 @@ def _check_indices(indices: tuple[int, ...], lowest: int, count: int) -> None:
         raise ValueError(f"an operator or graph with tensors {indices}, of {count}")
 
 
-def _check_operands(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+def _fault(operator: Operator, what: str) -> ModelError:
+    return ModelError(f"operator {operator.index} ({operator.op}) {what}")
+
+
+def _check_operands(operator: Operator) -> None:
     needed = OPERANDS.get(operator.op, 0)
     given = operator.inputs[:needed]
-    if len(given) < needed or -1 in given or (needed and not operator.outputs):
-        raise ModelError(
-            f"operator {operator.index} ({operator.op}) has the inputs {operator.inputs} and "
-            f"outputs {operator.outputs}, it needs {needed} and one"
+    outputs = len(operator.outputs) == 1 or (operator.outputs and operator.op == "SPLIT")
+    if needed and (len(given) < needed or -1 in given or not outputs):
+        raise _fault(
+            operator,
+            f"has the inputs {operator.inputs} and outputs {operator.outputs}, "
+            f"it needs {needed} and one",
         )
-    rank = WEIGHTS_RANK.get(operator.op)
-    if rank and len(tensors[given[1]].shape) != rank:
-        raise ModelError(
-            f"operator {operator.index} ({operator.op}) has weights of the shape "
-            f"{tensors[given[1]].shape}, it needs {rank} dimensions"
-        )
+
+
+def _check_shapes(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+    ranks = RANKS.get(operator.op, {})
+    shapes = {
+        f"operand {i}": (tensors[operator.inputs[i]].shape, rank) for i, rank in ranks.items()
+    }
+    if operator.op in WEIGHTED:
+        shapes["weights"] = shapes.pop("operand 1")
+        if 0 in shapes["weights"][0]:
+            raise _fault(operator, f"has weights of the shape {shapes['weights'][0]}")
+    if operator.op in RANKS and operator.op != "FULLY_CONNECTED":
+        shapes["output"] = tensors[operator.outputs[0]].shape, 4
+    for what, (shape, rank) in shapes.items():
+        if len(shape) != rank and (shape or what == "weights"):
+            raise _fault(operator, f"has {what} of the shape {shape}, it needs {rank} dimensions")
+
+
+def _check_parameters(
+    operator: Operator, tensors: tuple[Tensor, ...], stored: Callable[[Tensor], Array]
+) -> None:
+    """Axes and paddings, where they are constant and the rank is known."""
+    if operator.op not in {*AXES, "PAD"}:
+        return
+    operand, parameter = (tensors[index] for index in operator.inputs[:2])
+    if not parameter.constant:
+        return
+    if parameter.dtype not in {"int32", "int64"} or parameter.sparsity is not None:
+        raise _fault(operator, f"has an operand 1 of {parameter.dtype}, it needs whole numbers")
+    rank = len(operand.shape)
+    if operator.op == "PAD":
+        rows = rank if operand.shape else parameter.shape[0] if parameter.shape else 0
+        if parameter.shape != (rows, 2):
+            raise _fault(operator, f"has paddings {parameter.shape} for {rank} dimensions")
+        return
+    axes = stored(parameter).view(NUMPY[parameter.dtype])
+    if operand.shape and axes.size and not -rank <= axes.min() <= axes.max() < rank:
+        raise _fault(operator, f"has the axes {axes.tolist()} for {rank} dimensions")
+
+
+def _check_order(graph: Graph) -> None:
+    writers: dict[int, int] = {}
+    for operator in graph.operators:
+        for output in operator.outputs:
+            writers.setdefault(output, operator.index)
+    for operator in graph.operators:
+        for index in operator.inputs:
+            late = writers.get(index, -1) >= operator.index
+            if late and index not in graph.inputs and not graph.tensors[index].variable:
+                raise _fault(operator, f"reads tensor {index}, which is written only later")

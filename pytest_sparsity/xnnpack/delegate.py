@@ -138,12 +138,18 @@ def _refusal(graph: Graph, operator: Operator, release: Release, result: Delegat
     if activation not in ACTIVATIONS:
         return f"its fused activation is {activation}"
     tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
+    if name in {*REDUCE, *OTHER} and OTHER.get(name) != "reshape" and _unranked(tensors):
+        return "the shape of a tensor is known only when it runs"
     data = graph.tensors[operator.outputs[0]].dtype
     int8 = data in {"int8", "uint8"} and release.has("delegates-int8")
     if data not in {"float32", "float16"} and not int8:
         return f"its output is {data}"
     check = _CHECKS.get(name)
     return check(operator, tensors, release, result) if check else ""
+
+
+def _unranked(tensors: list[Tensor]) -> bool:
+    return any(not tensor.shape and not tensor.constant for tensor in tensors)
 
 
 def _check_weighted(

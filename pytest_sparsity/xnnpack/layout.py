@@ -145,7 +145,7 @@ class _Simulation:
         convolution = node.kind in {"convolution", "depthwise"}
         if (
             convolution
-            and shape[-1] != channels
+            and shape[-1:] != (channels,)
             and self.release.has("convolution-checks-channels")
         ):
             raise _SetUpError
@@ -155,7 +155,7 @@ class _Simulation:
 
     def _fully_connected(self, node: Node) -> tuple[Shape, bool]:
         shape, channels = self.shapes[node.inputs[0]], self._declared(node.inputs[0])[-1]
-        if shape[-1] != channels and self.release.has("fc-checks-channels"):
+        if shape[-1:] != (channels,) and self.release.has("fc-checks-channels"):
             raise _SetUpError
         if prod(shape) % channels and self.release.has("reshape-checks-input"):
             raise _SetUpError
