@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.model import Model
     from pytest_sparsity.targets import Target
 
 DONE, REFUTED, UNUSABLE, CANNOT_RUN = 0, 1, 2, 3
@@ -135,6 +136,13 @@ def parser() -> argparse.ArgumentParser:
             type=shape,
             action="append",
             help="the shape of an input whose sizes the file leaves open; repeatable",
+        )
+    encode = add("encode", command_encode, "store zeros sparsely, where that pays")
+    densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
+    for made in (encode, densify):
+        made.add_argument("model", metavar="MODEL", help="a .tflite file")
+        made.add_argument(
+            "-o", "--output", metavar="OUT", required=True, type=Path, help="the file to write"
         )
     targets = add("targets", command_targets, "list where models can run")
     targets.add_argument("--install", metavar="T", help="bring what this target lacks")
@@ -258,6 +266,44 @@ def command_race(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         return refuse(f"{sign} {threshold:g} {said}: the ratio is {result.ratio}", REFUTED)
     return DONE
+
+
+def command_encode(options: argparse.Namespace) -> None:
+    """Write a model with its zeros stored sparsely; say where it then computes wrong answers."""
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.transform import encode
+
+    before = Model(options.model)
+    _ = before.layers  # the file may be the one that is replaced
+    say_written(options, before, encode(before, options.output), warns=True)
+
+
+def command_densify(options: argparse.Namespace) -> None:
+    """Write a model with all its weights stored densely."""
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.transform import densify
+
+    before = Model(options.model)
+    _ = before.layers
+    say_written(options, before, densify(before, options.output), warns=False)
+
+
+def say_written(options: argparse.Namespace, before: Model, after: Model, *, warns: bool) -> None:
+    """Say what a command has made of a model."""
+    from pytest_sparsity.diagnosis import diagnose
+    from pytest_sparsity.report import written
+    from pytest_sparsity.targets import all_targets
+
+    harm = []
+    for target in all_targets() if warns else ():
+        with contextlib.suppress(Unsupported):  # a target without rules: nothing is known of it
+            diagnosis = diagnose(after, target, observe=False)
+            if diagnosis.verdict in {"miscomputes", "fails"}:
+                harm.append(diagnosis)
+    if options.json:
+        put(written.as_json(before, after, harm))
+    else:
+        print("\n".join(written.lines(before, after, harm)))
 
 
 def command_targets(options: argparse.Namespace) -> None:

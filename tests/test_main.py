@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import corpus
 import pytest_sparsity.diagnosis
 import pytest_sparsity.race
 from pytest_sparsity.__main__ import main
@@ -496,3 +497,58 @@ def test_the_installed_command() -> None:
         check=True,
     )
     assert outcome.stdout.startswith("pytest-sparsity ")
+
+
+# ------------------------------------------------------------------------- files that are written
+
+
+def test_encode_writes_the_file_and_says_what_became_smaller(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.tflite"
+    status, said, err = run("encode", DENSE, "-o", str(out))
+    assert (status, err) == (0, "")
+    lines = said.splitlines()
+    assert lines[0].split() == ["layer", "operator", "shape", "zeros", "stored", "bytes", "name"]
+    assert [line.split()[4:7] for line in lines[1:4]] == [["dense", "to", "sparse"]] * 3
+    assert f"{out}: {out.stat().st_size:,} bytes, 70.0% zeros; 3 of 5 layers changed" in said
+    assert "of no use" not in said
+
+
+def test_encode_and_densify_in_json(run: Run, tmp_path: Path) -> None:
+    sparse, dense = tmp_path / "sparse.tflite", tmp_path / "dense.tflite"
+    status, said, _ = run("encode", DENSE, "-o", str(sparse), "--json")
+    made = json.loads(said)
+    assert status == 0
+    assert set(made) == {"model", "output", "nbytes", "sparsity", "layers", "harm"}
+    assert made["nbytes"] == {"before": Path(DENSE).stat().st_size, "after": sparse.stat().st_size}
+    assert made["layers"][2]["encoding"] == {"before": "dense", "after": "sparse"}
+    status, said, _ = run("densify", str(sparse), "-o", str(sparse), "--json")
+    again = json.loads(said)
+    assert (status, again["sparsity"]["before"]) == (0, again["sparsity"]["after"])
+    assert {layer["encoding"]["after"] for layer in again["layers"]} == {"dense"}
+    run("densify", DENSE, "-o", str(dense))
+    assert abs(sparse.stat().st_size - dense.stat().st_size) < 100
+
+
+def test_encode_says_where_the_sparse_kernels_would_be_wrong(run: Run, tmp_path: Path) -> None:
+    case = next(case for case in corpus.CASES if case.name == "middle output")
+    out = tmp_path / "out.tflite"
+    status, said, _ = run("encode", str(case.write(tmp_path, "dense")), "-o", str(out))
+    assert status == 0
+    assert "on litert-js the file is of no use: " in said
+    assert said.endswith(f"see pytest-sparsity explain {out}\n")
+    _, said, _ = run("encode", str(case.write(tmp_path, "dense")), "-o", str(out), "--json")
+    assert {"target": "litert-js", "verdict": "miscomputes"} in json.loads(said)["harm"]
+
+
+def test_what_cannot_be_encoded_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
+    text = tmp_path / "model.txt"
+    text.write_text("not a model at all")
+    for command in ("encode", "densify"):
+        status, said, err = run(command, str(text), "-o", str(tmp_path / "out.tflite"))
+        assert (status, said) == (2, "")
+        assert err.startswith(f"pytest-sparsity: {text}: not a .tflite file")
+        assert err.count("\n") == 1
+        status, _, err = run(command, DENSE, "-o", str(tmp_path))
+        assert status == 2
+        assert "irectory" in err
+        assert run(command, DENSE)[0] == 2

@@ -648,6 +648,16 @@ def test_a_tensor_that_is_read_before_it_is_written_is_refused(path: Path) -> No
         Model(path)
 
 
+def test_a_tensor_that_is_written_twice_is_refused(path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.unary(net.unary(net.input, "ABS"), "TANH"))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    flatbuffer.root["subgraphs"][0]["operators"][1]["outputs"] = [1]
+    replace_file(path, pieces(flatbuffer))
+    with pytest.raises(ModelError, match=r"1 \(TANH\) writes tensor 1, as operator 0 does"):
+        Model(path)
+
+
 def test_an_operator_with_a_second_output_is_refused(path: Path) -> None:
     flatbuffer = Model(network().write(path)).flatbuffer()
     flatbuffer.root["subgraphs"][0]["operators"][0]["outputs"] = [3, 0]

@@ -119,6 +119,10 @@ def _check_order(graph: Graph) -> None:
     writers: dict[int, int] = {}
     for operator in graph.operators:
         for output in operator.outputs:
+            if output in writers and not graph.tensors[output].variable:
+                raise _fault(
+                    operator, f"writes tensor {output}, as operator {writers[output]} does"
+                )
             writers.setdefault(output, operator.index)
     for operator in graph.operators:
         for index in operator.inputs:

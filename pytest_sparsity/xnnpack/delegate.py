@@ -138,7 +138,7 @@ def _refusal(graph: Graph, operator: Operator, release: Release, result: Delegat
     if activation not in ACTIVATIONS:
         return f"its fused activation is {activation}"
     tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
-    if name in {*REDUCE, *OTHER} and OTHER.get(name) != "reshape" and _unranked(tensors):
+    if _unranked(graph, operator):
         return "the shape of a tensor is known only when it runs"
     data = graph.tensors[operator.outputs[0]].dtype
     int8 = data in {"int8", "uint8"} and release.has("delegates-int8")
@@ -148,8 +148,19 @@ def _refusal(graph: Graph, operator: Operator, release: Release, result: Delegat
     return check(operator, tensors, release, result) if check else ""
 
 
-def _unranked(tensors: list[Tensor]) -> bool:
-    return any(not tensor.shape and not tensor.constant for tensor in tensors)
+def _unranked(graph: Graph, operator: Operator) -> bool:
+    """Whether a tensor without dimensions is no scalar: its shape is known only at run time."""
+    kind = OTHER.get(operator.op, "")
+    inputs, outputs = (
+        [graph.tensors[index].shape for index in indices if index >= 0]
+        for indices in (operator.inputs[:1], operator.outputs)
+    )
+    if operator.op in {*UNARY, *BINARY}:
+        operands = [graph.tensors[index].shape for index in operator.inputs]
+        return () in outputs and any(operands)
+    if kind in {"slice", "reshape"} or operator.op in REDUCE:
+        return kind != "reshape" and () in inputs
+    return () in outputs or (kind != "split" and () in inputs)
 
 
 def _check_weighted(
