@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from plugin.conftest import COMMON
-from pytest_sparsity import store
 
 if TYPE_CHECKING:
     from plugin.conftest import Project
@@ -184,24 +182,36 @@ def test_baselines_are_recorded_by_all_workers(project: Project) -> None:
 
 def test_the_timeout_does_not_count_the_waiting(project: Project) -> None:
     prepare(project)
-    lock = project.path / "turns.lock"
-    project.run("--collect-only", "-q")
-    command = [sys.executable, "-m", "pytest", *COMMON, "-k", "holds and 0", "--timeout=1"]
-    with store.locked(lock):
-        session = subprocess.Popen(command, cwd=project.path, stdout=subprocess.PIPE, text=True)
-        time.sleep(4)
-    said = session.communicate(timeout=60)[0]
-    assert session.returncode == 0, said
-    assert "tests waited" in said or "1 test waited" in said
+    text = (project.path / "conftest.py").read_text()
+    project.pytester.makeconftest(
+        f"""{text}
 
+import contextlib
+import pytest
 
-@SLOW
-def test_a_race_that_hangs_still_times_out(project: Project) -> None:
-    prepare(project)
-    project.script["pause"] = 30
-    result = project.run_apart("-k", "holds and 0", "--timeout=1")
-    result.assert_outcomes(failed=1, deselected=6)
-    result.stdout.fnmatch_lines(["*Timeout*"])
+EVENTS = []
+another = contextlib.ExitStack()
+
+@pytest.fixture(autouse=True)
+def another_race(tmp_path_factory, request):
+    another.enter_context(store.locked(request.config.rootpath / "turns.lock"))
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(settings):
+    EVENTS.append(f"set {{settings.timeout:g}}")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer():
+    EVENTS.append("cancel")
+    another.close()
+
+def pytest_sessionfinish():
+    print(EVENTS)
+"""
+    )
+    result = project.run("-s", "-k", "holds and 0", "--timeout=300")
+    result.assert_outcomes(passed=1, deselected=6)
+    result.stdout.fnmatch_lines(["*[[]'set 300', 'cancel', 'set 300', 'cancel'[]]*"])
 
 
 def test_a_repeated_claim_is_called_repeated(project: Project) -> None:
