@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import operator
@@ -27,10 +28,11 @@ from pytest_sparsity.errors import (
     Unsupported,
     WrongAnswers,
     one_line,
+    printable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.model import Model
@@ -50,8 +52,13 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a locale cannot spell is spelt out
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     try:
+        if sys.stdout is None:
+            raise ValueError("standard output is closed: there is nowhere to print to")
         status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
@@ -196,7 +203,12 @@ def put(value: object) -> None:
     """Print JSON; what is not finite is null."""
     from pytest_sparsity.report.records import plain
 
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(plain(value), indent=2, allow_nan=False))
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines."""
+    print("\n".join(map(printable, lines)))
 
 
 def command_explain(options: argparse.Namespace) -> None:
@@ -227,7 +239,7 @@ def command_explain(options: argparse.Namespace) -> None:
     if options.json:
         put({"targets": [diagnosis.as_json() for diagnosis in made]})
     else:
-        print("\n".join(tables.explain(made)))
+        show(tables.explain(made))
 
 
 @contextlib.contextmanager
@@ -261,7 +273,7 @@ def command_race(options: argparse.Namespace) -> int:
     if options.json:
         put(result.as_json())
     else:
-        print("\n".join(tables.race(result, Path(options.dense).name, Path(options.sparse).name)))
+        show(tables.race(result, Path(options.dense).name, Path(options.sparse).name))
     if options.claim and not holds:
         sys.stdout.flush()
         return refuse(f"{sign} {threshold:g} {said}: the ratio is {result.ratio}", REFUTED)
@@ -312,12 +324,12 @@ def command_targets(options: argparse.Namespace) -> None:
     from pytest_sparsity.targets import all_targets, install
 
     if options.install:
-        install(options.install, lambda line: print(line, file=sys.stderr, flush=True))
+        install(options.install, lambda line: print(printable(line), file=sys.stderr, flush=True))
     rows = [target_facts(target) for target in all_targets()]
     if options.json:
         put(rows)
     else:
-        print("\n".join(tables.targets(rows)))
+        show(tables.targets(rows))
 
 
 def target_facts(target: Target) -> dict[str, object]:
@@ -357,13 +369,13 @@ def command_baselines(options: argparse.Namespace) -> None:
         if options.json:
             put([vars(change) for change in changes])
         else:
-            print("\n".join(tables.changes(changes)))
+            show(tables.changes(changes))
         return
     values = history.recorded(store)
     if options.json:
         put([vars(value) for value in values])
     else:
-        print("\n".join(tables.baselines(values)))
+        show(tables.baselines(values))
 
 
 if __name__ == "__main__":

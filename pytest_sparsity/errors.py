@@ -74,5 +74,20 @@ class WrongAnswers(AssertionError):  # noqa: N818
 
 
 def one_line(error: object) -> str:
-    """Return a message with every run of white space as one space."""
-    return " ".join(str(error).split())
+    """Return a message with every run of white space as one space, safe to print."""
+    return printable(" ".join(str(error).split()))
+
+
+def printable(text: str) -> str:
+    """Return text in which what is not to be seen is spelt out by its number.
+
+    Names come from files, tests and children: a line break would forge a line of a table, an
+    escape sequence would act on the terminal, a change of direction would show another name. Line
+    breaks are spelt out too, so text of several lines is escaped line by line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )

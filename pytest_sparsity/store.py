@@ -7,8 +7,10 @@ it does not poll, as `filelock` does, so that whoever waits takes nothing from a
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +59,20 @@ def replace(path: Path, content: Content, *, sync: bool = True) -> None:
         _sync_folder(final.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Check that a file can be written in its place, without touching it.
+
+    Raises:
+        OSError: it cannot, or a folder is in its place.
+    """
+    final = Path(os.path.realpath(path))
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in final.parents if parent.exists())
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"?")
+
+
 def _stem(final: Path) -> str:
     """Return as much of a name as leaves room for more: 255 bytes are the most for all of it."""
     return final.name[:40]
@@ -81,44 +97,37 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: Callable[[int], None] = lambda _: None) -> Iterator[None]:
-    """Hold the lock that a file stands for; processes of any user wait for each other.
-
-    The file is made if it is not there, and removed afterwards as far as that is allowed.
+    """Hold the lock of a folder, or of a file that is made for it and stays.
 
     Args:
-        path: of the file, which holds nothing but the number of the process that has the lock.
+        path: of a folder that is there, or of a file, which then holds the number of the process
+            that has the lock; processes of all users may wait for each other.
         waiting: called with that number (0 if it is not known) before this process has to wait.
 
     Raises:
-        OSError: the file cannot be made or opened, or its file system has no locks.
+        OSError: it cannot be made or opened, or its file system has no locks.
     """
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        descriptor = _open(path)
+    folder = path.is_dir()
+    descriptor = os.open(path, os.O_RDONLY) if folder else _open(path)
+    try:
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting(_holder(descriptor))
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not os.fstat(descriptor).st_nlink:  # removed by the one that was waited for
-                continue
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting(0 if folder else _holder(descriptor))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not folder:
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            try:
-                yield
-                return
-            finally:
-                with contextlib.suppress(PermissionError, FileNotFoundError):
-                    path.unlink()
-        finally:
-            os.close(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path) -> int:
     """Open a lock's file, made so that every user may open it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with contextlib.suppress(FileNotFoundError):
             # Without O_CREAT: Linux refuses that for another user's file in a folder like /tmp.

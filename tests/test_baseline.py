@@ -609,7 +609,10 @@ def killed_updates(folder: Path, kills: int, way: str = "") -> Iterator[dict[str
         assert nursery.stdout is not None
         for generation in range(1, kills + 1):
             print(generation, file=nursery.stdin, flush=True)
+            before = path.stat().st_mtime_ns
             updater = int(nursery.stdout.readline())
+            while path.stat().st_mtime_ns == before:  # however busy the machine is
+                time.sleep(0.001)
             time.sleep(rng.uniform(0.001, 0.03))
             os.kill(updater, signal.SIGKILL)
             assert nursery.stdout.readline() == "gone\n"

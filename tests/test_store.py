@@ -93,7 +93,6 @@ def test_a_lock_excludes_names_its_holder_and_ends_with_its_process(tmp_path: Pa
             assert time.monotonic() - begun > 0.2
             assert told == [child.pid]
             assert lock.read_text() == str(os.getpid())
-    assert names(tmp_path) == [], "it leaves nothing behind"
 
 
 def test_a_lock_that_is_free_is_not_waited_for(tmp_path: Path) -> None:
@@ -101,13 +100,34 @@ def test_a_lock_that_is_free_is_not_waited_for(tmp_path: Path) -> None:
     for _ in range(2):
         with store.locked(tmp_path / "x.lock", told.append):
             pass
+        with store.locked(tmp_path, told.append):
+            pass
     assert told == []
+
+
+def test_a_folder_is_locked_without_a_trace(tmp_path: Path) -> None:
+    told: list[int] = []
+    held = threading.Event()
+
+    def hold() -> None:
+        with store.locked(tmp_path):
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with store.locked(tmp_path, told.append):
+        assert told == [0]
+    thread.join()
+    assert names(tmp_path) == []
 
 
 def test_a_lock_is_for_all_users_and_follows_no_link(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     with store.locked(lock):
         assert stat.S_IMODE(lock.stat().st_mode) == 0o666
+    lock.unlink()
     lock.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"), store.locked(lock):
         pass

@@ -76,10 +76,10 @@ def test_who_listens_is_told_when_waiting_begins_and_ends(lock: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_used_is_one_sentence(lock: Path) -> None:
-    lock.mkdir()
+    lock.symlink_to("elsewhere")
     with (
         pytest.raises(
-            CannotMeasure, match=r"take turns by .*turns\.lock, which cannot be used: Is"
+            CannotMeasure, match=r"take turns by .*turns\.lock, which cannot be used: Too many"
         ),
         turns.turn(),
     ):
@@ -89,7 +89,6 @@ def test_a_lock_that_cannot_be_used_is_one_sentence(lock: Path) -> None:
 def test_what_goes_wrong_in_a_race_is_not_taken_for_the_lock(lock: Path) -> None:
     with pytest.raises(FileNotFoundError), turns.turn():
         raise FileNotFoundError
-    assert not lock.exists()
 
 
 def test_all_users_and_sessions_have_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:

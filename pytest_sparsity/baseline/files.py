@@ -15,17 +15,17 @@ that touch different tests merge without a conflict:
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.store import replace
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 SCHEMA = 1
 SCHEMA_KEY = "schema"
@@ -130,44 +130,6 @@ def dump(values: Mapping[str, Value]) -> str:
         for _, keys in itertools.groupby(ordered, key=lambda key: _split(key)[0])
     ]
     return "{\n" + "\n\n".join([*blocks, f'  "{SCHEMA_KEY}": {SCHEMA}']) + "\n}\n"
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` by writing a file beside it and renaming that.
-
-    The content is flushed before and the folder after, so the order of events survives a power cut
-    too. The file beside it has one name, so what a killed process leaves is used up by the next;
-    whoever writes holds the folder's lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    with _opened(path.parent) as folder:
-        os.fsync(folder)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however that is."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with _opened(folder) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def join(test: str, name: str) -> str:

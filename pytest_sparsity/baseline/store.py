@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -21,11 +22,10 @@ from pytest_sparsity.baseline.files import (
     BaselineError,
     RecordedFile,
     Value,
-    locked,
     read,
-    replace,
     write,
 )
+from pytest_sparsity.store import locked, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,13 +90,25 @@ class Store:
 
     def save(self, place: Place, values: Mapping[str, Value]) -> None:
         """Add or change values in a file; all others stay as they are on disk."""
-        with locked(self.folder):
-            path = self.folder / place.file
+        path = self.folder / place.file
+        with self._writing(place.file):
             found = read(path, self.shown(place.file))
             if {**found, **values} != found:
                 self._prepare(place)
                 write(path, {**found, **values})
         self._read[place.file] = {**found, **values}
+
+    @contextmanager
+    def _writing(self, file: PurePosixPath) -> Iterator[None]:
+        """Hold the folder's lock, and say of what goes wrong which file it is about."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder):
+                yield
+        except OSError as error:
+            raise BaselineError(
+                f"{self.shown(file)} cannot be written: {error.strerror or error}"
+            ) from None
 
     def _prepare(self, place: Place) -> None:
         attributes = self.folder / ".gitattributes"
@@ -110,7 +122,7 @@ class Store:
         """Copy a model under its content's hash; one that is there already is not written again."""
         content = path.read_bytes()
         name = f"{_digest(content)}{path.suffix}"
-        with locked(self.folder):
+        with self._writing(PurePosixPath(MODELS, name)):
             if not (self.folder / MODELS / name).exists():
                 self._prepare(Place(PurePosixPath(MODELS)))
                 replace(self.folder / MODELS / name, content)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_sparsity.errors import one_line, printable
 from pytest_sparsity.plugin.fixtures import suite
 from pytest_sparsity.plugin.state import COLLECTED, OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from pytest_sparsity.report.records import Record
     from pytest_sparsity.report.terminal import Line
 
 UNUSED = "sparsity_unused"
+# Exit statuses of runs in which nothing was wrong so far.
+DONE = pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 class Ledger:
@@ -26,6 +31,8 @@ class Ledger:
         self._tests: list[Record] = []
         self._unused: list[str] = []
         self._fault = ""
+        self._notes: list[str] = []
+        self._failures: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the fixtures left behind."""
@@ -33,15 +40,39 @@ class Ledger:
         if record is not None:
             self._tests.append({"nodeid": report.nodeid, "outcome": report.outcome, **record})
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Find the baselines of tests that do not exist; a worker tells the controller."""
+        """Find the baselines of tests that do not exist, write the report, make the summary.
+
+        Nothing that goes wrong here hides what the tests said: it is one line after the summary,
+        and the exit status is 1.
+        """
         config = session.config
-        controller = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
-        if config.option.collectonly or controller:  # which collects nothing itself
+        if config.option.collectonly:
             return
-        self._unused, self._fault = unused_baselines(config)
-        output: dict[str, object] = getattr(config, "workeroutput", {})
-        output[UNUSED] = self._unused, self._fault
+        worker = hasattr(config, "workerinput")
+        if worker or config.getoption("dist", "no") == "no":  # the controller collects nothing
+            with self._reporting("unused baselines are not known"):
+                self._unused, self._fault = unused_baselines(config)
+        if worker:
+            vars(config)["workeroutput"][UNUSED] = self._unused, self._fault
+            return
+        report = config.stash[OPTIONS].report
+        if report is not None:
+            with self._reporting(f"the report {report} was not written"):
+                self._write_report(report)
+        if self._failures and session.exitstatus in DONE:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Keep what goes wrong for the end of the summary."""
+        try:
+            yield
+        except OSError as error:
+            self._failures.append(f"{what}: {error.strerror or error}")
+        except Exception as error:
+            self._failures.append(f"{what}, please report it: {type(error).__name__}: {error}")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -50,21 +81,27 @@ class Ledger:
         self._unused, self._fault = getattr(node, "workeroutput", {}).get(UNUSED, known)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the claims, and write the report."""
-        self._write_report(terminalreporter)
-        if not self._tests and not self._unused and not self._fault:
-            return
-        from pytest_sparsity.report import terminal
+        """Print the claims."""
+        lines: list[Line] = []
+        counts = ""
+        with self._reporting("the summary cannot be made"):
+            from pytest_sparsity.report import terminal
 
-        lines = list(self._lines(verbosity=terminalreporter.verbosity))
-        counts = terminal.counts(terminal.final(self._tests), self._unused)
-        if not lines and not counts:
-            return
-        terminalreporter.write_sep("=", "sparsity")
+            lines = list(self._lines(verbosity=terminalreporter.verbosity)) if self._said else []
+            counts = terminal.counts(terminal.final(self._tests), self._unused)
+            lines = [(about, printable(line)) for about, line in lines]
+        if lines or counts or self._failures:
+            terminalreporter.write_sep("=", "sparsity")
         for about, line in lines:
             terminalreporter.write_line(line, **terminal.COLOURS.get(about, {}))
-        if counts:
-            terminalreporter.write_line(counts)
+        for line in filter(None, [counts, *self._notes]):
+            terminalreporter.write_line(line)
+        for failure in self._failures:
+            terminalreporter.write_line(f"sparsity: {one_line(failure)}", red=True)
+
+    @property
+    def _said(self) -> bool:
+        return bool(self._tests or self._unused or self._fault)
 
     def _lines(self, verbosity: int) -> Iterable[Line]:
         from pytest_sparsity.report import terminal
@@ -84,10 +121,7 @@ class Ledger:
         if self._fault:
             yield "unused", f"unused baselines are not known: {self._fault}"
 
-    def _write_report(self, terminalreporter: pytest.TerminalReporter) -> None:
-        path = self._config.stash[OPTIONS].report
-        if path is None:
-            return
+    def _write_report(self, path: Path) -> None:
         from pytest_sparsity.baseline import BaselineError
         from pytest_sparsity.baseline.history import trends
         from pytest_sparsity.report import document
@@ -96,10 +130,10 @@ class Ledger:
         try:
             moved = trends(store) if store.folder.is_dir() else []
         except BaselineError as error:
-            terminalreporter.write_line(f"sparsity report: no trends: {error}", yellow=True)
+            self._notes.append(f"sparsity report: no trends: {one_line(error)}")
             moved = []
         document.write(path, document.compose(self._tests, self._unused, moved))
-        terminalreporter.write_line(f"sparsity report: {path}")
+        self._notes.append(f"sparsity report: {printable(str(path))}")
 
 
 def unused_baselines(config: pytest.Config) -> tuple[list[str], str]:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_sparsity import store
+from pytest_sparsity.errors import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -112,6 +115,27 @@ class Options:
             str(config.getoption("sparsity_report")),
             "a path that ends with .json or .html",
         )
+        if not hasattr(config, "workerinput"):
+            self._check_files(config)
+
+    def _check_files(self, config: pytest.Config) -> None:
+        """Find before the tests run what could not be written after them."""
+        if self.report is not None:
+            demand_writable("--sparsity-report", self.report, self.report)
+        if self.update:
+            folder = config.rootpath / self.baselines
+            demand_writable("--sparsity-update", folder, folder / ".gitattributes")
+
+
+def demand_writable(flag: str, shown: Path, file: Path) -> None:
+    """Raise `pytest.UsageError` unless a file can be written."""
+    try:
+        store.check_writable(file)
+    except OSError as error:
+        reason = error.strerror or error
+        raise pytest.UsageError(
+            f"{flag}: {printable(str(shown))} cannot be written: {reason}"
+        ) from None
 
 
 def _ini(config: pytest.Config, name: str) -> Any:

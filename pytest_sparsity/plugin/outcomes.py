@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_sparsity.errors import CannotMeasure, Inconclusive, NotRecorded, Unsupported
+from pytest_sparsity.errors import (
+    CannotMeasure,
+    Inconclusive,
+    NotRecorded,
+    Unsupported,
+    one_line,
+    printable,
+)
 from pytest_sparsity.plugin.state import OPTIONS, evidence_of, target_of
 
 if TYPE_CHECKING:
@@ -29,7 +36,10 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours = isinstance(error, AssertionError) or type(error).__module__.startswith(OWN)
+        own = type(error).__module__.startswith(OWN)
+        if own:
+            error.args = tuple(map(_printed, error.args))
+        ours = own or isinstance(error, AssertionError)
         if ours and not config.getoption("fulltrace"):
             shorten(error.__traceback__)
         skips = config.stash[OPTIONS].inconclusive == "skip"
@@ -55,7 +65,15 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return f"inconclusive: {error}" if isinstance(error, Inconclusive) else str(error)
+    said = f"inconclusive: {error}" if isinstance(error, Inconclusive) else str(error)
+    return one_line(said)
+
+
+def _printed(argument: object) -> object:
+    """Return an argument of an exception; a text line by line as it may be printed."""
+    if not isinstance(argument, str):
+        return argument
+    return "\n".join(map(printable, argument.split("\n")))
 
 
 def shorten(traceback: TracebackType | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.baseline.files import replace
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.report.records import plain
+from pytest_sparsity.store import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,5 +50,5 @@ def write(path: Path, document: Record) -> None:
 
         text = page(document)
     else:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     replace(path, text.encode())

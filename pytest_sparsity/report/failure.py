@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.baseline.recorded import text
 from pytest_sparsity.diagnosis import explanation as everything
 from pytest_sparsity.diagnosis import lines
+from pytest_sparsity.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,17 +89,19 @@ def reasons(diagnosis: Diagnosis, *, limit: int, characters: int) -> list[str]:
 def explanation(claim: list[str], diagnosis: Diagnosis | str | None, remedy: str = "") -> list[str]:
     """Return a claim's lines, the reasons, as far as pytest does not cut them off, and a remedy."""
     last = [remedy] if remedy else []
-    if diagnosis is None:
-        return claim + last
+    why: list[str] = []
     if isinstance(diagnosis, str):
-        return [*claim, diagnosis, *last]
-    room = LINES - len(claim) - len(last), CHARACTERS - sum(map(len, claim + last))
-    return [*claim, *reasons(diagnosis, limit=room[0], characters=room[1]), *last]
+        why = [diagnosis]
+    elif diagnosis is not None:
+        room = LINES - len(claim) - len(last), CHARACTERS - sum(map(len, claim + last))
+        why = reasons(diagnosis, limit=room[0], characters=room[1])
+    return [printable(line) for line in (*claim, *why, *last)]
 
 
 def section(diagnosis: Diagnosis | str) -> str:
     """Return all findings and what became of each layer, for the section below a failure."""
-    return diagnosis if isinstance(diagnosis, str) else "\n".join(everything(diagnosis))
+    said = [diagnosis] if isinstance(diagnosis, str) else everything(diagnosis)
+    return "\n".join(map(printable, said))
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -119,7 +122,7 @@ def sizes(variants: Variants) -> str:
         (name, f"{model.nbytes:,}", f"{model.sparsity:.1%}", str(model.path))
         for name, model in files.items()
     ]
-    return "\n".join(table(("file", "bytes", "zeros", "path"), rows))
+    return "\n".join(map(printable, table(("file", "bytes", "zeros", "path"), rows)))
 
 
 def timing(value: Timing, unit: str) -> str:

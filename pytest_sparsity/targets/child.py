@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_sparsity.children import guarded, limit_memory
-from pytest_sparsity.errors import TargetError
+from pytest_sparsity.errors import TargetError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,7 +241,7 @@ def all_lines(text: str) -> str:
 
 
 def _telling(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [printable(line.strip()) for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("INFO:")]
 
 

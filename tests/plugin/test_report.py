@@ -6,6 +6,8 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from plugin.conftest import Project
 
@@ -80,3 +82,100 @@ def test_a_report_under_xdist(project: Project) -> None:
     project.run_apart("-n2", "--sparsity-report=report.json")
     tests = {test["nodeid"]: test for test in project.read("report.json")["tests"]}
     assert tests["test_claims.py::test_size"]["baselines"][0]["verdict"] == "holds"
+
+
+# --- what cannot be written ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("folder.json", "Is a directory"),
+        ("test_claims.py/report.json", "Not a directory"),
+        (f"{'x' * 300}.json", "File name too long"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_at_the_start(
+    project: Project, path: str, reason: str
+) -> None:
+    project.test_file(CLAIMS.format(nbytes=100))
+    (project.path / "folder.json").mkdir()
+    result = project.run(f"--sparsity-report={path}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --sparsity-report: */{path} cannot be written: {reason}"])
+
+
+def test_a_report_that_fails_at_the_end_is_one_line_and_status_1(project: Project) -> None:
+    project.test_file(
+        """
+        import os, pathlib
+
+        def test_win(race):
+            assert race("dense.tflite", "sparse.tflite").speedup >= 1.5
+            pathlib.Path("report.json").mkdir()
+        """
+    )
+    result = project.run("--sparsity-report=report.json")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "2.00x *>= 1.5  holds *",
+            "races: 1 holds",
+            "sparsity: the report */report.json was not written: Is a directory",
+        ]
+    )
+
+
+def test_what_is_wrong_with_the_summary_itself_hides_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_sparsity.report import terminal
+
+    def broken(*_: object) -> None:
+        raise RecursionError("too deep\x1b[2J")
+
+    monkeypatch.setattr(terminal, "counts", broken)
+    project.test_file()
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        [
+            r"sparsity: the summary cannot be made, please report it: RecursionError: *\x1b[[]2J",
+            "* 1 passed in *",
+        ]
+    )
+
+
+def test_names_do_not_forge_lines(project: Project) -> None:
+    forged = "x\n9.99x  >= 9  holds  litert  forged\x1b[2J\u202e<b>"
+    project.script["diagnosis"] = {
+        "verdict": "dense",
+        "findings": [{"code": "x86-avx", "message": forged, "remedy": forged}],
+    }
+    project.test_file(
+        f"""
+        import pytest
+
+        @pytest.mark.parametrize("name", [{forged!r}], ids=[{forged!r}])
+        def test_lost(race, name):
+            assert race("dense.tflite", "sparse.tflite").speedup >= 100
+
+        def test_refused(race):
+            from pytest_sparsity import Unsupported
+            raise Unsupported({forged!r}, {forged!r})
+        """
+    )
+    result = project.run("--sparsity-report=report.html", "--junitxml=junit.xml")
+    text = result.stdout.str()
+    assert not any(line.startswith("9.99x") for line in text.splitlines())
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    page = (project.path / "report.html").read_text()
+    assert "forged" in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert "<b>" not in page.replace("<b>1</b>", "").replace("<b>2</b>", "")
+    project.run("--sparsity-report=report.json")
+    raw = (project.path / "report.json").read_text()
+    assert raw.isascii()
+    assert "\x1b" not in raw
