@@ -163,6 +163,15 @@ def test_what_is_written_is_read(entries: dict[str, Value]) -> None:
             'is damaged at $["t::n"].nbytes: expected a number of bytes, found nothing',
         ),
         (
+            '{"t::n": {"model": "a.tflite", "nbytes": -3}, "schema": 1}',
+            'is damaged at $["t::n"].nbytes: expected a number of bytes, found -3',
+        ),
+        (
+            '{"t::n": {"value": 1, "low": 1, "high": 1, "confidence": 17}, "schema": 1}',
+            'is damaged at $["t::n"].confidence: expected a number from 0 to below 1, found 17',
+        ),
+        ('{"t::n": Infinity, "schema": 1}', "is damaged: Infinity is no number of JSON; restore *"),
+        (
             '{"t::n": 1,\n "t::n": 2, "schema": 1}',
             'is damaged at $["t::n"]: recorded twice, as happens when branches are merged; keep *',
         ),

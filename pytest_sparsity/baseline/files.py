@@ -22,10 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import strict_json
 from pytest_sparsity.store import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 SCHEMA = 1
 SCHEMA_KEY = "schema"
@@ -91,13 +92,17 @@ def read(path: Path, shown: str = "") -> dict[str, Value]:
 def parse(text: str, source: str) -> dict[str, Value]:
     """Return the values in the text of a file; `source` names it in errors."""
     try:
-        document = json.loads(text, object_pairs_hook=_distinct)
+        document = strict_json.loads(text)
     except json.JSONDecodeError as error:
         raise BaselineError(_damage(text, source, error)) from None
-    except _TwiceError as error:
+    except strict_json.Twice as error:
         raise BaselineError(
             f"{source} is damaged at {_place(error.args[0])}: recorded twice, as happens when "
             "branches are merged; keep one of the two lines"
+        ) from None
+    except strict_json.NotStrict as error:
+        raise BaselineError(
+            f"{source} is damaged: {error}; restore it with: git checkout -- {source}"
         ) from None
     if not isinstance(document, dict):
         raise BaselineError(
@@ -206,6 +211,8 @@ def _ratio(value: dict[str, Any]) -> Ratio:
     for name, found in value.items():
         if name not in names:
             raise _FaultError(f".{name}", "nothing of that name", found)
+    if value["confidence"] >= 1:
+        raise _FaultError(".confidence", "a number from 0 to below 1", value["confidence"])
     ratio = Ratio(**{name: float(value[name]) for name in names})
     if not ratio.low <= ratio.value <= ratio.high:
         raise _FaultError(".value", f"a number from {ratio.low} to {ratio.high}", ratio.value)
@@ -216,26 +223,16 @@ def _recorded_file(value: dict[str, Any]) -> RecordedFile:
     model, nbytes = value["model"], value.get("nbytes")
     if not isinstance(model, str) or Path(model).name != model:
         raise _FaultError(".model", "the name of a file in models/", model)
-    if type(nbytes) is not int:
+    if type(nbytes) is not int or nbytes < 0:
         raise _FaultError(".nbytes", "a number of bytes", nbytes)
+    for name, found in value.items():
+        if name not in ("model", "nbytes"):
+            raise _FaultError(f".{name}", "nothing of that name", found)
     return RecordedFile(model, nbytes)
 
 
 class _FaultError(Exception):
     """Place below the key, what was expected there, what was found."""
-
-
-class _TwiceError(Exception):
-    """A key that an object has twice."""
-
-
-def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _TwiceError(key)
-        found[key] = value
-    return found
 
 
 def _damage(text: str, source: str, error: json.JSONDecodeError) -> str:

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity import children
+from pytest_sparsity import children, strict_json
 from pytest_sparsity.errors import SparsityWarning
+from pytest_sparsity.store import locked as lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -69,15 +71,9 @@ def load(store: Path, key: str) -> Entry | None:
     return entry
 
 
-@contextmanager
-def locked(store: Path, key: str) -> Iterator[None]:
+def locked(store: Path, key: str) -> AbstractContextManager[None]:
     """Hold the right to build an entry; wait for another process that does."""
-    import fcntl
-
-    store.mkdir(parents=True, exist_ok=True)
-    with (store / f"{key}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return lock_of(store / f"{key}.lock")
 
 
 @contextmanager
@@ -123,7 +119,7 @@ def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about
 
 def _verified(folder: Path) -> Entry:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = strict_json.loads((folder / MANIFEST).read_bytes())
         files = {role: (folder / f["name"], f["sha256"]) for role, f in manifest["files"].items()}
         schema, about = manifest["schema"], manifest["about"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
