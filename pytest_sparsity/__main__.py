@@ -146,7 +146,20 @@ def parser() -> argparse.ArgumentParser:
         )
     encode = add("encode", command_encode, "store zeros sparsely, where that pays")
     densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
-    for made in (encode, densify):
+    prune = add("prune", command_prune, "set the smallest weights to zero, without any training")
+    prune.add_argument(
+        "--sparsity", metavar="S", type=float, default=0.8, help="share of zeros; %(default)g"
+    )
+    prune.add_argument(
+        "--pattern", metavar="P", default="unstructured", help="or 1x4, 1x16, m:n; %(default)s"
+    )
+    prune.add_argument(
+        "--layers",
+        metavar="LAYER",
+        nargs="+",
+        help="prunable (the default), all, or names and indices as `explain` lists them",
+    )
+    for made in (encode, densify, prune):
         made.add_argument("model", metavar="MODEL", help="a .tflite file")
         made.add_argument(
             "-o", "--output", metavar="OUT", required=True, type=Path, help="the file to write"
@@ -298,6 +311,23 @@ def command_densify(options: argparse.Namespace) -> None:
     before = Model(options.model)
     _ = before.layers
     say_written(options, before, densify(before, options.output), warns=False)
+
+
+def command_prune(options: argparse.Namespace) -> None:
+    """Write a model with the smallest weights of its layers set to zero."""
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.transform import prune
+
+    before = Model(options.model)
+    _ = before.layers
+    layers = options.layers or ["prunable"]
+    word = layers[0] if layers in (["prunable"], ["all"]) else layers
+    after = prune(
+        before, options.output, sparsity=options.sparsity, pattern=options.pattern, layers=word
+    )
+    say_written(options, before, after, warns=False)
+    if not options.json:
+        print("nothing was trained: the model computes something else, its accuracy is unknown")
 
 
 def say_written(options: argparse.Namespace, before: Model, after: Model, *, warns: bool) -> None:

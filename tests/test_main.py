@@ -552,3 +552,19 @@ def test_what_cannot_be_encoded_is_said_in_one_line(run: Run, tmp_path: Path) ->
         assert status == 2
         assert "irectory" in err
         assert run(command, DENSE)[0] == 2
+
+
+def test_prune_says_that_nothing_was_trained(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.tflite"
+    status, said, _ = run("prune", DENSE, "-o", str(out), "--sparsity", "0.9")
+    assert status == 0
+    assert "71.1% to 90.0%" in said
+    assert said.endswith("the model computes something else, its accuracy is unknown\n")
+    arguments = ("--pattern", "2:4", "--layers", "2", "--json")
+    status, said, _ = run("prune", DENSE, "-o", str(out), *arguments)
+    made = json.loads(said)
+    changed = [x["sparsity"]["before"] != x["sparsity"]["after"] for x in made["layers"]]
+    assert (status, changed) == (0, [False, False, True, False, False])
+    status, said, err = run("prune", DENSE, "-o", str(out), "--layers", "dense", "none")
+    assert (status, said) == (2, "")
+    assert "has no layer 'dense'" in err

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_sparsity.encoding import encode as encode_values
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Graph, Model, Operator, Tensor
-from pytest_sparsity.transform import densify, encode, flush, replace_weights
+from pytest_sparsity.transform import densify, encode, flush, prune, replace_weights
 from pytest_sparsity.transform.densification import dense_fully_connected_version
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
@@ -592,3 +592,88 @@ def test_encoding_and_densifying_change_no_weight(path: Path, net: Network) -> N
     assert [o.op for o in back.graph.operators] == [
         o.op for o in model.graph.operators if o.op != "DENSIFY"
     ]
+
+
+# --------------------------------------------------------------------------------------- prune
+
+
+def test_the_smallest_weights_of_each_layer_become_zero(path: Path) -> None:
+    dense = data("cnn_dense")
+    pruned = prune(dense, path, sparsity=0.9)
+    for before, after in zip(dense.layers, pruned.layers, strict=True):
+        old, new = dense.weights(before.tensor), pruned.weights(after.tensor)
+        if not before.prunable:
+            assert new.tobytes() == old.tobytes()
+            continue
+        assert after.sparsity == round(0.9 * old.size) / old.size
+        kept = new != 0
+        np.testing.assert_array_equal(new[kept], old[kept])
+        assert np.abs(old[~kept]).max() <= np.abs(old[kept]).min()
+    assert metadata(pruned) == metadata(dense)
+
+
+@pytest.mark.parametrize(("pattern", "group", "zeros"), [("1x4", 4, 4), ("2:4", 4, 2)])
+def test_patterns_of_zeros(pattern: str, group: int, zeros: int, path: Path) -> None:
+    net = Network((1, 64))
+    kernel = weights(32, 64, sparsity=0)
+    net.output(net.fully_connected(net.input, kernel))
+    pruned = prune(Model(net.write(path)), path, sparsity=0.75, pattern=pattern).weights(1)
+    gone = (pruned == 0).reshape(-1, group).sum(axis=1)
+    means = np.abs(kernel).reshape(-1, group).mean(axis=1)
+    if zeros == group:
+        assert set(gone.tolist()) == {0, 4}
+        assert (gone == 4).mean() == 0.75
+        assert means[gone == 4].max() <= means[gone == 0].min()
+    else:
+        assert set(gone.tolist()) == {2}
+    np.testing.assert_array_equal(pruned[pruned != 0], kernel[pruned != 0])
+
+
+def test_quantized_weights_are_compared_in_the_network_s_units(path: Path) -> None:
+    net = Network((1, 1, 1, 4))
+    kernel = np.array([[100, 90, 80, 70], [4, 3, 2, 1]], np.float32).reshape(2, 1, 1, 4)
+    net.output(net.conv2d(net.quantize(net.input, 0.1), kernel, scale=1.0))
+    pruned = prune(Model(net.write(path)), path, sparsity=0.5)
+    assert (pruned.weights(pruned.layers[0].tensor) == 0).reshape(2, 4).tolist() == [
+        [False] * 4,
+        [True] * 4,
+    ]
+
+
+def test_layers_by_name_and_index(path: Path) -> None:
+    dense = data("cnn_dense")
+    names = [layer.name for layer in dense.layers]
+    for chosen in ([0], ["0"], [names[0]]):
+        pruned = prune(dense, path, sparsity=1, layers=chosen)
+        assert [layer.sparsity == 1 for layer in pruned.layers] == [True] + [False] * 4
+    everything = prune(dense, path, sparsity=0.9, layers="all")
+    assert min(layer.sparsity for layer in everything.layers) > 0.85
+
+
+def test_shared_weights_stay_shared_when_pruned(path: Path) -> None:
+    net = Network((1, 64))
+    x = net.fully_connected(net.input, weights(64, 64, sparsity=0), name="first")
+    net.output(net.fully_connected(x, weights(64, 64, sparsity=0), name="second"))
+    model = share_buffer(Model(net.write(path)), 3, 1, path)
+    pruned = prune(model, path.with_name("pruned.tflite"))
+    assert len(set(decoded(pruned))) == 1
+    assert pruned.nbytes <= model.nbytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.2}, r"sparsity=1\.2 is not between 0 and 1"),
+        ({"pattern": "channels"}, "'channels' removes outputs"),
+        ({"pattern": "4:2"}, "0 < m < n"),
+        ({"layers": ["none"]}, r"has no layer 'none'; it has 0 'model/conv2d/Conv2D'"),
+        ({"layers": [2], "pattern": "1x16"}, r"has 8 inputs, no multiple of 16, which 1x16 needs"),
+        ({"pattern": "1x32"}, r"has no layer to prune so; name some of these: 0 'model"),
+    ],
+)
+def test_what_cannot_be_pruned_is_said(arguments: dict[str, Any], message: str, path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        prune(data("cnn_dense"), path, **arguments)
+    with pytest.raises(ValueError, match="is sparse-encoded: densify the file first"):
+        prune(data("cnn_sparse"), path)
+    assert not path.exists()

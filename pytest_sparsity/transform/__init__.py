@@ -5,6 +5,7 @@ What is not changed stays as it was: names, order, metadata, signatures, an appe
 
 from pytest_sparsity.transform.densification import densify, flush, replace_weights
 from pytest_sparsity.transform.narrowing import Narrowed, Shrunk, dead_channels, shrink
+from pytest_sparsity.transform.pruning import prune
 from pytest_sparsity.transform.rewrites import Repair, Rewritten, repair
 from pytest_sparsity.transform.sparse_encoding import encode
 
@@ -17,6 +18,7 @@ __all__ = [
     "densify",
     "encode",
     "flush",
+    "prune",
     "repair",
     "replace_weights",
     "shrink",
