@@ -642,3 +642,9 @@ def test_a_kill_at_any_moment_damages_nothing_and_loses_nothing(tmp_path: Path) 
 def test_kills_do_damage_files_that_are_written_in_place(tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match="is damaged"):
         list(killed_updates(tmp_path, 200, "careless"))
+
+
+def test_hidden_files_hold_no_values(tmp_path: Path) -> None:
+    write(tmp_path / "test_a.json", {"t::n": 1})
+    write(tmp_path / ".test_b.json", {"t::n": 1})
+    assert [str(file) for file in Store(tmp_path, "b").files()] == ["test_a.json"]

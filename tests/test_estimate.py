@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable
 
@@ -359,3 +360,40 @@ def test_what_is_called_resolvable_is_decided_in_four_of_five_series() -> None:
             return False
 
     assert 0.75 < sum(is_decided() for _ in range(400)) / 400 < 0.95
+
+
+def test_the_named_budget_covers_what_was_spent_too() -> None:
+    series = scripted(around(1.02, spread=0.01), cost=1.0, budget=4.5)
+    with pytest.raises(Inconclusive) as undecided:
+        assert series.latest() >= 1.0
+    total = int(re.search(r"--sparsity-budget=(\d+)", str(undecided.value))[1])  # type: ignore[index]
+    assert total >= series.spent + undecided.value.claim.seconds
+
+
+def test_the_first_process_which_plans_does_not_tell_what_the_others_cost() -> None:
+    clock, script = Clock(), iter(around(1.0))
+    costs = iter([10.0, *[1.0] * 13])
+
+    def draw() -> float:
+        clock.now += next(costs)
+        return next(script)
+
+    series = Series(
+        draw, name="speedup", budget=17.5, confidence=0.95, clock=clock, forecast=lambda: 1.0
+    )
+    while series.look():
+        pass
+    assert len(series.centres) == 8, "10 + 7 seconds"
+
+
+def test_a_threshold_that_has_no_logarithm_has_a_price() -> None:
+    series = scripted([0.0, 0.1], cost=2.0, budget=4.0)
+    series._draw_one()
+    series._draw_one()
+    assert series.seconds_to_decide(0.0) == pytest.approx(2.0)
+
+
+def test_an_exact_ratio_is_certain() -> None:
+    series = Series(lambda: 2.0, name="r", budget=1, confidence=0.95, clock=lambda: 0.0, exact=True)
+    series.look()
+    assert series.latest().confidence == 1.0

@@ -428,3 +428,25 @@ def test_a_function_outside_a_fixture_is_explained_as_far_as_it_is_known(project
         ],
         consecutive=True,
     )
+
+
+def test_the_second_race_is_explained_by_the_second_race(project: Project) -> None:
+    project.copy("sparse.tflite", "second.tflite")
+    project.script["seconds"]["second.tflite"] = [4e-3]
+    project.test_file(
+        """
+        def test_two(race):
+            assert race("dense.tflite", "sparse.tflite").speedup >= 1.5
+            assert race("dense.tflite", "second.tflite").speedup >= 1.5
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*sparse  4 ms*", "E*because   second.tflite on litert *"])
+
+
+def test_a_confidence_of_1_is_refused(project: Project) -> None:
+    project.test_file()
+    result = project.run("-o", "sparsity_confidence=1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: sparsity_confidence is 1.0; valid: between 0 and 1"])
