@@ -648,3 +648,7 @@ def test_hidden_files_hold_no_values(tmp_path: Path) -> None:
     write(tmp_path / "test_a.json", {"t::n": 1})
     write(tmp_path / ".test_b.json", {"t::n": 1})
     assert [str(file) for file in Store(tmp_path, "b").files()] == ["test_a.json"]
+
+
+def test_a_test_that_was_collected_exists_whatever_its_module_says() -> None:
+    assert Known(None, {"test_made_by_a_plugin"}, complete=False).has("test_made_by_a_plugin")

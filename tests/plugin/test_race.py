@@ -450,3 +450,59 @@ def test_a_confidence_of_1_is_refused(project: Project) -> None:
     result = project.run("-o", "sparsity_confidence=1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: sparsity_confidence is 1.0; valid: between 0 and 1"])
+
+
+def test_a_machine_that_cannot_measure_and_a_test_that_expects_it(project: Project) -> None:
+    project.script["control"] = 1.5
+    project.test_file(
+        """
+        import pytest
+
+        def test_expected(race):
+            try:
+                race("dense.tflite", "sparse.tflite")
+            except RuntimeError:
+                pass
+        """
+    )
+    result = project.run("--sparsity-report=report.json")
+    result.assert_outcomes(passed=1)
+    assert len(project.read("report.json")["tests"]) == 1, "one record per test"
+
+
+def test_diagnose_takes_the_threads_of_the_marker(project: Project) -> None:
+    text = (project.path / "conftest.py").read_text()
+    project.pytester.makeconftest(
+        text.replace(
+            '    def diagnose(model: Any, target: Any = "litert", **_: object) -> Diagnosis:\n',
+            '    def diagnose(model: Any, target: Any = "litert", **_: object) -> Diagnosis:\n'
+            "        print('threads', _.get('threads'))\n",
+        )
+    )
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.mark.race(threads=2)
+        def test_it(diagnose):
+            diagnose("sparse.tflite")
+        """
+    )
+    project.run("-s").stdout.fnmatch_lines(["*threads 2*"])
+
+
+def test_a_run_on_named_targets_calls_no_baseline_unused(project: Project) -> None:
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("n", [1])
+        def test_ratio(race, baseline, n):
+            ratio = race("dense.tflite", "sparse.tflite").speedup
+            assert ratio >= baseline("speedup")
+            assert race("dense.tflite", "sparse.tflite").speedup >= baseline("speedup")
+        """
+    )
+    project.run("--sparsity-update").assert_outcomes(passed=1)
+    result = project.run("--sparsity-target=litert", "-k", "ratio")
+    result.stdout.no_fnmatch_line("unused baseline*")
