@@ -32,10 +32,11 @@ from pytest_sparsity.diagnosis import (
     outputs,
     probes,
 )
-from pytest_sparsity.diagnosis.codes import CODES
 from pytest_sparsity.diagnosis.outputs import COPY, comparisons
+from pytest_sparsity.diagnosis.page import page
 from pytest_sparsity.encoding import encode
 from pytest_sparsity.errors import ModelError, NeedsInputs, TargetError, WrongAnswers
+from pytest_sparsity.findings import CODES, TAKES, Finding
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
@@ -353,6 +354,8 @@ def test_finding(code: str, tmp_path: Path) -> None:
     assert code not in codes(has_not(tmp_path))
     finding = next(f for f in diagnosis.findings if f.code == code)
     assert finding.remedy
+    assert finding.takes in TAKES
+    assert not re.search("[{}]", finding.message + finding.remedy)
     assert not finding.message.endswith(".")
     assert finding.layer is None or 0 <= finding.layer < len(diagnosis.model.layers)
 
@@ -363,10 +366,11 @@ def test_every_code_has_a_pair_and_a_place() -> None:
 
 
 def test_the_page_explains_every_code() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^### `([a-z0-9-]+)`$", page, re.MULTILINE)) == CODES
-    sections = re.split(r"^### .*$", page, flags=re.MULTILINE)[1:]
-    assert all(len(section.split()) > 10 for section in sections)
+    there = (Path(__file__).parents[1] / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert there == page(), "python -m pytest_sparsity.diagnosis.page docs/findings.md"
+    assert tuple(re.findall(r"^### `([a-z0-9-]+)`$", there, re.MULTILINE)) == CODES
+    sections = re.split(r"^### .*$", there, flags=re.MULTILINE)[1:]
+    assert all(len(section.split()) > 20 for section in sections)
 
 
 # -------------------------------------------------------------------------------------- figures
@@ -398,6 +402,88 @@ def test_too_few_zeros_counts_what_is_missing(tmp_path: Path) -> None:
     finding = next(f for f in ruled("two thirds", tmp_path).findings if f.code == "too-few-zeros")
     assert "192 of 288" in finding.message
     assert "zero 1 more" in finding.remedy
+
+
+def told(diagnosis: Diagnosis, code: str) -> list[Finding]:
+    return [finding for finding in diagnosis.findings if finding.code == code]
+
+
+def test_a_padding_that_two_layers_read(tmp_path: Path) -> None:
+    """It is there, so putting one there is no remedy: it only has to be two."""
+
+    def build(p: Parts, x: Value) -> None:
+        padded = p.net.pad(p.pointwise(p.entry(x)), 1)
+        one, other = (p.depthwise(padded, padding="VALID", stride=2) for _ in range(2))
+        p.finish(p.pointwise(p.net.add(one, other)))
+
+    where = {"target": LITERT, "arch": "aarch64"}
+    (finding,) = told(ruled(Case("shared", build), tmp_path, **where), "incompatible-layer")  # type: ignore[arg-type]
+    assert "is read by 2 layers, so it stays" in finding.message
+    assert (finding.remedy, finding.takes) == (
+        "give each of these layers a padding of its own",
+        "file",
+    )
+
+
+def test_a_network_without_a_global_pool_is_not_told_of_one(tmp_path: Path) -> None:
+    def detector(pooled: bool) -> Case:
+        def build(p: Parts, x: Value) -> None:
+            x = p.pointwise(p.entry(x))
+            x = p.pointwise(p.net.div(x, p.pointwise(x)))
+            p.net.output(p.net.mean(x) if pooled else p.net.depth_to_space(x, 2))
+
+        return Case(f"detector {pooled}", build)
+
+    def remedies(pooled: bool) -> list[str]:
+        return [f.remedy for f in ruled(detector(pooled), tmp_path).findings]
+
+    assert "replace it, or move it behind the global average pool" in remedies(pooled=True)
+    remedy = "replace it by layers that have one"
+    assert remedy in remedies(pooled=False)
+    assert not any("behind" in said for said in remedies(pooled=False))
+
+
+def test_nothing_is_said_where_nothing_could_be_gained(tmp_path: Path) -> None:
+    """No AVX, no chain and no type of weights keeps a network without zeros from being faster."""
+    unpruned = ruled(flat(0.0, encoding="dense"), tmp_path, **HERE)  # type: ignore[arg-type]
+    assert set(codes(unpruned)) <= {"not-pruned", "unaligned-channels"}
+    half = ruled(half_pruned(), tmp_path, LITERT, arch="aarch64")
+    assert [f.layer for f in half.findings if f.code == "entry"] == [2]
+
+
+def half_pruned() -> Case:
+    """A chain without an entry whose first 1x1 layer has no zeros."""
+
+    def build(p: Parts, x: Value) -> None:
+        x = p.conv(x, 8, 3, stride=1, padding="SAME")
+        p.finish(p.pointwise(p.pointwise(x, 16, zeros=0.0), 16, zeros=0.9))
+
+    return Case("half pruned", build)
+
+
+def test_channels_of_outputs_are_not_to_be_cut(tmp_path: Path) -> None:
+    """Neither classes nor boxes: whatever stands between the layer and the output."""
+
+    def ends(activation: Any) -> Network:
+        net = Network((1, 64))
+        x = net.fully_connected(net.input, np.ones((70, 64), np.float32), activation="RELU")
+        x = net.fully_connected(x, np.ones((1404, 70), np.float32), activation=activation)
+        net.output(net.softmax(x))
+        return net
+
+    (finding,) = told(ruled(ends("NONE"), tmp_path), "unaligned-channels")
+    assert finding.layer == 0
+    assert finding.message.startswith("1 layers")
+
+
+def test_the_ceiling_has_a_margin(tmp_path: Path) -> None:
+    (finding,) = told(profiled(0.5)(tmp_path), "other-layers")
+    assert finding.message.endswith("at most about 2.00 times as fast, give or take 5%")
+
+
+def test_a_chain_without_exit_may_end_with_depth_to_space(tmp_path: Path) -> None:
+    (finding,) = told(ruled("flatten", tmp_path), "no-exit")
+    assert "depth_to_space" in finding.remedy
 
 
 def test_speed_limit_is_amdahls(tmp_path: Path) -> None:
@@ -920,10 +1006,10 @@ def test_lines_are_few_and_the_most_important_first(tmp_path: Path) -> None:
     first = diagnosis.findings[0]
     said = lines(diagnosis, limit=6)
     # The headline has the first message, so only its remedy follows; the third pair has no room.
-    assert said[:2] == [diagnosis.headline, f"    -> {first.remedy}"]
+    assert said[:2] == [diagnosis.headline, f"    -> {first.remedy} [conversion]"]
     assert said[2:] == [
         f"  {diagnosis.findings[1].code}: {diagnosis.findings[1].message}",
-        f"    -> {diagnosis.findings[1].remedy}",
+        f"    -> {diagnosis.findings[1].remedy} [{diagnosis.findings[1].takes}]",
         "... and 3 more findings",
     ]
     assert len(lines(diagnosis, limit=100)) == 2 * len(diagnosis.findings)
@@ -942,13 +1028,38 @@ def test_explanation_has_every_layer_and_finding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("average", "runs sparse kernels in 2 of 2 prunable layers"),
+        ("average", "runs sparse kernels in 2 of 2 pruned layers"),
         ("two thirds", "runs no sparse kernel: "),
         ("depthwise stride 2 same", "computes wrong answers: "),
     ],
 )
 def test_headline(name: str, expected: str, tmp_path: Path) -> None:
     assert expected in ruled(name, tmp_path).headline
+
+
+def test_the_headline_counts_all_that_is_pruned(tmp_path: Path) -> None:
+    """Zeros in the entry and in depthwise layers are of no use to sparse kernels."""
+
+    def build(p: Parts, x: Value) -> None:
+        x = p.conv(p.net.pad(x, 1), 8, 3, stride=2, padding="VALID", zeros=0.9)
+        p.finish(p.pointwise(p.pointwise(x)))
+
+    headline = ruled(Case("pruned entry", build), tmp_path).headline
+    assert headline.endswith("in 2 of 3 pruned layers: the others are no 1x1 convolutions")
+
+
+def test_layers_without_news_are_left_out(tmp_path: Path) -> None:
+    def build(p: Parts, x: Value) -> None:
+        x = p.entry(x)
+        for zeros in (0.0, 0.0, 0.0, 0.9, 0.0):
+            x = p.pointwise(x, 16, zeros=zeros)
+        p.net.output(x)
+
+    diagnosis = ruled(Case("news", build), tmp_path)
+    assert len(layer_table(diagnosis)) == 7
+    _, *rows = layer_table(diagnosis, news=True)
+    assert [row.split()[0] for row in rows] == ["...", "4", "5"]
+    assert rows[0].split(maxsplit=1)[1] == "4 layers without zeros"
 
 
 def test_json_contract(tmp_path: Path) -> None:
@@ -960,7 +1071,7 @@ def test_json_contract(tmp_path: Path) -> None:
     assert list(made["layers"][0]) == [
         "index", "op", "name", "shape", "sparsity", "encoding", "kernel",
     ]  # fmt: skip
-    assert list(made["findings"][0]) == ["code", "message", "layer", "remedy"]
+    assert list(made["findings"][0]) == ["code", "message", "layer", "remedy", "takes"]
     assert made["target"] == "litert-js"
 
 

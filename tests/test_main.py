@@ -182,7 +182,7 @@ def test_explain_in_json_by_contract(run: Run) -> None:
     for layer in value["layers"]:
         assert set(layer) == {"index", "op", "name", "shape", "sparsity", "encoding", "kernel"}
     for finding in value["findings"]:
-        assert set(finding) == {"code", "message", "layer", "remedy"}
+        assert set(finding) == {"code", "message", "layer", "remedy", "takes"}
 
 
 def test_explain_without_a_target_is_about_all_that_can_run(
@@ -199,7 +199,7 @@ def test_explain_without_a_target_is_about_all_that_can_run(
     _, out, _ = run("explain", SPARSE, "--rules-only")
     lines = out.splitlines()
     assert lines[2].split()[6:] == ["1", "2", "3", "4", "name"]
-    assert lines[10].startswith(" 2  cnn_sparse.tflite on litert-js runs sparse kernels in 2 of 2")
+    assert lines[10].startswith(" 2  cnn_sparse.tflite on litert-js runs sparse kernels in 2 of 5")
 
 
 def test_explain_goes_on_if_one_of_several_targets_fails(

@@ -101,7 +101,7 @@ def test_records_hold_json_s_types_only() -> None:
         "path": "a/b",
         "nan": None,
         "tuple": [1, 2.5, None, True],
-        "finding": {"code": "code", "message": "message", "layer": 1, "remedy": ""},
+        "finding": {"code": "code", "message": "message", "layer": 1, "remedy": "", "takes": ""},
         "3": ["x"],
     }
     json.dumps(found, allow_nan=False)
@@ -330,7 +330,7 @@ def full() -> records.Record:
         "layers": [{"index": 0, "op": "CONV_2D", "name": "a;b", "shape": [8, 1, 1, 8],
                     "sparsity": 0.8, "encoding": "sparse", "kernel": "dense"}],
         "findings": [{"code": "x86-avx", "message": "this CPU has AVX", "layer": None,
-                      "remedy": "claim it on litert-js"}],
+                      "remedy": "claim it on litert-js", "takes": "runtime"}],
     }  # fmt: skip
     unknown = {"value": None, "low": None, "high": None}
     tests = [

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import costs, elsewhere, size
-from pytest_sparsity.diagnosis.codes import ranked
+from pytest_sparsity.diagnosis.contradictions import WRONG, agree, contradictions, outcome
 from pytest_sparsity.diagnosis.observation import Observer
 from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
 from pytest_sparsity.errors import NeedsInputs, Unsupported
-from pytest_sparsity.findings import Finding
+from pytest_sparsity.findings import Finding, finding, ranked
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 from pytest_sparsity.targets.proof import Microkernel, microkernels
-from pytest_sparsity.xnnpack.names import layer_name
+from pytest_sparsity.xnnpack.names import PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.xnnpack import Analysis
 
-WRONG = {"fails", "miscomputes"}
+
+SPARSE = frozenset({"sparse", "block"})
+"""Kernels that skip zeros."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Which layers of a model run sparse on a target, why the others do not, and what is wrong.
 
@@ -66,7 +68,7 @@ class Diagnosis:
     def headline(self) -> str:
         """One sentence: what happens on the target, and the first reason if it is not sparse."""
         where = f"{self.model.path.name} on {self.target.name}"
-        because = f": {self.findings[0].message}" if self.findings else ""
+        because = f": {self.cause.message}" if self.cause is not None else ""
         if self.verdict == "fails":
             return f"{where} does not run{because}"
         if self.verdict == "miscomputes":
@@ -75,9 +77,24 @@ class Diagnosis:
             return f"{where} runs no sparse kernel{because}"
         if not self.target.record.rules:
             return f"{where} runs sparse kernels"
-        prunable = [x.index for x in self.model.layers if x.prunable]
-        running = sum(self.kernels[index] in {"sparse", "block"} for index in prunable)
-        return f"{where} runs sparse kernels in {running} of {len(prunable)} prunable layers"
+        return f"{where} runs sparse kernels in {self._share()}"
+
+    @property
+    def cause(self) -> Finding | None:
+        """The finding whose message the headline has; None if it needs none."""
+        return self.findings[0] if self.findings and self.verdict != "sparse" else None
+
+    def _share(self) -> str:
+        pairs = list(zip(self.model.layers, self.kernels, strict=True))
+        running = sum(kernel in SPARSE for _, kernel in pairs)
+        dense = [x for x, kernel in pairs if kernel not in SPARSE and x.sparsity >= PRUNED]
+        larger = sum(not layer.prunable for layer in dense)
+        share = f"{running} of {running + len(dense)} pruned layers"
+        others = "the others are" if larger == len(dense) else f"{larger} of the others are"
+        return f"{share}: {others} no 1x1 convolutions" if larger else share
+
+    def __repr__(self) -> str:
+        return f"<{self.headline}>"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `pytest-sparsity explain --json` prints; its keys are a contract."""
@@ -101,7 +118,13 @@ class Diagnosis:
                 for layer, kernel in zip(self.model.layers, self.kernels, strict=True)
             ],
             "findings": [
-                {"code": f.code, "message": f.message, "layer": f.layer, "remedy": f.remedy}
+                {
+                    "code": f.code,
+                    "message": f.message,
+                    "layer": f.layer,
+                    "remedy": f.remedy,
+                    "takes": f.takes,
+                }
                 for f in self.findings
             ],
         }
@@ -184,7 +207,7 @@ def conclude(
         *_speed_limit(analysis, target, seen, verdict),
     ]
     if seen is not None:
-        found += [*_contradictions(analysis, target, seen), *_outcome(target, seen)]
+        found += [*contradictions(analysis, target, seen), *outcome(target, seen)]
     if any(finding.code == size.CHANNELS_REMOVED for finding in content):
         found = [finding for finding in found if finding.code != "not-pruned"]
     return Diagnosis(
@@ -221,14 +244,8 @@ def without_rules(
         *size.findings(model, dense),
         *content,
         *costs.state(model, seen),
-        *_outcome(target, seen),
-        Finding(
-            "no-rules",
-            f"no rules of sparse inference are known for {target.runtime}: what was observed "
-            f"decides, and which layers run sparse, and why others do not, is not known",
-            None,
-            "see `pytest-sparsity explain` with --target litert-js for what the file is fit for",
-        ),
+        *outcome(target, seen),
+        finding("no-rules", runtime=target.runtime),
     ]
     return Diagnosis(
         model=model,
@@ -282,103 +299,6 @@ def _kernels(analysis: Analysis, seen: Observation | None) -> tuple[str, ...]:
     if seen.verdict == "dense" and xnnpack.verdict(analysis) != "dense":
         return tuple("block" if kernel == "block" else "dense" for kernel in kernels)
     return kernels
-
-
-def agree(analysis: Analysis, seen: Observation) -> bool:
-    """The rules' verdict is the observed one, as far as it can be observed.
-
-    Where the rules say that memory is read that means something else, a crash is one way in which
-    that shows. TFLite's kernels for blocks add in the order in which dense ones may add too, so the
-    same bits do not contradict them; nor do those of outputs that are always the same. A model that
-    does not load with dense weights either fails for other reasons than these rules are about.
-    """
-    rules = xnnpack.verdict(analysis)
-    if seen.crashed:
-        return rules in WRONG
-    if seen.unrelated or seen.verdict == "unknown":
-        return True
-    if seen.verdict == "dense" and seen.constant:
-        return rules != "fails"
-    if rules == "sparse" and not analysis.rewritten:
-        return seen.verdict in {"sparse", "dense"}
-    return rules == seen.verdict
-
-
-def _contradictions(analysis: Analysis, target: Target, seen: Observation) -> Iterator[Finding]:
-    if not agree(analysis, seen):
-        remedy = "trust what was observed, and report the model: the rules need mending"
-        told = ""
-        if xnnpack.verdict(analysis) == "miscomputes" and seen.verdict in {"sparse", "dense"}:
-            told = f"; the inputs ({seen.inputs}{', drawn' if seen.made_up else ''}) may not tell"
-            remedy = "give inputs that matter to the model: inputs= or --inputs FILE.npz"
-        yield Finding(
-            "rules-disagree",
-            f"the rules say {xnnpack.verdict(analysis)!r}, but {seen.verdict!r} was "
-            f"observed on {target.name}{told}",
-            None,
-            remedy,
-        )
-    profiled = costs.profiled_kernels(analysis, seen.profile)
-    ruled = xnnpack.sparse_nodes(analysis)
-    if profiled is not None and profiled != ruled:
-        place = next(i for i, (a, b) in enumerate(zip(profiled, ruled, strict=True)) if a != b)
-        layer = analysis.model.layers[place]
-        yield Finding(
-            "rules-disagree",
-            f"the rules say that {layer_name(layer)} runs {ruled[place]}, but {target.name}'s "
-            f"profile says {profiled[place]}",
-            place,
-            "trust what was observed, and report the model: the rules need mending",
-        )
-    builtin = seen.profile and all(name.upper() == name for name, _ in seen.profile)
-    if builtin and any(partition.graph.nodes for partition in analysis.partitions):
-        yield Finding(
-            "delegate-off",
-            f"all operators ran in TFLite's own kernels on {target.name}: XNNPACK is not applied",
-            None,
-            "use a build of the runtime with XNNPACK, which its wheels have",
-        )
-    if seen.skips_zeros == bool(analysis.closed):
-        has, found = ("no", "does") if analysis.closed else ("", "does not")
-        yield Finding(
-            "probe-disagrees",
-            f"{target.name} should have {has + ' ' if has else ''}sparse kernels, but a probe that "
-            f"qualifies for them {found} skip zeros there",
-            None,
-            "trust the probe, and report the target with `pytest-sparsity targets --json`",
-        )
-
-
-def _outcome(target: Target, seen: Observation) -> Iterator[Finding]:
-    """What was seen, whatever the rules say."""
-    if seen.constant:
-        yield Finding(
-            "constant-output",
-            f"the outputs on {target.name} do not depend on the inputs, so comparing them shows "
-            f"nothing",
-            None,
-            "give inputs that matter to the model (inputs= or --inputs FILE.npz), or trained"
-            " weights, or random ones that keep its activations alive",
-        )
-    if seen.verdict == "unknown":
-        yield Finding("needs-inputs", seen.fault, None, GIVE_INPUTS)
-    if seen.not_compared:
-        yield Finding(
-            "not-compared",
-            f"the outputs on {target.name} were compared with nothing: {seen.not_compared}",
-            None,
-            "compare them with those of the network it was made from: properties.same_outputs",
-        )
-    if seen.verdict == "fails":
-        code = "crashes" if seen.crashed else "does-not-load"
-        remedy = "see the other findings; without EXPERIMENTAL_SPARSITY the model may run"
-        if seen.unrelated:
-            remedy = "use another target: stored densely the model does not load here either"
-        yield Finding(code, seen.fault, None, remedy)
-    for comparison in seen.comparisons:
-        if not comparison.right:
-            text = f"on {target.name} {comparison}"
-            yield Finding("outputs-differ", text, None, "do not use this file on this target")
 
 
 def _speed_limit(

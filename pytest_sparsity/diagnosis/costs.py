@@ -5,23 +5,32 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.findings import Finding
+from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.xnnpack.delegate import WEIGHTED
 from pytest_sparsity.xnnpack.names import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_sparsity.diagnosis.observation import Observation, Profile
-    from pytest_sparsity.model import Layer, Model
+    from pytest_sparsity.model import Graph, Layer, Model
     from pytest_sparsity.xnnpack import Analysis
 
 MEMORY_FROM = 1_000_000
 """Bytes of unpacked weights from which memory is worth a word."""
+SPMM = "SPMM"
+"""The last word of a sparse operator's name: `xnn_microkernel_type_to_string`, which
+`xnn_get_runtime_profiling_info` appends to the operator's (XNNPACK src/runtime.c)."""
 PROFILE_FROM = 200_000
 """Nanoseconds that a profile must sum up to: LiteRT counts whole microseconds per operator."""
 SHARE_ENOUGH = 0.75
 """Share of the time in 1x1 convolutions from which the other layers are no reason: a speedup of 4
 is left to hope for."""
+CEILING_MARGIN = 0.05
+"""How far a race may come out above the ceiling of Amdahl's law, relatively: a profile names whole
+microseconds per operator, and the operators beside the layers get faster too when these need less
+memory."""
+FEWER_THREADS = Remedy("claim with threads=1, or less than with one thread", "runtime")
 ALIGNED = 8
 """Output channels that dense kernels compute at once at least; a remainder costs a whole step.
 With AVX-512 the step is 32: 33 channels took 2.1 times as long as 32, 49 only 1.03 times as long as
@@ -63,14 +72,11 @@ def pointwise_share(analysis: Analysis, profile: Profile | None) -> float | None
 
 
 def profiled_kernels(analysis: Analysis, profile: Profile | None) -> tuple[str, ...] | None:
-    """Per layer "sparse" or "dense", by the names of the kernels that ran; None without a profile.
-
-    XNNPACK's sparse kernels are those named SPMM.
-    """
+    """Per layer "sparse" or "dense", by the kernels that ran; None without a profile."""
     if profile is None or len(profile) != len(analysis.order):
         return None
     names = zip(analysis.order, profile, strict=True)
-    sparse = {operator for operator, (name, _) in names if "SPMM" in name}
+    sparse = {operator for operator, (name, _) in names if name.split()[-1:] == [SPMM]}
     return tuple(
         "sparse" if layer.graph == 0 and layer.operator in sparse else "dense"
         for layer in analysis.model.layers
@@ -80,13 +86,12 @@ def profiled_kernels(analysis: Analysis, profile: Profile | None) -> tuple[str, 
 def other_layers(share: float | None, runtime: str) -> Iterator[Finding]:
     """Amdahl's law: the largest speedup that faster 1x1 layers can bring."""
     if share is not None and share < SHARE_ENOUGH:
-        yield Finding(
+        yield finding(
             "other-layers",
-            f"the prunable layers take {share:.0%} of the time with dense kernels (profile of "
-            f"{runtime} on this machine), so pruning them cannot make the model more than "
-            f"{1 / (1 - share):.2f} times as fast",
-            None,
-            "claim less, or shrink the other layers (entry, depthwise, regular convolutions)",
+            target=runtime,
+            share=share,
+            limit=1 / (1 - share),
+            margin=CEILING_MARGIN,
         )
 
 
@@ -98,13 +103,7 @@ def _memory(model: Model) -> Iterator[Finding]:
         return
     saved = unpacked - sum(layer.nbytes for layer in encoded)
     smaller = f"{saved / 1e6:.1f} MB smaller" if saved > 0 else "no smaller"
-    yield Finding(
-        "memory",
-        f"the runtime unpacks the sparse-encoded weights into {unpacked / 1e6:.1f} MB of memory "
-        f"while the model is loaded; the file is {smaller} for it",
-        None,
-        "claim the size of the file, not of memory, where dense weights stay in the mapped file",
-    )
+    yield finding("memory", megabytes=unpacked / 1e6, smaller=smaller)
 
 
 def _subnormals(analysis: Analysis, seen: Observation | None) -> Iterator[Finding]:
@@ -115,13 +114,14 @@ def _subnormals(analysis: Analysis, seen: Observation | None) -> Iterator[Findin
         if not layer.subnormals or (flushes and inside):
             continue
         who = "its kernel" if not inside else f"{analysis.release.runtime}"
-        yield Finding(
+        yield finding(
             "subnormal-weights",
-            f"{layer.subnormals} of {layer.parameters} weights of {layer_name(layer)} are "
-            f"subnormal, and {who} does not take them for zero: arithmetic with them is slow"
-            f"{_flushed(seen)}",
             layer.index,
-            "set them to zero before converting: w[abs(w) < 1.2e-38] = 0",
+            count=layer.subnormals,
+            parameters=layer.parameters,
+            layer_name=layer_name(layer),
+            who=who,
+            flushed=_flushed(seen),
         )
 
 
@@ -132,22 +132,40 @@ def _flushed(seen: Observation | None) -> str:
 
 
 def _alignment(model: Model, kernels: tuple[str, ...]) -> Iterator[Finding]:
+    outward = _outward(model.graph)
     odd: list[Layer] = []
     for layer, kernel in zip(model.layers, kernels, strict=True):
-        weighted = layer.op in {"CONV_2D", "FULLY_CONNECTED"}
-        channels = layer.shape[0] if weighted else 0
-        if kernel == "dense" and channels > 2 * ALIGNED and channels % ALIGNED:
+        if layer.op not in {"CONV_2D", "FULLY_CONNECTED"} or layer.operator in outward:
+            continue
+        if kernel == "dense" and layer.shape[0] > 2 * ALIGNED and layer.shape[0] % ALIGNED:
             odd.append(layer)
     if odd:
         channels = odd[0].shape[0]
         lower = channels - channels % ALIGNED
-        yield Finding(
+        yield finding(
             "unaligned-channels",
-            f"{len(odd)} layers have output channels off a multiple of {ALIGNED}, the first "
-            f"{layer_name(odd[0])} with {channels}, which cost as much as {lower + ALIGNED}",
             odd[0].index,
-            f"remove channels in steps of 8, better 16: {lower} instead of {channels}",
+            count=len(odd),
+            step=ALIGNED,
+            layer_name=layer_name(odd[0]),
+            channels=channels,
+            lower=lower,
+            rounded=lower + ALIGNED,
         )
+
+
+def _outward(graph: Graph) -> set[int]:
+    """Operators whose channels are seen outside: nothing with weights stands between."""
+    writers = {output: operator for operator in graph.operators for output in operator.outputs}
+    waiting, found = list(graph.outputs), set[int]()
+    while waiting:
+        operator = writers.get(waiting.pop())
+        if operator is None or operator.index in found:
+            continue
+        found.add(operator.index)
+        if operator.op not in WEIGHTED:
+            waiting += operator.inputs
+    return found
 
 
 def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
@@ -156,24 +174,16 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
         return
     if seen is not None and seen.repeats:
         return
-    yield Finding(
-        "keeps-state",
-        "a fused LSTM keeps its state from one inference to the next, so the same input gives "
-        "other outputs the second time",
-        None,
-        "convert with LSTM(unroll=True), or use a fresh interpreter per sequence",
-    )
+    yield finding("keeps-state")
 
 
 def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:
     if threads > 1 and analysis.release.runtime == "tflite-runtime":
-        yield Finding(
-            "threads",
+        cause = (
             f"tflite-runtime gets slower with {threads} threads on small models (13 to 21 us for "
-            f"a 3-layer MLP with 2)",
-            None,
-            "claim with threads=1",
+            f"a 3-layer MLP with 2)"
         )
+        yield finding("threads", cause=cause)
     graph = analysis.model.graph
     for layer, kernel in zip(analysis.model.layers, kernels, strict=True):
         if kernel != "block" or layer.graph != 0:
@@ -182,11 +192,9 @@ def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iter
         rows = prod(graph.tensors[graph.operators[layer.operator].outputs[0]].shape[:-1])
         used = 1 if layer.dtype == "int8" else rows
         if 0 < used < threads:
-            yield Finding(
-                "threads",
+            cause = (
                 f"TFLite's kernels for blocks give a thread whole rows of the batch, so "
-                f"{layer_name(layer)} uses {used} of {threads}, and dense kernels use all",
-                layer.index,
-                "claim with threads=1, or less than with one thread",
+                f"{layer_name(layer)} uses {used} of {threads}, and dense kernels use all"
             )
+            yield finding("threads", layer.index, cause=cause, remedy=FEWER_THREADS)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_sparsity import xnnpack
-from pytest_sparsity.findings import Finding
+from pytest_sparsity.findings import Finding, Remedy, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +49,10 @@ def _wrong(there: list[tuple[str, Analysis]]) -> Iterator[Finding]:
         return
     causes = xnnpack.why_wrong(next(iter(wrong.values())))
     cause = f": {causes[0].message}" if causes else ""
-    yield Finding(
+    yield finding(
         "wrong-elsewhere",
-        f"right here, but wrong or unusable where there are sparse kernels ({', '.join(wrong)})"
-        f"{cause}",
         causes[0].layer if causes else None,
-        causes[0].remedy if causes else "run `pytest-sparsity explain` with --target litert-js",
+        remedy=Remedy(causes[0].remedy, causes[0].takes) if causes else None,
+        places=", ".join(wrong),
+        cause=cause,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.findings import Finding
+from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.properties import sizes
-from pytest_sparsity.xnnpack.names import layer_name
-from pytest_sparsity.xnnpack.reasons import PRUNED
+from pytest_sparsity.xnnpack.names import PRUNED, layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,19 +52,25 @@ def _layers(model: Model) -> Iterator[Finding]:
         if grown <= WORTH_A_WORD * model.nbytes:
             continue
         share = sizes.break_even(layer.shape, layer.dtype, sizes.block_of(layer.encoding))
-        needs, remedy = "no share of zeros makes it smaller", "leave this layer unpruned"
+        needs, remedy = "no share of zeros makes it smaller", None
         if share < 1:
-            needs, remedy = (
-                f"it shrinks from {share:.0%} zeros on",
-                f"prune it to {share:.0%} or more",
-            )
-        yield Finding(
+            needs, remedy = f"it shrinks from {share:.0%} zeros on", _prune_to(share)
+        yield finding(
             "encoding-larger",
-            f"encoding makes {layer_name(layer)} {grown} bytes larger ({layer.dtype}, "
-            f"{layer.sparsity:.0%} zeros): {needs}",
             layer.index,
-            f"{remedy}, or convert without EXPERIMENTAL_SPARSITY",
+            remedy=remedy,
+            layer_name=layer_name(layer),
+            grown=grown,
+            dtype=layer.dtype,
+            sparsity=layer.sparsity,
+            needs=needs,
         )
+
+
+def _prune_to(share: float) -> Remedy:
+    return Remedy(
+        f"prune it to {share:.0%} or more, or convert without EXPERIMENTAL_SPARSITY", "training"
+    )
 
 
 def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
@@ -75,37 +80,22 @@ def _file(model: Model, dense: Model | None) -> Iterator[Finding]:
     if grown <= 0 or not model.encoded:
         return
     before = model.nbytes - grown
-    yield Finding(
-        "file-larger",
-        f"the sparse encoding makes the file {grown} bytes larger ({grown / before:.1%}): "
-        f"{model.nbytes} instead of {before}",
-        None,
-        "convert without EXPERIMENTAL_SPARSITY and compress the file, or prune more",
-    )
+    figures: dict[str, Any] = {"grown": grown, "share": grown / before, "before": before}
+    yield finding("file-larger", after=model.nbytes, **figures)
 
 
 def _content(model: Model, dense: Model) -> Iterator[Finding]:
     ours, theirs = ([x for x in m.layers if x.graph == 0] for m in (model, dense))
     shapes, others = ([(x.op, x.shape) for x in layers] for layers in (ours, theirs))
+    name, other_name = model.path.name, dense.path.name
     same_ends = _interface(model) == _interface(dense)
     if same_ends and _are_narrower(shapes, others) and model.sparsity < PRUNED:
         less = sum(x.parameters for x in ours) / sum(x.parameters for x in theirs)
-        yield Finding(
-            CHANNELS_REMOVED,
-            f"{model.path.name} is the network of {dense.path.name} with fewer channels, "
-            f"{less:.0%} of its weights: each layer has less to do",
-            None,
-            "claim less, or remove more channels",
-        )
+        yield finding(CHANNELS_REMOVED, name=name, dense=other_name, share=less)
         return
     if shapes != others:
-        yield Finding(
-            "different-network",
-            f"{model.path.name} is not the network of {dense.path.name}: "
-            f"{_difference(shapes, others)}",
-            None,
-            "compare files that were converted from one network",
-        )
+        difference = _difference(shapes, others)
+        yield finding("different-network", name=name, dense=other_name, difference=difference)
         return
     zeros, other = (m.sparsity for m in (model, dense))
     if other < COUNTERPART * zeros:
@@ -122,23 +112,17 @@ def _weights(model: Model, dense: Model, layer: Layer, other: Layer) -> Iterator
     ours, theirs = model.weights(layer.tensor), dense.weights(other.tensor)
     lost = int(np.count_nonzero((ours == 0) & (theirs != 0)))
     changed = int(np.count_nonzero((ours != theirs) & (ours != 0)))
-    if lost:
-        yield Finding(
-            "weights-lost",
-            f"{lost} of {layer.parameters} weights of {layer_name(layer)} are zero here and "
-            f"not in {dense.path.name}",
-            layer.index,
-            "make the width a multiple of the block (4, int8: 16), or convert without "
-            "EXPERIMENTAL_SPARSITY",
-        )
-    if changed:
-        yield Finding(
-            "weights-changed",
-            f"{changed} of {layer.parameters} weights of {layer_name(layer)} have other values "
-            f"than in {dense.path.name}",
-            layer.index,
-            "convert both files from one trained network",
-        )
+    found = {"weights-lost": lost, "weights-changed": changed}
+    for code, count in found.items():
+        if count:
+            yield finding(
+                code,
+                layer.index,
+                count=count,
+                parameters=layer.parameters,
+                layer_name=layer_name(layer),
+                dense=dense.path.name,
+            )
 
 
 def _are_narrower(ours: list[Shape], theirs: list[Shape]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.xnnpack.names import PRUNED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,7 +26,7 @@ def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
     findings = list(diagnosis.findings)
     while findings:
         entry = finding_lines(findings[0])
-        if findings[0].message in diagnosis.headline:
+        if findings[0] == diagnosis.cause:
             entry = entry[1:]
         rest = len(findings) - 1
         if len(said) + len(entry) + bool(rest) > limit:
@@ -37,16 +39,41 @@ def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """One finding: its message, and its remedy below."""
-    remedy = [f"    -> {finding.remedy}"] if finding.remedy else []
+    """One finding: its message, and its remedy below, with what that takes in brackets."""
+    takes = f" [{finding.takes}]" if finding.takes else ""
+    remedy = [f"    -> {finding.remedy}{takes}"] if finding.remedy else []
     return [f"  {finding.code}: {finding.message}", *remedy]
 
 
-def layer_table(diagnosis: Diagnosis) -> list[str]:
-    """All layers with their kernels, as lines of aligned columns under a header."""
+def layer_table(diagnosis: Diagnosis, *, news: bool = False) -> list[str]:
+    """All layers with their kernels, as lines of aligned columns under a header.
+
+    Args:
+        diagnosis: of the model.
+        news: leave out runs of layers that nothing happened to: hardly any zeros, stored densely,
+            run by dense kernels, and not what a finding is about.
+    """
     header = ("layer", "operator", "shape", "zeros", "stored", "kernel", "name")
-    layers = zip(diagnosis.model.layers, diagnosis.kernels, strict=True)
-    return _aligned([header, *(_row(layer, kernel) for layer, kernel in layers)])
+    told = {finding.layer for finding in diagnosis.findings}
+    rows: list[tuple[str, ...]] = [header]
+    left_out: list[Layer] = []
+
+    def elide() -> None:
+        if len(left_out) == 1:
+            rows.append(_row(left_out[0], "dense"))
+        elif left_out:
+            rows.append(("...", f"{len(left_out)} layers without zeros", *[""] * 5))
+        left_out.clear()
+
+    for layer, kernel in zip(diagnosis.model.layers, diagnosis.kernels, strict=True):
+        plain = layer.sparsity < PRUNED and layer.encoding == "dense" and kernel == "dense"
+        if news and plain and layer.index not in told:
+            left_out.append(layer)
+            continue
+        elide()
+        rows.append(_row(layer, kernel))
+    elide()
+    return _aligned(rows)
 
 
 def _row(layer: Layer, kernel: str) -> tuple[str, ...]:
@@ -61,9 +88,9 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def explanation(diagnosis: Diagnosis) -> list[str]:
-    """Everything: headline, table of layers, all findings."""
-    said = [diagnosis.headline, "", *layer_table(diagnosis)]
+def explanation(diagnosis: Diagnosis, *, news: bool = False) -> list[str]:
+    """Headline, table of layers, all findings; `news` as of `layer_table`."""
+    said = [diagnosis.headline, "", *layer_table(diagnosis, news=news)]
     if diagnosis.findings:
         said.append("")
     for finding in diagnosis.findings:

@@ -22,7 +22,7 @@ from pytest_sparsity.plugin.fixtures import (
 )
 from pytest_sparsity.plugin.ledger import Ledger
 from pytest_sparsity.plugin.options import Options
-from pytest_sparsity.plugin.outcomes import OWN, outcomes
+from pytest_sparsity.plugin.outcomes import OWN, VERDICTS, outcomes
 from pytest_sparsity.plugin.state import (
     CLOCK,
     COLLECTED,
@@ -203,7 +203,8 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> list[str] | None:
-    """Explain a comparison with an `Estimate` or a recorded value."""
-    if not any(type(side).__module__.startswith(OWN) for side in (left, right)):
+    """Explain a comparison with an `Estimate`, a recorded value or a verdict."""
+    verdicts = all(isinstance(side, str) and side in VERDICTS for side in (left, right))
+    if not verdicts and not any(type(side).__module__.startswith(OWN) for side in (left, right)):
         return None
     return evidence_of(config).explain(op, left, right)

@@ -143,7 +143,14 @@ class Evidence:
             return self._explain_estimate(left, f"{op} {right}")
         if isinstance(right, Estimate):
             return self._explain_estimate(right, f"{MIRRORED.get(op, op)} {left}")
+        if isinstance(left, str) and isinstance(right, str):
+            return self._explain_verdict(left, op, right)
         return None
+
+    def _explain_verdict(self, left: str, op: str, right: str) -> list[str] | None:
+        """Why a diagnosis of this test has the verdict that it should not have."""
+        known = next((d for d in reversed(self.diagnoses) if d.verdict in {left, right}), None)
+        return failure.explanation([f"{left!r} {op} {right!r}"], known) if known else None
 
     def _explain_estimate(self, estimate: Estimate, claim: str) -> list[str]:
         entry = self.entry_of(estimate)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+VERDICTS = frozenset({"sparse", "dense", "miscomputes", "fails"})
+"""What `Diagnosis.verdict` may be."""
 OWN = "pytest_sparsity"
 MACHINERY = ("_pytest", "pluggy", "pytest")
 

@@ -99,8 +99,8 @@ def explanation(claim: list[str], diagnosis: Diagnosis | str | None, remedy: str
 
 
 def section(diagnosis: Diagnosis | str) -> str:
-    """Return all findings and what became of each layer, for the section below a failure."""
-    said = [diagnosis] if isinstance(diagnosis, str) else everything(diagnosis)
+    """Return all findings and the layers with news, for the section below a failure."""
+    said = [diagnosis] if isinstance(diagnosis, str) else everything(diagnosis, news=True)
     return "\n".join(map(printable, said))
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.findings import Finding
-from pytest_sparsity.xnnpack.names import index_of, layers_by_operator, operator_name, stay
-from pytest_sparsity.xnnpack.rewrite import BLOCKED, ENTRY, EXIT, INNER, Blame, dynamic_inputs
+from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name, stay
+from pytest_sparsity.xnnpack.rewrite import (
+    INCOMPATIBLE_CLUSTER,
+    NCHW,
+    NCHW2NHWC,
+    NHWC2NCHW,
+    Blame,
+    dynamic_inputs,
+)
+from pytest_sparsity.xnnpack.rules import Misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,44 +25,15 @@ if TYPE_CHECKING:
     from pytest_sparsity.xnnpack.rewrite import Rewrite
     from pytest_sparsity.xnnpack.subgraph import Node
 
-ENTRY_RECIPE = (
-    "begin with ZeroPadding2D(1) and Conv2D(n, 3, strides=2, padding='valid') on 3 channels"
-)
-EXIT_RECIPE = "end every branch with GlobalAveragePooling2D"
-NO_KEEPDIMS = "use GlobalAveragePooling2D(keepdims=False) and Dense layers behind it"
-
-_REMEDIES = (
-    ("left to the kernel", "put ZeroPadding2D({pad}) before it and set padding='valid'"),
-    ("padding {pad} on each side", "put ZeroPadding2D({pad}) before it and set padding='valid'"),
-    ("dilation", "use dilation 1"),
-    ("depth multiplier", "use depth_multiplier=1 and a wider 1x1 layer before it"),
-    ("neither 3x3 nor 5x5", "use a 3x3 or 5x5 kernel"),
-    ("neither 1x1 nor 2x2", "use stride 1 or 2"),
-    ("only 1x1", "replace it by a depthwise and a 1x1 convolution"),
-    ("regular", "replace it by a depthwise and a 1x1 convolution"),
-    ("must not be padded", "drop the padding"),
-    ("needs stride 1", "put the stride into a depthwise convolution"),
-    ("groups", "use groups=1"),
-    ("-pooling", "replace the pooling by a depthwise convolution with stride 2"),
-    ("for pad", "pad only the entry and depthwise convolutions, by half their kernel"),
-    ("prelu", "use ReLU or LeakyReLU"),
-    ("subtract", "negate one branch in its convolution and add"),
-    ("concatenation", "add the branches instead of concatenating them"),
-    ("by a constant", "fold the constant into the convolution before it"),
-    ("not 4-D", "fold it into the convolution before it"),
-    ("softmax", EXIT_RECIPE),
-    ("reshape", EXIT_RECIPE),
-    ("float32 and float16 only", "keep the pruned 1x1 layers in float32 or float16"),
-)
-
 
 @dataclass(frozen=True)
 class _Cause:
     """Why a layer stays dense; layers with the same cause share one finding."""
 
     code: str
-    text: str
-    remedy: str
+    cause: str = ""
+    remedy: Remedy | None = None
+    figures: tuple[tuple[str, object], ...] = ()
 
 
 def findings(analysis: Analysis) -> Iterator[Finding]:
@@ -116,53 +95,36 @@ class _Chain:
         for index, shape in execution.reshaped.items():
             if index not in self.model.graph.outputs or index in execution.wrong_values:
                 continue
-            declared = self.graph.values[index].shape
-            yield Finding(
+            yield finding(
                 "output-shape",
-                f"the output of {self._name(self.nodes[self.writers[index]])} comes with shape "
-                f"{list(shape)} instead of {list(declared)} in sparse inference, its values right",
-                None,
-                "use GlobalAveragePooling2D(keepdims=False), or reshape what the model returns",
+                node=self._name(self.nodes[self.writers[index]]),
+                shape=list(shape),
+                declared=list(self.graph.values[index].shape),
             )
 
     def _wrong_layout(self, position: int, layer: Layer | None) -> Finding:
         node = self.nodes[position]
-        because, remedy = "its output leaves the sparse chain", EXIT_RECIPE
-        reader = self._misfit(node)
+        because, remedy = "its output leaves the sparse chain", None
+        reader = self._reader_outside(node)
         if reader is not None:
-            why = self._why(reader)
-            because = f"{self._name(self.nodes[reader])} ends the sparse chain: {why}"
-            remedy = self._remedy(reader)
-        return Finding(
-            "wrong-layout",
-            f"XNNPACK reads the input of {self._name(node)} in the wrong order, because {because}",
-            index_of(layer),
-            remedy,
-        )
+            misfit = self._misfit(reader)
+            because = f"{self._name(self.nodes[reader])} ends the sparse chain: {misfit}"
+            remedy = misfit.remedy
+        name = self._name(node)
+        return finding("wrong-layout", index_of(layer), remedy=remedy, node=name, cause=because)
 
     def _permuted_shape(self, position: int, layer: Layer | None) -> Finding:
-        return Finding(
-            "permuted-shape",
-            f"sparse inference exchanges the dimensions of what {self._name(self.nodes[position])} "
-            f"reads or writes, and its values come out wrong",
-            index_of(layer),
-            NO_KEEPDIMS,
-        )
+        return finding("permuted-shape", index_of(layer), node=self._name(self.nodes[position]))
 
     def _set_up_fails(self, position: int) -> Finding:
-        layer = self.layers.get(self.nodes[position].operator)
-        return Finding(
-            "set-up-fails",
-            f"XNNPACK cannot set up {self._name(self.nodes[position])}: a sparse global average "
-            f"pool with keepdims announces its output with the dimensions exchanged",
-            index_of(layer),
-            NO_KEEPDIMS,
-        )
+        node = self.nodes[position]
+        layer = self.layers.get(node.operator)
+        return finding("set-up-fails", index_of(layer), node=self._name(node))
 
-    def _misfit(self, node: Node) -> int | None:
+    def _reader_outside(self, node: Node) -> int | None:
         """The first node that reads this one's output and fits no sparse cluster."""
         for reader, candidate in enumerate(self.nodes):
-            inside = self.result.classes[reader] & (ENTRY | INNER | EXIT)
+            inside = self.result.layout_flags[reader] & (NHWC2NCHW | NCHW | NCHW2NHWC)
             if node.output in candidate.inputs and not inside:
                 return reader
         return None
@@ -176,31 +138,33 @@ class _Chain:
             layer = self.layers.get(node.operator)
             if layer is None or not layer.prunable or layer.op != "CONV_2D" or not node.fp:
                 continue
+            if layer.sparsity < PRUNED:
+                continue  # Of a layer without zeros nothing could be gained.
             cause = self._cause(position)
             if cause is not None:
                 causes.setdefault(cause, []).append(layer)
         for cause, layers in causes.items():
-            text = f"{stay(layers)}: {cause.text}"
-            yield Finding(cause.code, text, layers[0].index, cause.remedy)
+            figures = {"layers": stay(layers), "cause": cause.cause, **dict(cause.figures)}
+            yield finding(cause.code, layers[0].index, remedy=cause.remedy, **figures)
 
     def _cause(self, position: int) -> _Cause | None:
         result = self.result
-        if not result.classes[position] & (INNER | ENTRY):
-            return _Cause("incompatible-layer", self._why(position), self._remedy(position))
+        if not result.layout_flags[position] & (NCHW | NHWC2NCHW):
+            misfit = self._misfit(position)
+            return _Cause("incompatible-layer", str(misfit), misfit.remedy)
         if result.blocked(position):
             blame = self._blame(position)
             return self._blamed(blame) if blame is not None else None
-        if result.leader.count(result.leader[position]) == 1:
-            text = "no global average pool or depth-to-space ends the sparse chain"
-            return _Cause("no-exit", text, EXIT_RECIPE)
+        if result.cluster_leader.count(result.cluster_leader[position]) == 1:
+            return _Cause("no-exit")
         if not result.profitable(position):
-            return _too_few_zeros(*result.weights[result.leader[position]])
+            return _too_few_zeros(*result.weights[result.cluster_leader[position]])
         return None
 
     def _blame(self, position: int) -> Blame | None:
         """The first blame of the node's cluster, else the nearest of a node before it."""
-        leader = self.result.leader[position]
-        own = [b for b in self.result.blames if self.result.leader[b.node] == leader]
+        leader = self.result.cluster_leader[position]
+        own = [b for b in self.result.blames if self.result.cluster_leader[b.node] == leader]
         return min(own, key=lambda b: b.node, default=None) or self._upstream(position)
 
     def _upstream(self, position: int) -> Blame | None:
@@ -217,26 +181,23 @@ class _Chain:
 
     def _blamed(self, blame: Blame) -> _Cause:
         if blame.code == "graph-output":
-            text = (
-                "a value inside the sparse chain also leaves it, as an output of the model or to a "
-                "layer that XNNPACK does not run"
-            )
-            return _Cause("value-leaves", text, "output something computed from it instead")
+            return _Cause("value-leaves")
         if blame.code == "graph-input":
             return self._from_outside(self.nodes[blame.node])
         other = blame.other
         if other is None:
             text = f"{self._name(self.nodes[blame.node])} reads the same value twice"
-            return _Cause("incompatible-layer", text, "scale the convolution before it instead")
-        if blame.code == "producer" and self.result.classes[other] & BLOCKED:
+            return _Cause("incompatible-layer", text, SCALE)
+        if blame.code == "producer" and self.result.layout_flags[other] & INCOMPATIBLE_CLUSTER:
             deeper = self._upstream(other)
             if deeper is not None and deeper != blame:
                 return self._blamed(deeper)
+        misfit, name = self._misfit(other), self._name(self.nodes[other])
         if self._begins(other):
-            text = f"the chain begins with {self._name(self.nodes[other])}: {self._why(other)}"
-            return _Cause("entry", text, ENTRY_RECIPE)
-        text = f"the sparse chain meets {self._name(self.nodes[other])}: {self._why(other)}"
-        return _Cause("incompatible-layer", text, self._remedy(other))
+            own = misfit.remedy if misfit.rule == "shared-padding" else None
+            return _Cause("entry", f"the chain begins with {name}: {misfit}", own)
+        text = f"the sparse chain meets {name}: {misfit}"
+        return _Cause("incompatible-layer", text, misfit.remedy)
 
     def _from_outside(self, node: Node) -> _Cause:
         outside = {i for i in node.inputs if self.graph.values[i].external_input}
@@ -244,43 +205,57 @@ class _Chain:
         writer = next((o for o in operators if outside & set(o.outputs)), None)
         if writer is None:
             text = f"{self._name(node)} reads the model's input, and a sparse chain needs an entry"
-            return _Cause("entry", text, ENTRY_RECIPE)
-        why = self.refused.get(writer.index, "it runs apart from this layer")
-        text = f"XNNPACK does not run {operator_name(self.model, writer.index)} before it: {why}"
-        return _Cause("not-delegated", text, "replace that operator or move it to the end")
+            return _Cause("entry", text)
+        misfit = self.refused.get(writer.index, Misfit("runs-apart"))
+        name = operator_name(self.model, writer.index)
+        return _Cause("not-delegated", str(misfit), misfit.remedy, (("operator", name),))
 
-    # ----------------------------------------------------------------------------------- words
+    # --------------------------------------------------------------------------------- misfits
 
     def _name(self, node: Node) -> str:
         return operator_name(self.model, node.operator)
+
+    def _padded_by(self, node: Node) -> Node | None:
+        """The padding that a node reads and that stays an operator of its own."""
+        writers = (self.nodes[self.writers[i]] for i in node.inputs if i in self.writers)
+        return next((writer for writer in writers if writer.kind == "pad"), None)
 
     def _begins(self, position: int) -> bool:
         """A convolution that reads the model's input."""
         node = self.nodes[position]
         external = any(self.graph.values[i].external_input for i in node.inputs)
-        padded = any(
-            self.nodes[self.writers[i]].kind == "pad" for i in node.inputs if i in self.writers
-        )
-        return node.kind == "convolution" and (external or padded)
+        return node.kind == "convolution" and (external or self._padded_by(node) is not None)
 
-    def _why(self, position: int) -> str:
-        why = self.result.reasons[position]
-        if why.startswith("the 3x3 entry") and not self._begins(position):
-            return "regular convolutions have no channels-first kernel"
-        return why or "it is not part of the chain"
+    def _misfit(self, position: int) -> Misfit:
+        """The rule that a node breaks, as far as the graph around it tells more than the node."""
+        misfit, node = self.result.misfits[position], self.nodes[position]
+        if misfit is None:
+            return Misfit("apart")
+        pad = self._padded_by(node)
+        if misfit.rule in PADDING and pad is not None:
+            readers = sum(pad.output in other.inputs for other in self.nodes)
+            if readers > 1:
+                return Misfit("shared-padding", (readers,))
+        if misfit.rule in ENTRY and not self._begins(position):
+            return Misfit("regular")
+        if misfit.rule == "operator" and not any(node.kind == "reduce" for node in self.nodes):
+            return Misfit("operator-of-a-detector", misfit.figures)
+        return misfit
 
-    def _remedy(self, position: int) -> str:
-        why, pad = self._why(position), self.nodes[position].kernel[0] // 2
-        for sign, remedy in _REMEDIES:
-            if sign.format(pad=pad) in why:
-                return remedy.format(pad=pad)
-        return "replace it, or move it behind the global average pool"
+
+PADDING = frozenset({"entry-padding", "depthwise-padding"})
+"""Rules about the padding of a convolution, which a PAD before it may become."""
+ENTRY = frozenset({"entry-stride", "entry-padding", "entry-channels"})
+"""Rules about the first convolution; further in, no 3x3 convolution fits whatever it has."""
+SCALE = Remedy("scale the convolution before it instead", "conversion")
 
 
 def _too_few_zeros(zeros: int, parameters: int) -> _Cause:
     missing = parameters * 2 // 3 + 1 - zeros
-    text = (
-        f"{zeros / parameters:.1%} of the weights in their chain are zero ({zeros} of "
-        f"{parameters}), and sparse kernels need more than two thirds"
-    )
-    return _Cause("too-few-zeros", text, f"zero {missing} more of them at least: aim at 70 %")
+    figures = {
+        "share": zeros / parameters,
+        "zeros": zeros,
+        "parameters": parameters,
+        "missing": missing,
+    }
+    return _Cause("too-few-zeros", figures=tuple(figures.items()))

@@ -5,13 +5,13 @@ Seen with TensorFlow 2.21.0 (converter and runtime), tflite-runtime 2.14.0, ai-e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.encoding import whole_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_sparsity.model import Graph, Model, Operator, Tensor
     from pytest_sparsity.xnnpack.delegate import Delegation
@@ -30,13 +30,13 @@ class Defect:
         code: of the finding.
         operator: index of the operator.
         verdict: "fails" or "miscomputes" on the target, or "lossy": the file itself is wrong.
-        figures: for the message and the remedy.
+        figures: for the message and the remedy, by name.
     """
 
     code: str
     operator: int
     verdict: str
-    figures: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def defects(model: Model, release: Release, delegation: Delegation) -> list[Defect]:
@@ -70,8 +70,8 @@ def unwritten_outputs(graph: Graph, unwritten: list[int]) -> list[Defect]:
 def _version(operator: Operator, release: Release) -> Iterator[Defect]:
     newest = dict(release.operators).get(operator.op)
     if newest is not None and operator.version > newest:
-        detail = f"version {operator.version}, the newest known is {newest}"
-        yield Defect("op-version", operator.index, "fails", (detail,))
+        figures = {"version": operator.version, "newest": newest}
+        yield Defect("op-version", operator.index, "fails", figures)
 
 
 def _reads_compressed(graph: Graph, operator: Operator, delegation: Delegation) -> Iterator[Defect]:
@@ -84,9 +84,8 @@ def _reads_compressed(graph: Graph, operator: Operator, delegation: Delegation) 
         elif operator.op != "FULLY_CONNECTED":
             yield Defect("no-densify", operator.index, "miscomputes")
         elif operator.index in delegation.taken:
-            yield Defect(
-                "blocks-delegated", operator.index, "miscomputes", (str(operator.version),)
-            )
+            figures = {"version": operator.version}
+            yield Defect("blocks-delegated", operator.index, "miscomputes", figures)
 
 
 def _quantized(
@@ -125,10 +124,12 @@ def _block_layer(
         return
     width, block = weights.shape[-1], weights.sparsity.blocks[0]
     if not whole_blocks(weights.shape, weights.sparsity):
-        yield Defect("dropped-columns", operator.index, "lossy", (str(width), str(block)))
+        figures = {"width": width, "block": block}
+        yield Defect("dropped-columns", operator.index, "lossy", figures)
     if weights.dtype != "int8" or operator.index in delegation.taken:
         return
     if len(weights.scales) > 1 and not release.has("per-channel-blocks"):
         yield Defect("per-channel-blocks", operator.index, "miscomputes")
     if width // block > LEDGER_LIMIT:
-        yield Defect("ledger-overflow", operator.index, "miscomputes", (str(width // block),))
+        blocks = {"blocks": width // block}
+        yield Defect("ledger-overflow", operator.index, "miscomputes", blocks)

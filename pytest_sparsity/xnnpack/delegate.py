@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.xnnpack.rules import Misfit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -55,7 +57,7 @@ class Delegation:
 
     Attributes:
         taken: indices of operators, those that only unpack constants included.
-        refused: why the others are left to TFLite's own kernels, as a clause.
+        refused: the rule by which the others are left to TFLite's own kernels.
         unpacked: tensors that DENSIFY or DEQUANTIZE unpack once, when the model is loaded.
         sparse_weights: those of them that a DENSIFY unpacks, directly or before a DEQUANTIZE.
         narrow: float32 tensors whose float16 source is used instead.
@@ -63,7 +65,7 @@ class Delegation:
     """
 
     taken: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Misfit] = field(default_factory=dict)
     unpacked: set[int] = field(default_factory=set)
     sparse_weights: set[int] = field(default_factory=set)
     narrow: set[int] = field(default_factory=set)
@@ -82,10 +84,10 @@ def delegate(graph: Graph, release: Release, constant: Constant) -> Delegation:
     for operator in graph.operators:
         if _unpack(graph, operator, release, result):
             continue
-        reason = _refusal(graph, operator, release, result)
-        reason = reason or _refused_parameters(graph, operator, release, constant)
-        if reason:
-            result.refused[operator.index] = reason
+        misfit = _refusal(graph, operator, release, result)
+        misfit = misfit or _refused_parameters(graph, operator, release, constant)
+        if misfit:
+            result.refused[operator.index] = misfit
             for index in operator.inputs:
                 result.taken.discard(result.unpackers.get(index, -1))
         else:
@@ -126,26 +128,28 @@ def _feeds_weights(graph: Graph, index: int) -> bool:
     return all(reader.op in WEIGHTED and reader.inputs[0] != index for reader in readers)
 
 
-def _refusal(graph: Graph, operator: Operator, release: Release, result: Delegation) -> str:
-    """Why the delegate leaves an operator to TFLite's kernels; "" if it takes it."""
+def _refusal(
+    graph: Graph, operator: Operator, release: Release, result: Delegation
+) -> Misfit | None:
+    """Why the delegate leaves an operator to TFLite's kernels; None if it takes it."""
     name = operator.op
     tables = (UNARY, BINARY, REDUCE, OTHER)
     if not any(name in table for table in tables):
-        return f"XNNPACK's delegate does not take {name}"
+        return Misfit("not-taken", (name,))
     if name in OPERATORS_OF_2024 and not release.has("delegates-2024-operators"):
-        return f"this runtime's XNNPACK delegate does not take {name}"
+        return Misfit("not-yet-taken", (name,))
     activation = operator.options.get("activation", "NONE")
     if activation not in ACTIVATIONS:
-        return f"its fused activation is {activation}"
+        return Misfit("activation", (activation,))
     tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
     if _unranked(graph, operator):
         return "the shape of a tensor is known only when it runs"
     data = graph.tensors[operator.outputs[0]].dtype
     int8 = data in {"int8", "uint8"} and release.has("delegates-int8")
     if data not in {"float32", "float16"} and not int8:
-        return f"its output is {data}"
+        return Misfit("output-type", (data,))
     check = _CHECKS.get(name)
-    return check(operator, tensors, release, result) if check else ""
+    return check(operator, tensors, release, result) if check else None
 
 
 def _unranked(graph: Graph, operator: Operator) -> bool:
@@ -165,73 +169,75 @@ def _unranked(graph: Graph, operator: Operator) -> bool:
 
 def _check_weighted(
     operator: Operator, tensors: list[Tensor], release: Release, result: Delegation
-) -> str:
+) -> Misfit | None:
     if operator.op == "FULLY_CONNECTED" and operator.version == 8:
-        return "its weights are encoded in blocks, which XNNPACK does not take"
+        return Misfit("block-weights")
     required = 2 if operator.op == "FULLY_CONNECTED" else 3
     if len([index for index in operator.inputs if index >= 0]) < required:
-        return "it has no bias"
+        return Misfit("no-bias")
     weights = tensors[1]
     constant = weights.constant or weights.index in result.unpacked
     if not constant and operator.op != "FULLY_CONNECTED":
-        return "its weights are not constant"
+        return Misfit("variable-weights")
     if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
         one, other = (_stored_type(tensor, result) for tensor in tensors[1:3])
         if one != other and one in {"float16", "float32"}:
-            return f"its weights are {one} but its bias is {other}"
+            return Misfit("bias-type", (one, other))
     dynamic = tensors[0].dtype == "float32" and weights.dtype == "int8"
     if dynamic and (
         operator.op == "DEPTHWISE_CONV_2D" or not release.has("delegates-dynamic-range")
     ):
-        return "its weights are int8 but its input is float32"
-    return ""
+        return Misfit("dynamic-range")
+    return None
 
 
 def _refused_parameters(
     graph: Graph, operator: Operator, release: Release, constant: Constant
-) -> str:
-    """What the delegate reads from constant operands; "" if it likes them."""
+) -> Misfit | None:
+    """What the delegate dislikes about constant operands."""
     if operator.op == "STRIDED_SLICE" and (constant(operator.inputs[3]) != 1).any():
-        return "its stride is not 1"
+        return Misfit("slice-stride")
     if operator.op in {"MEAN", "SUM"} and not release.has("reduces-any-axes"):
         axes = tuple(sorted(int(axis) for axis in constant(operator.inputs[1]).ravel()))
         rank = len(graph.tensors[operator.inputs[0]].shape)
         if (rank, axes) not in {(4, (1, 2)), (3, (1,))}:
-            return "this runtime's XNNPACK reduces height and width only"
-    return ""
+            return Misfit("reduced-axes")
+    return None
 
 
 def _stored_type(tensor: Tensor, result: Delegation) -> str:
     return "float16" if tensor.index in result.narrow else tensor.dtype
 
 
-def _check_pooling(operator: Operator, *_: object) -> str:
+def _check_pooling(operator: Operator, *_: object) -> Misfit | None:
     height, width = pair(operator, "filter_height", "filter_width")
     rows, columns = pair(operator, "stride_h", "stride_w")
     if rows > height or columns > width:
-        return "its stride exceeds its window"
-    return ""
+        return Misfit("pooling-stride")
+    return None
 
 
-def _check_concatenation(operator: Operator, *_: object) -> str:
+def _check_concatenation(operator: Operator, *_: object) -> Misfit | None:
     if not 2 <= len(operator.inputs) <= 5:
-        return f"it concatenates {len(operator.inputs)} tensors, not 2 to 5"
-    return ""
+        return Misfit("concatenated", (len(operator.inputs),))
+    return None
 
 
-def _check_constant_operand(_operator: Operator, tensors: list[Tensor], *_: object) -> str:
-    return "" if all(tensor.constant for tensor in tensors[1:-1]) else "an operand is not constant"
+def _check_constant_operand(
+    _operator: Operator, tensors: list[Tensor], *_: object
+) -> Misfit | None:
+    return None if all(t.constant for t in tensors[1:-1]) else Misfit("variable-operand")
 
 
-def _check_softmax(operator: Operator, *_: object) -> str:
-    return "" if operator.options.get("beta", 1.0) == 1.0 else "its beta is not 1"
+def _check_softmax(operator: Operator, *_: object) -> Misfit | None:
+    return None if operator.options.get("beta", 1.0) == 1.0 else Misfit("softmax-beta")
 
 
-def _check_leaky_relu(operator: Operator, *_: object) -> str:
-    return "" if operator.options.get("alpha", 0.0) else "its slope is 0"
+def _check_leaky_relu(operator: Operator, *_: object) -> Misfit | None:
+    return None if operator.options.get("alpha", 0.0) else Misfit("leaky-slope")
 
 
-_CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Release, Delegation], str]] = {
+_CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Release, Delegation], Misfit | None]] = {
     **dict.fromkeys(WEIGHTED, _check_weighted),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _check_pooling),
     **dict.fromkeys(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.xnnpack.rules import Misfit
+
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
@@ -18,14 +20,15 @@ if TYPE_CHECKING:
     from pytest_sparsity.xnnpack.releases import Release
     from pytest_sparsity.xnnpack.subgraph import Node, Subgraph
 
-ENTRY = 1
-"""Reads channels-last, writes channels-first."""
-INNER = 2
-"""Reads and writes channels-first."""
-EXIT = 4
-"""Reads channels-first, writes channels-last."""
-BLOCKED = 8
-"""Its cluster stays channels-last."""
+# XNN_LAYOUT_FLAG_...: what the kernels of a node read and write.
+NHWC2NCHW = 1
+"""COMPATIBLE_NHWC2NCHW: reads channels-last, writes channels-first. The entry of a chain."""
+NCHW = 2
+"""COMPATIBLE_NCHW: reads and writes channels-first."""
+NCHW2NHWC = 4
+"""COMPATIBLE_NCHW2NHWC: reads channels-first, writes channels-last. The exit of a chain."""
+INCOMPATIBLE_CLUSTER = 8
+"""INCOMPATIBLE_CLUSTER: its cluster stays channels-last."""
 
 OLD_UNARY = frozenset(
     {
@@ -56,29 +59,29 @@ class Rewrite:
     """The outcome of the rewrite of one subgraph.
 
     Attributes:
-        classes: ENTRY, INNER, EXIT of each node, with BLOCKED where its cluster stays dense.
-        reasons: for a node that fits no class, why.
-        leader: the node that stands for the cluster of each node.
+        layout_flags: of each node, with INCOMPATIBLE_CLUSTER where its cluster stays dense.
+        misfits: for a node without flags, the rule that it breaks.
+        cluster_leader: the node that stands for the cluster of each node.
         weights: zeros and parameters of the 1x1 weights of each cluster, by leader.
         channels_first: the values whose layout was switched.
         blames: why clusters stay dense.
     """
 
-    classes: list[int]
-    reasons: list[str]
-    leader: list[int] = field(default_factory=list)
+    layout_flags: list[int]
+    misfits: list[Misfit | None]
+    cluster_leader: list[int] = field(default_factory=list)
     weights: dict[int, tuple[int, int]] = field(default_factory=dict)
     channels_first: set[int] = field(default_factory=set)
     blames: list[Blame] = field(default_factory=list)
 
     def profitable(self, node: int) -> bool:
         """More than two thirds of the pooled 1x1 weights of the node's cluster are zero."""
-        zeros, parameters = self.weights.get(self.leader[node], (0, 0))
+        zeros, parameters = self.weights.get(self.cluster_leader[node], (0, 0))
         return zeros * 3 > parameters * 2
 
     def blocked(self, node: int) -> bool:
         """The node's cluster stays channels-last because of its shape."""
-        return bool(self.classes[self.leader[node]] & BLOCKED)
+        return bool(self.layout_flags[self.cluster_leader[node]] & INCOMPATIBLE_CLUSTER)
 
 
 def rewrite(graph: Subgraph, release: Release) -> Rewrite:
@@ -88,15 +91,15 @@ def rewrite(graph: Subgraph, release: Release) -> Rewrite:
         graph: after `simplify`; its `sparse_hint` is not looked at here.
         release: of the runtime.
     """
-    fits = [node_class(node, graph, release) for node in graph.nodes]
-    result = Rewrite([c for c, _ in fits], [why for _, why in fits])
-    result.leader = list(range(len(fits)))
-    if not _merge(graph, result, EXIT):
+    fits = [check_nchw_compatibility(node, graph, release) for node in graph.nodes]
+    result = Rewrite([flags for flags, _ in fits], [misfit for _, misfit in fits])
+    result.cluster_leader = list(range(len(fits)))
+    if not _merge(graph, result, NCHW2NHWC):
         return result
-    while _merge(graph, result, INNER | EXIT):
+    while _merge(graph, result, NCHW | NCHW2NHWC):
         pass
-    for position, leader in enumerate(result.leader):
-        result.classes[leader] |= result.classes[position] & BLOCKED
+    for position, leader in enumerate(result.cluster_leader):
+        result.layout_flags[leader] |= result.layout_flags[position] & INCOMPATIBLE_CLUSTER
     repeated = not release.has("repeated-input-counts-once")
     _check_consumers(graph, result, graph.consumers(repeated=repeated))
     _pool_weights(graph, result)
@@ -116,8 +119,8 @@ def _merge(graph: Subgraph, result: Rewrite, classes: int) -> bool:
     changed = False
     writers = graph.producers()
     for position, node in enumerate(graph.nodes):
-        own = result.classes[position]
-        if not own & classes or (classes & INNER and own & BLOCKED):
+        own = result.layout_flags[position]
+        if not own & classes or (classes & NCHW and own & INCOMPATIBLE_CLUSTER):
             continue
         for index in dynamic_inputs(graph, node):
             changed |= _join(graph, result, position, index, writers)
@@ -133,20 +136,20 @@ def _join(
         _block(result, position, Blame(position, code, writers.get(index)))
         return False
     writer = writers[index]
-    fits = result.classes[writer]
-    if not fits & (ENTRY | INNER) or fits & BLOCKED:
+    fits = result.layout_flags[writer]
+    if not fits & (NHWC2NCHW | NCHW) or fits & INCOMPATIBLE_CLUSTER:
         _block(result, position, Blame(position, "producer", writer))
         return False
-    result.classes[writer] &= ~EXIT
-    leader = max(result.leader[writer], result.leader[position])
-    if result.leader[writer] == result.leader[position]:
+    result.layout_flags[writer] &= ~NCHW2NHWC
+    leader = max(result.cluster_leader[writer], result.cluster_leader[position])
+    if result.cluster_leader[writer] == result.cluster_leader[position]:
         return False
-    result.leader[writer] = result.leader[position] = leader
+    result.cluster_leader[writer] = result.cluster_leader[position] = leader
     return True
 
 
 def _block(result: Rewrite, position: int, blame: Blame) -> None:
-    result.classes[position] |= BLOCKED
+    result.layout_flags[position] |= INCOMPATIBLE_CLUSTER
     if blame not in result.blames:
         result.blames.append(blame)
 
@@ -155,7 +158,7 @@ def _surviving(graph: Subgraph, result: Rewrite) -> list[tuple[int, Node]]:
     return [
         (position, node)
         for position, node in enumerate(graph.nodes)
-        if not result.blocked(position) and result.classes[position] & (INNER | EXIT)
+        if not result.blocked(position) and result.layout_flags[position] & (NCHW | NCHW2NHWC)
     ]
 
 
@@ -170,7 +173,7 @@ def _check_consumers(graph: Subgraph, result: Rewrite, consumers: Counter[int]) 
         for index in dynamic_inputs(graph, node):
             if inside[index] == consumers[index]:
                 continue
-            result.classes[result.leader[position]] |= BLOCKED
+            result.layout_flags[result.cluster_leader[position]] |= INCOMPATIBLE_CLUSTER
             other = next(
                 (
                     reader
@@ -185,117 +188,130 @@ def _check_consumers(graph: Subgraph, result: Rewrite, consumers: Counter[int]) 
 def _pool_weights(graph: Subgraph, result: Rewrite) -> None:
     for position, node in enumerate(graph.nodes):
         if node.pointwise and not result.blocked(position):
-            leader = result.leader[position]
+            leader = result.cluster_leader[position]
             zeros, parameters = result.weights.get(leader, (0, 0))
             result.weights[leader] = (zeros + node.weights[0], parameters + node.weights[1])
 
 
-def node_class(node: Node, graph: Subgraph, release: Release) -> tuple[int, str]:
-    """The layout class of a node, or 0 and why it has none, as a clause without a full stop."""
+def check_nchw_compatibility(
+    node: Node, graph: Subgraph, release: Release
+) -> tuple[int, Misfit | None]:
+    """The layout flags of a node, or 0 and the rule that it breaks."""
     if not node.fp:
-        return 0, "sparse kernels exist for float32 and float16 only"
+        return _misfit("not-float")
     if node.kind == "fully-connected":
-        return (
-            (INNER, "")
-            if release.has("fc-in-rewrite")
-            else (0, "this runtime has no sparse fully connected layers")
-        )
-    checks: dict[str, Callable[[Node, Subgraph], tuple[int, str]]] = {
+        return (NCHW, None) if release.has("fc-in-rewrite") else _misfit("fully-connected")
+    every_unary = release.has("every-unary-in-rewrite")
+    any_mean = release.has("static-mean-in-rewrite")
+    checks: dict[str, Callable[[Node, Subgraph], tuple[int, Misfit | None]]] = {
         "convolution": _convolution,
         "depthwise": _depthwise,
         "binary": _binary,
-        "unary": _unary if release.has("every-unary-in-rewrite") else _old_unary,
-        "reduce": _reduce if release.has("static-mean-in-rewrite") else _old_reduce,
+        "unary": _unary if every_unary else _old_unary,
+        "reduce": _reduce if any_mean else _old_reduce,
         "resize-bilinear": _resize,
-        "depth-to-space": lambda _node, _graph: (EXIT, ""),
+        "depth-to-space": lambda _node, _graph: (NCHW2NHWC, None),
     }
     check = checks.get(node.kind)
     if check is None:
-        return 0, f"no channels-first kernel exists for {node.kind}"
+        return _misfit(_RULES_OF_KINDS.get(node.kind, "operator"), node.kind)
     return check(node, graph)
 
 
-def _convolution(node: Node, _graph: Subgraph) -> tuple[int, str]:
+_RULES_OF_KINDS = {
+    "average-pooling": "pooling",
+    "max-pooling": "pooling",
+    "pad": "pad",
+    "concatenation": "concatenation",
+    "softmax": "head",
+    "reshape": "head",
+}
+"""Kinds of nodes that never fit, and for which there is better advice than for the rest."""
+
+
+def _misfit(rule: str, *figures: object) -> tuple[int, Misfit | None]:
+    return 0, Misfit(rule, figures)
+
+
+def _convolution(node: Node, _graph: Subgraph) -> tuple[int, Misfit | None]:
     if node.groups != 1:
-        return 0, f"it has {node.groups} groups"
+        return _misfit("groups", node.groups)
     if _either(node.dilation) != 1:
-        return 0, f"its dilation is {node.dilation[0]}x{node.dilation[1]}, not 1"
+        return _misfit("dilation", _text(node.dilation))
     if _either(node.kernel) == 1:
         if any(node.padding):
-            return 0, "a 1x1 convolution must not be padded"
+            return _misfit("pointwise-padding")
         if _either(node.stride) != 1:
-            return 0, f"a 1x1 convolution needs stride 1, this has {_text(node.stride)}"
-        return INNER, ""
+            return _misfit("pointwise-stride", _text(node.stride))
+        return NCHW, None
     if node.kernel != (3, 3):
-        return 0, f"its kernel is {_text(node.kernel)}; only 1x1 and the 3x3 entry have kernels"
+        return _misfit("kernel", _text(node.kernel))
     if _either(node.stride) != 2:
-        return 0, f"the 3x3 entry needs stride 2, this has {_text(node.stride)}"
+        return _misfit("entry-stride", _text(node.stride))
     if node.same or node.padding != (1, 1, 1, 1):
-        return 0, f"the 3x3 entry needs padding 1 on each side, this has {_padding(node)}"
+        return _misfit("entry-padding", 1, _padding(node))
     if node.channels != 3:
-        return 0, f"the 3x3 entry needs 3 input channels, this has {node.channels}"
-    return ENTRY, ""
+        return _misfit("entry-channels", node.channels)
+    return NHWC2NCHW, None
 
 
-def _depthwise(node: Node, _graph: Subgraph) -> tuple[int, str]:
+def _depthwise(node: Node, _graph: Subgraph) -> tuple[int, Misfit | None]:
     if _either(node.dilation) != 1:
-        return 0, f"its dilation is {_text(node.dilation)}, not 1"
+        return _misfit("dilation", _text(node.dilation))
     if node.multiplier != 1:
-        return 0, f"its depth multiplier is {node.multiplier}, not 1"
+        return _misfit("depth-multiplier", node.multiplier)
     if node.stride[0] != node.stride[1] or node.stride[0] not in {1, 2}:
-        return 0, f"its stride is {_text(node.stride)}, neither 1x1 nor 2x2"
+        return _misfit("depthwise-stride", _text(node.stride))
     if node.kernel not in {(3, 3), (5, 5)}:
-        return 0, f"its kernel is {_text(node.kernel)}, neither 3x3 nor 5x5"
+        return _misfit("depthwise-kernel", _text(node.kernel))
     side = node.kernel[0] // 2
     if node.same or node.padding != (side, side, side, side):
-        return 0, f"it needs padding {side} on each side, this has {_padding(node)}"
-    return INNER, ""
+        return _misfit("depthwise-padding", side, _padding(node))
+    return NCHW, None
 
 
-def _binary(node: Node, graph: Subgraph) -> tuple[int, str]:
+def _binary(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
     if node.name not in {"add", "multiply"}:
-        return 0, f"no channels-first kernel exists for {node.name}"
+        return _misfit(node.name if node.name in {"subtract", "prelu"} else "operator", node.name)
     operands = [graph.values[index] for index in node.inputs]
     if any(len(operand.shape) != 4 for operand in operands):
-        return 0, "an operand is not 4-D"
+        return _misfit("operand-rank")
     # XNNPACK looks at the first operand's shape for a constant on either side.
     if any(operand.static for operand in operands) and sum(s != 1 for s in operands[0].shape) > 1:
-        return 0, "it adds or multiplies by a constant"
-    return INNER, ""
+        return _misfit("constant-operand")
+    return NCHW, None
 
 
-def _unary(node: Node, graph: Subgraph) -> tuple[int, str]:
+def _unary(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
     if len(graph.values[node.inputs[0]].shape) != 4:
-        return 0, "its input is not 4-D"
-    return INNER, ""
+        return _misfit("rank")
+    return NCHW, None
 
 
-def _old_unary(node: Node, graph: Subgraph) -> tuple[int, str]:
+def _old_unary(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
     if node.name.removeprefix("unbounded ") not in OLD_UNARY:
-        return 0, f"this runtime has no channels-first kernel for {node.name}"
+        return _misfit("old-unary", node.name)
     return _unary(node, graph)
 
 
-def _reduce(node: Node, graph: Subgraph) -> tuple[int, str]:
+def _reduce(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
     if node.name not in {"mean", "sum", "mean-squared", "sum-squared"}:
-        return 0, f"no channels-first kernel exists for {node.name}"
+        return _misfit("operator", node.name)
     if len(graph.values[node.inputs[0]].shape) != 4:
-        return 0, "its input is not 4-D"
-    return INNER | EXIT, ""
+        return _misfit("rank")
+    return NCHW | NCHW2NHWC, None
 
 
-def _old_reduce(node: Node, graph: Subgraph) -> tuple[int, str]:
-    """Before 813a14bf6e (2024-10-07) only the mean over height and width, as a pooling node."""
+def _old_reduce(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
+    """Before static-mean-in-rewrite only the mean over height and width, as a pooling node."""
     if node.name != "mean" or sorted(node.axes) != [1, 2]:
-        return 0, "only the mean over height and width has a kernel in this runtime"
+        return _misfit("old-mean")
     return _reduce(node, graph)
 
 
-def _resize(node: Node, graph: Subgraph) -> tuple[int, str]:
+def _resize(node: Node, graph: Subgraph) -> tuple[int, Misfit | None]:
     _, height, width, _ = graph.values[node.inputs[0]].shape
-    if height > 1 and width > 1:
-        return INNER, ""
-    return 0, "it resizes an image of height or width 1"
+    return (NCHW, None) if height > 1 and width > 1 else _misfit("resize")
 
 
 def _either(pair: tuple[int, int]) -> int:

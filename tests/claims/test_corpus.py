@@ -14,7 +14,7 @@ from claims.observing import observing, rules
 from corpus import CASES, ENDS, ENTRIES, MIDDLES, Recipe
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observer, diagnose
-from pytest_sparsity.diagnosis.conclusion import agree
+from pytest_sparsity.diagnosis.contradictions import agree
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import all_targets
 

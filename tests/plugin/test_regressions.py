@@ -94,10 +94,45 @@ def test_a_layer_of_stride_2_with_padding_same(recorded: Project) -> None:
             "*test_sparse_kernels_run*",
             "E       *assert 'miscomputes' == 'sparse' (recorded in baselines/test_claims.json)",
             "E         because   model.tflite on litert-js computes wrong answers: *'same' *",
-            "E             -> put ZeroPadding2D(1) before it and set padding='valid'",
+            "E             -> put ZeroPadding2D(1) before it and set padding='valid' *",
             "-* sparsity: model.tflite on litert-js -*",
             "model.tflite on litert-js computes wrong answers: *",
             "    -> *",
+        ]
+    )
+
+
+VERDICTS = """
+    def test_sparse(diagnose):
+        assert diagnose("model.tflite", target="litert-js", observe=False).verdict == "sparse"
+
+    def test_right(diagnose):
+        assert diagnose("model.tflite", target="litert-js", observe=False).outputs_match
+
+    def test_words_of_others():
+        assert "dense" == "sparse"
+"""
+
+
+def test_a_verdict_has_its_reason_at_the_e_line(project: Project) -> None:
+    project.pytester.makeconftest("")
+    write(project, encoding="dense")
+    project.test_file(VERDICTS)
+    result = project.run()
+    result.assert_outcomes(failed=3)
+    because = "model.tflite on litert-js runs no sparse kernel: the zeros are stored densely*"
+    result.stdout.fnmatch_lines(
+        [
+            "E       AssertionError: assert 'dense' == 'sparse'",
+            f"E         because   {because}",
+            "E             -> convert with tf.lite.Optimize.EXPERIMENTAL_SPARSITY *conversion*",
+            "layer  operator *",
+            "E       AssertionError: assert None",
+            f"E        +  where None = <{because}*>.outputs_match",
+            "*test_words_of_others*",
+            "E       AssertionError: assert 'dense' == 'sparse'",
+            "E         *",
+            "E         - sparse",
         ]
     )
 
