@@ -143,7 +143,7 @@ def _refusal(
         return Misfit("activation", (activation,))
     tensors = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
     if _unranked(graph, operator):
-        return "the shape of a tensor is known only when it runs"
+        return Misfit("unranked")
     data = graph.tensors[operator.outputs[0]].dtype
     int8 = data in {"int8", "uint8"} and release.has("delegates-int8")
     if data not in {"float32", "float16"} and not int8:

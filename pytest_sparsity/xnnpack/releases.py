@@ -3,8 +3,8 @@
 How the sources were found: of the commits that LiteRT's xnnpack.cmake was ever at, the one whose
 functions are those that a wheel of LiteRT has symbols for, or whose public headers are those in a
 wheel of TensorFlow, and, where several fit, the last before the wheel's sources.
-tests/claims/test_rules_of_releases.py holds the rules against what the oldest, middle and newest releases
-do.
+tests/claims/test_rules_of_releases.py holds the rules against what the oldest, middle and newest
+releases do.
 """
 
 from __future__ import annotations

@@ -257,6 +257,12 @@ OPERATORS = (
         f"{DELEGATE}: ConvertActivationToOutputRange",
     ),
     Rule(
+        "unranked",
+        "the shape of a tensor is known only when it runs",
+        _conversion("convert with a fixed input shape"),
+        f"{DELEGATE}: CheckTensorShape",
+    ),
+    Rule(
         "output-type",
         "its output is {0}",
         _conversion("keep it in float32"),
