@@ -268,6 +268,12 @@ def test_weights_of_a_step_before_the_schedule_s_end_are_told(keras: Any) -> Non
         pruned(dense(16, 8), policy="all", schedule=decay, finetune=fit(Back(), epochs=5))
 
 
+def test_tfmot_s_summaries_can_be_written(keras: Any, tmp_path: Path) -> None:
+    summaries = networks.import_tfmot().sparsity.keras.PruningSummaries(log_dir=str(tmp_path))
+    pruned(dense(16, 8), policy="all", finetune=fit(summaries))
+    assert list(tmp_path.rglob("events.*"))
+
+
 def takes_one(model: Any) -> None:
     """Forget the callbacks."""
 
