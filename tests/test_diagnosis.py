@@ -41,7 +41,7 @@ from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Encoding, Network, Value
 from pytest_sparsity.xnnpack.releases import gate_closed
 
 BY_NAME = {case.name: case for case in CASES}
@@ -387,6 +387,20 @@ def test_a_layer_that_no_zeros_make_smaller_and_one_that_more_zeros_would(tmp_pa
     assert remedy("small", 12, 0.5).startswith("leave this layer unpruned, or convert without")
     share = properties.break_even((64, 300), "int8")
     assert remedy("large", 300, 0.5).startswith(f"prune it to {share:.0%} or more, or convert")
+
+
+@pytest.mark.parametrize("encoding", ["dense", "block 1x4"])
+def test_zeros_in_blocks_are_not_called_scattered_however_they_are_stored(
+    encoding: Encoding, tmp_path: Path
+) -> None:
+    weights = np.ones((8, 16), np.float32)
+    weights[:, 4:] = 0
+    network = Network((1, 16))
+    network.output(network.fully_connected(network.input, weights, encoding=encoding))
+    found = ruled(Model(network.write(tmp_path / "blocks.tflite")), tmp_path).findings
+    codes = [finding.code for finding in found]
+    assert "scattered-zeros" not in codes
+    assert ("not-encoded" in codes) == (encoding == "dense")
 
 
 def test_blocks_are_no_remedy_with_float16(tmp_path: Path) -> None:

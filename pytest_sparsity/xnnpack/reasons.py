@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import patterns
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack import chains
 from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name
@@ -11,9 +12,11 @@ from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_sparsity.model import Layer
+    from pytest_sparsity.model import Layer, Model
     from pytest_sparsity.xnnpack.prediction import Analysis
 
+BLOCKS = patterns.parse("1x4")
+"""What TFLite has kernels for with float weights."""
 CONVERTER_THRESHOLD = 0.30
 """Zeros that a tensor needs for the converter to encode it: kMinSparsityLevel in
 dense_to_sparse_pass.cc (TensorFlow 2.21)."""
@@ -60,11 +63,11 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
     if zeros < PRUNED * parameters:
         yield finding("not-pruned", share=zeros / parameters)
         return
-    yield from _types(prunable)
+    yield from _types(analysis.model, prunable)
     yield from _encoding(analysis, prunable)
 
 
-def _types(prunable: list[Layer]) -> Iterator[Finding]:
+def _types(model: Model, prunable: list[Layer]) -> Iterator[Finding]:
     quantized = [
         layer
         for layer in prunable
@@ -83,6 +86,7 @@ def _types(prunable: list[Layer]) -> Iterator[Finding]:
         and layer.dtype in {"float32", "float16"}
         and layer.sparsity >= PRUNED
         and not layer.encoding.startswith("block")
+        and not _in_blocks(model, layer)
     ]
     if scattered:
         halves = any(layer.dtype == "float16" for layer in scattered)
@@ -96,6 +100,12 @@ WITHOUT_FLOAT16 = Remedy(
     "without float16",
     "training",
 )
+
+
+def _in_blocks(model: Model, layer: Layer) -> bool:
+    """Whether the zeros of a dense layer are whole blocks, however they are stored."""
+    weights = model.weights(layer.tensor, layer.graph)
+    return weights.shape[-1] % 4 == 0 and not BLOCKS.breaches(weights != 0)[1].any()
 
 
 def _encoding(analysis: Analysis, prunable: list[Layer]) -> Iterator[Finding]:
