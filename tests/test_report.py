@@ -141,7 +141,7 @@ def test_ratios(bounds: tuple[float, float, float], unit: str, said: str) -> Non
         (12.345, "+1,200 %"),
         (-0.17, "-17 %"),
         (0.00123, "+0.12 %"),
-        (1e-7, "+0.000010 %"),
+        (1e-7, "+0.00001 %"),
     ],
 )
 def test_a_change_is_never_a_power_of_ten(change: float, said: str) -> None:
