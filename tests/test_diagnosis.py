@@ -511,7 +511,7 @@ def test_kernels_for_blocks_use_a_thread_per_row_of_the_batch(tmp_path: Path) ->
         diagnosis = ruled(linear(64, **network), tmp_path, LITERT, arch="x86_64", threads=threads)
         return [f.message for f in diagnosis.findings if f.code == "threads"]
 
-    assert told(1) == told(2, encoding="dense") == told(3, batch=3) == []
+    assert told(1) == told(2, encoding="dense") == told(3, batch=3) == told(2, batch=3) == []
     [message] = told(2)
     assert message.endswith("uses 1 of 2, and dense kernels use all")
     [message] = told(3, batch=2)
@@ -574,6 +574,26 @@ def test_a_profile_that_disagrees_about_one_layer(tmp_path: Path) -> None:
     assert diagnosis.findings[0].code == "rules-disagree"
     assert diagnosis.findings[0].layer == model.layers[-1].index
     assert diagnosis.kernels == ("dense", "sparse", "dense")
+
+
+def test_a_crash_agrees_with_a_model_that_does_not_load(tmp_path: Path) -> None:
+    """What the rules say fails to be set up may as well end the process."""
+    crashed = seen("fails", fault="no", crashed=True)
+    for network, agrees in (("pruned convolution head", True), ("average", False)):
+        diagnosis = ruled(network, tmp_path, LITERT, arch="aarch64", seen=crashed)
+        assert ("rules-disagree" in codes(diagnosis)) != agrees
+
+
+def test_a_profile_does_not_clear_a_layer_that_computes_wrongly(tmp_path: Path) -> None:
+    """Its kernel is a sparse one, and the profile names it so."""
+    model = model_of("depthwise stride 2 same", tmp_path)
+    analysis = xnnpack.analyse(model, "litert", "2.3.0", "aarch64", frozenset())
+    ruled_wrong = xnnpack.kernels(analysis).index("miscomputes")
+    profile = [("Convolution (NCHW, F32) SPMM", 1000)] * len(analysis.order)
+    wrong = seen("miscomputes", SLIGHTLY, profile=profile)
+    assert conclusion.conclude(analysis, LITERT, wrong, None, 1).kernels[ruled_wrong] == (
+        "miscomputes"
+    )
 
 
 def test_dead_outputs_decide_nothing(tmp_path: Path) -> None:

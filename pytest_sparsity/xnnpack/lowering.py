@@ -136,6 +136,8 @@ class Lowering:
         multiplier = int(str(operator.options.get("depth_multiplier", 1))) if depthwise else 1
         plain = groups == 1 and (height, width, *stride) == (1, 1, 1, 1) and not depthwise
         kind = "depthwise" if depthwise else "convolution"
+        # One channel to one stays a convolution (convolution-2d.c: "the vmulcaddc path"), which is
+        # channels-first like the fully connected node that others become.
         if plain and channels + out_channels > 2 and self.release.has("fc-in-rewrite"):
             kind = "fully-connected"
         self._add(
@@ -194,5 +196,6 @@ class Lowering:
 def _explicit_padding(
     kernel: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
+    # xnn_define_convolution_2d; where the odd row goes decides nothing, as no even kernel fits.
     height, width = (dilation[i] * (kernel[i] - 1) for i in (0, 1))
     return height // 2, width - width // 2, height - height // 2, width // 2

@@ -120,6 +120,7 @@ def _merge(graph: Subgraph, result: Rewrite, classes: int) -> bool:
     writers = graph.producers()
     for position, node in enumerate(graph.nodes):
         own = result.layout_flags[position]
+        # XNNPACK passes over nodes that are marked; visited again they would be marked again.
         if not own & classes or (classes & NCHW and own & INCOMPATIBLE_CLUSTER):
             continue
         for index in dynamic_inputs(graph, node):
@@ -130,6 +131,10 @@ def _merge(graph: Subgraph, result: Rewrite, classes: int) -> bool:
 def _join(
     graph: Subgraph, result: Rewrite, position: int, index: int, writers: dict[int, int]
 ) -> bool:
+    """Give a node and the writer of one of its inputs one leader; whether that changed anything.
+
+    XNNPACK also clears NCHW2NHWC of the writer, which nothing asks for from then on.
+    """
     value = graph.values[index]
     if value.external_input or value.external_output:
         code = "graph-input" if value.external_input else "graph-output"
@@ -137,10 +142,11 @@ def _join(
         return False
     writer = writers[index]
     fits = result.layout_flags[writer]
+    # A marked writer: merged, its cluster would be incompatible all the same; so the blame is told.
     if not fits & (NHWC2NCHW | NCHW) or fits & INCOMPATIBLE_CLUSTER:
         _block(result, position, Blame(position, "producer", writer))
         return False
-    result.layout_flags[writer] &= ~NCHW2NHWC
+    # Of the two leaders XNNPACK takes the later one; any of them would stand for the same nodes.
     leader = max(result.cluster_leader[writer], result.cluster_leader[position])
     if result.cluster_leader[writer] == result.cluster_leader[position]:
         return False
