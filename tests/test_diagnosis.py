@@ -626,6 +626,25 @@ def test_a_crash_is_how_garbage_may_show(tmp_path: Path) -> None:
     assert codes(right)[:2] == ["rules-disagree", "crashes"]
 
 
+def test_a_crash_is_how_a_failure_may_show(tmp_path: Path) -> None:
+    """The rules say that the model does not load; the runtime ends over it."""
+    crash = seen("fails", crashed=True, fault="ended with SIGSEGV")
+    fails = ruled(linear(16, version=12), tmp_path, OLD, arch="x86_64", seen=crash)
+    assert ruled(linear(16, version=12), tmp_path, OLD, arch="x86_64").verdict == "fails"
+    assert "rules-disagree" not in codes(fails)
+
+
+def test_a_profile_does_not_hide_a_layer_that_computes_wrong_outputs(tmp_path: Path) -> None:
+    """The kernel that runs is a sparse one; that its input has another layout it does not tell."""
+    model = model_of("depthwise stride 2 same", tmp_path)
+    analysis = xnnpack.analyse(model, "litert", VERSIONS["litert"], "x86_64", frozenset({"sse2"}))
+    profile = [("SPMM", 1000)] * len(analysis.order)
+    observed = seen("miscomputes", SLIGHTLY, profile=profile)
+    diagnosis = conclusion.conclude(analysis, LITERT, observed, None, 1)
+    assert "miscomputes" in xnnpack.kernels(analysis)
+    assert "miscomputes" in diagnosis.kernels
+
+
 def test_what_does_not_load_densely_either_contradicts_nothing(tmp_path: Path) -> None:
     other = seen("fails", fault="no such operator", unrelated=True)
     diagnosis = ruled("average", tmp_path, seen=other)

@@ -262,6 +262,7 @@ def csr(segments: list[int], indices: list[int]) -> Sparsity:
         (csr([0, 1, 3], [0, 2, 2]), (2, 3), 3, "do not ascend within a row"),
         (csr([0, 1, 3], [0, 2, 1]), (2, 3), 3, "do not ascend within a row"),
         (replace(BLOCKED, block_map=(2,)), (2, 8), 8, "block map"),
+        (replace(TILES, block_map=(0, 0)), (4, 4), 8, "block map"),
         (replace(BLOCKED, dense_sizes=(2, 0, 0)), (2, 8), 8, "block of size 0"),
         (replace(BLOCKED, dense_sizes=(2, 0, -4)), (2, 8), 8, "block of size -4"),
         (BLOCKED, (2, 4), 8, "lies outside 0 to 0"),
@@ -280,6 +281,7 @@ def test_what_is_inconsistent_is_named(
 def test_the_consistent_ones_pass() -> None:
     check(3, (2, 3), GOOD)
     check(8, (2, 8), BLOCKED)
+    check(8, (5, 4), TILES)  # what the converter writes: the last row is in no block
     check(3, (2, 3), csr([0, 3, 3], [0, 1, 2]))
     check(3, (2, 3), csr([0, 0, 3], [0, 1, 2]))
     check(0, (2, 3), csr([0, 0, 0], []))

@@ -65,8 +65,8 @@ class Settings:
     target: str | Target
     threads: int
     budget: float
-    inputs: Any = None
-    shapes: Any = None
+    inputs: Any = field(default=None, repr=False)
+    shapes: Any = field(default=None, repr=False)
 
     @classmethod
     def of(cls, item: pytest.Item, target: str | None = None) -> Settings:

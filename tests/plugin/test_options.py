@@ -86,7 +86,7 @@ def test_a_value_that_is_not_valid_lists_the_valid_ones(
 @pytest.mark.parametrize(
     ("marker", "said"),
     [
-        ("thread=2", "an argument * is 'thread'; valid: target, threads, budget"),
+        ("thread=2", "an argument * is 'thread'; valid: target, threads, budget, inputs, shapes"),
         ("'litert-js'", "an argument * is ('litert-js',); valid: keywords only"),
         ("target='gpu'", "no target is called 'gpu'; there are litert, *"),
         ("threads=0", "threads of the marker race of * is 0; valid: 1 or more"),
@@ -229,11 +229,37 @@ def test_help_and_markers_document_themselves(project: Project) -> None:
     )
     helped.fnmatch_lines(["  sparsity_targets (args):*", "  sparsity_budget (float):*"])
     project.run("--markers").stdout.fnmatch_lines(
-        ["@pytest.mark.race([*], target=None, threads=1, budget=None): *"]
+        ["@pytest.mark.race([*], target=None, threads=1, budget=None, inputs=None, shapes=None): *"]
     )
     project.run("--fixtures").stdout.fnmatch_lines_random(
         ["variants [[]session scope[]] -- *", "race -- *", "diagnose -- *", "baseline -- *"]
     )
+
+
+def test_the_marker_says_what_models_are_run_on(project: Project) -> None:
+    project.test_file(
+        """
+        import numpy as np
+        import pytest
+
+        ONES = {"input_1": np.ones((1, 12, 12, 3), np.float32)}
+
+        @pytest.mark.race(inputs=ONES)
+        def test_marked(race):
+            assert race("dense.tflite", "sparse.tflite").inputs == "input_1 1x12x12x3"
+
+        @pytest.mark.race(shapes={"input_1": (1, 9, 9, 3)})
+        def test_that_does_not_fit(race):
+            race("dense.tflite", "sparse.tflite")
+
+        @pytest.mark.race(inputs="lost.npz")
+        def test_an_argument_goes_first(race):
+            assert race("dense.tflite", "sparse.tflite", inputs=ONES).speedup > 1
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*'input_1' of dense.tflite has the shape (?, 12, 12, 3), not *"])
 
 
 def test_without_the_plugin_nothing_is_left_of_it(project: Project) -> None:
