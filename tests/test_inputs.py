@@ -226,7 +226,7 @@ def test_shapes_on_the_command_line() -> None:
 def lookup(net: Network, ids: Value, rows: int) -> Value:
     table = net.constant(np.ones((rows, 2), np.float32))
     shape = (*ids.shape, 2)
-    return net.operator("GATHER", [table, ids], shape, "GatherOptions", {"Axis": 0}, version=1)
+    return net.operator("GATHER", [table, ids], shape, "GatherOptions", {"axis": 0}, version=1)
 
 
 def as_ids(net: Network, x: Value) -> Value:
@@ -264,7 +264,7 @@ DEMANDS: dict[str, tuple[Any, Meaning]] = {
             ],
             (1, 8, 6),
             "OneHotOptions",
-            {"Axis": -1},
+            {"axis": -1},
             dtype="float32",
             version=1,
         ),
