@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         VariantsFixture,
     )
     from pytest_sparsity.race import Race
-    from pytest_sparsity.targets import Target
+    from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.variants import Variants
 
 
@@ -75,7 +75,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
         dense: AnyModel,
         sparse: AnyModel,
         *,
-        target: str | Target | None = None,
+        target: Where | None = None,
         threads: int | None = None,
         budget: float | None = None,
         inputs: InputsLike | None = None,
@@ -95,7 +95,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
             inputs=bound.inputs if inputs is None else inputs,
             shapes=bound.shapes if shapes is None else shapes,
         )
-        control = controls.get((where.name, width))
+        control = controls.get((where.control.name, width))
         evidence.entries.append(
             Entry(result, *models, control.resolution(seconds) if control else "")
         )

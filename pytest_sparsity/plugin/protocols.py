@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
-    from pytest_sparsity.targets import Target
+    from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.variants import Variants
     from pytest_sparsity.variants.networks import Network
     from pytest_sparsity.variants.schedules import Schedule
@@ -28,7 +28,7 @@ class RaceFixture(Protocol):
         dense: AnyModel,
         sparse: AnyModel,
         *,
-        target: str | Target | None = None,
+        target: Where | None = None,
         threads: int | None = None,
         budget: float | None = None,
         inputs: InputsLike | None = None,

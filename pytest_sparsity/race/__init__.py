@@ -25,7 +25,7 @@ from pytest_sparsity.inputs import Feed, feed
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
 from pytest_sparsity.race.trials import Trials
-from pytest_sparsity.targets import Target
+from pytest_sparsity.targets import Target, Where
 from pytest_sparsity.turns import turn
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def race(
     dense: str | os.PathLike[str] | Model,
     sparse: str | os.PathLike[str] | Model,
     *,
-    target: str | Target = "litert",
+    target: Where = "litert",
     threads: int = 1,
     budget: float = 10.0,
     confidence: float = 0.95,
@@ -288,7 +288,8 @@ def race(
     Args:
         dense: the model to be compared with, or the path of its file.
         sparse: the model that is claimed to be better.
-        target: name of a target.
+        target: a target or its name; two of them, `("litert==2.1.6", "litert==2.3.0")`, race the
+            first model on the one against the second model on the other.
         threads: threads of the runtime.
         budget: seconds of measuring, process starts included; never exceeded. What passes between
             comparisons does not count.
@@ -322,10 +323,13 @@ def race(
 
     pruned = Model.of(sparse)
     models = feed(Model.of(dense), inputs, shapes), feed(pruned, inputs, shapes)
-    check_outputs(pruned, where, inputs=inputs, shapes=shapes)
+    first, second = where.sides
+    if first != second:
+        check_outputs(Model.of(dense), first, inputs=inputs, shapes=shapes)
+    check_outputs(pruned, second, inputs=inputs, shapes=shapes)
     if where.unit == "seconds":
         check_control(
-            models[0], where, threads, budget, _CONTROLS if controls is None else controls
+            models[0], where.control, threads, budget, _CONTROLS if controls is None else controls
         )
     return start(*models, where, threads, budget, confidence, seed)
 

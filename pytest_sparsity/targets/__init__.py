@@ -15,6 +15,7 @@ from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.runtimes import Runtime
 from pytest_sparsity.targets.target import (
     Target,
+    Where,
     all_targets,
     available_targets,
     install,
@@ -45,6 +46,7 @@ __all__ = [
     "Signature",
     "Target",
     "TensorSpec",
+    "Where",
     "Worker",
     "all_targets",
     "available_targets",

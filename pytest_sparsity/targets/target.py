@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets.places import emulated
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pytest_sparsity.targets.places import Place
+
+
+Where: TypeAlias = "str | Target | tuple[str | Target, str | Target]"
+"""A target or its name; of a race also two of them, one for each model."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,19 @@ class Target:
     place: Place = field(compare=False)
 
     @classmethod
-    def of(cls, target: str | Target) -> Target:
-        """Return the target of that name, or the target itself.
+    def of(cls, target: Where) -> Target:
+        """Return the target of that name, or the target itself; two of them as one for a race.
 
         Raises:
             ValueError: there is no such target; the message lists them.
         """
         if isinstance(target, Target):
             return target
+        if not isinstance(target, str):
+            from pytest_sparsity.targets.versus import Versus
+
+            first, second = target
+            return Versus.between(Target.of(first), Target.of(second))
         known = {each.name: each for each in all_targets()}
         found = known.get(target) or _of_a_release(target)
         if found is None:
@@ -69,6 +78,16 @@ class Target:
     def unit(self) -> str:
         """What a race counts there, `"seconds"` or `"instructions"`."""
         return self.place.unit
+
+    @property
+    def sides(self) -> tuple[Target, Target]:
+        """The targets of the first and of the second model of a race."""
+        return self, self
+
+    @property
+    def control(self) -> Target:
+        """Where a model raced against itself must give 1."""
+        return self
 
     def missing(self) -> Unsupported | None:
         """Return what is missing with the command that installs it, or None; starts nothing."""
