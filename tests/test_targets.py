@@ -552,6 +552,15 @@ FAILS = 'echo "npm error code ENOTFOUND" >&2; echo "npm error a log of this" >&2
 
 
 @pytest.fixture
+def real_node() -> str:
+    """Node; asked for before `fake_node`, which hides the wheel's."""
+    found = npm.find_node()
+    if found is None:
+        pytest.skip("Node is not installed")
+    return found
+
+
+@pytest.fixture
 def fake_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Put a Node on PATH that only does what a test wants; the cache is empty."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -754,23 +763,17 @@ def test_flags_for_node_are_not_inherited(
     )
 
 
-def test_a_broken_package_is_one_clear_failure(fake_node: Callable[..., Path]) -> None:
-    real = ready_node()
+def test_a_broken_package_is_one_clear_failure(
+    real_node: str, fake_node: Callable[..., Path]
+) -> None:
     fake_node()
     folder = npm.installed("node")
-    launch = Launch((real, *RUNTIMES["litert-js"].worker(), str(folder)), {})
+    launch = Launch((real_node, *RUNTIMES["litert-js"].worker(), str(folder)), {})
     with pytest.raises(TargetError) as caught:
         Worker("litert-js", launch)
     said = str(caught.value)
     assert said.startswith("litert-js ended with exit status 1 when starting: ENOENT: ")
     assert "package.json" in said
-
-
-def ready_node() -> str:
-    real = npm.find_node()
-    if real is None:
-        pytest.skip("Node is not installed")
-    return real
 
 
 # ---------------------------------------------------------------------------------- counting marks

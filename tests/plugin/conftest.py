@@ -21,7 +21,7 @@ for name in (
     "pytest_sparsity.report.document",
     "scipy.special",
     "scripted",
-    "tflite.Model",
+    "pytest_sparsity.model.schema",
 ):
     importlib.import_module(name)
 
