@@ -48,6 +48,10 @@ class NotRecorded(Unsupported):
     """No value of this kind of machine was recorded, so there is nothing to compare with."""
 
 
+class CannotTrace(Unsupported):
+    """The microkernels that run cannot be named; the target runs all the same."""
+
+
 class TargetError(RuntimeError):
     """A target's worker crashed, hung, or answered outside the protocol."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pytest_sparsity.errors import TargetError, Unsupported
+from pytest_sparsity.errors import CannotTrace, TargetError, Unsupported
 from pytest_sparsity.targets import (
     Launch,
     Place,
@@ -623,7 +623,7 @@ def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(Unsupported, match="tensorflow does not name its microkernels"):
         proof.microkernels("tensorflow", tmp_path)
     without(monkeypatch, "valgrind")
-    with pytest.raises(Unsupported, match="valgrind is not installed: sudo apt-get install"):
+    with pytest.raises(CannotTrace, match="valgrind is not installed: sudo apt-get install"):
         proof.microkernels("litert", tmp_path)
     lacking = Unsupported("no guest")
     monkeypatch.setattr(Target, "missing", lambda _: lacking)

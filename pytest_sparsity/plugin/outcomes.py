@@ -50,8 +50,8 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
 
             error = error.on(target_of(item)).with_traceback(error.__traceback__)
             required = error.target in config.stash[OPTIONS].require
-            # That nothing was recorded of this machine is no fault of the target's.
-            required = required and not isinstance(error, NotRecorded)
+            # The target runs: what is missing is a value of this machine, or a tool beside it.
+            required = required and not isinstance(error, (NotRecorded, CannotTrace))
             evidence_of(config).not_run = records.of_not_run(error, required=required)
             if required:
                 reason = f"{error.target} is required, and this claim cannot run on it: {error}"

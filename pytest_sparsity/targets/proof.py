@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.errors import CannotTrace, Unsupported
 from pytest_sparsity.targets import Target
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def microkernels(target: str | Target, model: str | os.PathLike[str]) -> tuple[M
         Nothing if XNNPACK runs nothing of the model.
 
     Raises:
-        Unsupported: the names cannot be had on this target, or something is missing.
+        CannotTrace: the names cannot be had on this target, or a tool is missing.
+        Unsupported: the target itself cannot run here.
         TargetError: the target fails on the model.
     """
     target = Target.of(target)
@@ -56,6 +57,6 @@ def microkernels(target: str | Target, model: str | os.PathLike[str]) -> tuple[M
     try:
         counts = target.place.functions(target.record, Path(model))
     except Unsupported as error:
-        raise error.on(target.name) from None
+        raise CannotTrace(error.reason, error.remedy, target.name) from None
     found = [Microkernel(name, n) for name, n in counts.items() if _MICROKERNEL.fullmatch(name)]
     return tuple(sorted(found, key=lambda kernel: (-(kernel.instructions or 0), kernel.name)))

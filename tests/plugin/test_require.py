@@ -153,6 +153,20 @@ def test_no_baseline_of_this_machine_is_a_skip_all_the_same(project: Project) ->
     )
 
 
+def test_a_tool_that_the_target_does_not_need_is_a_skip_all_the_same(project: Project) -> None:
+    project.test_file(
+        """
+        from pytest_sparsity.errors import CannotTrace
+
+        def test_claim(race):
+            raise CannotTrace("valgrind is not installed", "apt-get install valgrind", "litert")
+        """
+    )
+    result = project.run("--sparsity-require=litert")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["not run: 1 claim on litert: valgrind is not installed: *"])
+
+
 def test_a_required_claim_that_fails_is_a_failure_and_no_error(project: Project) -> None:
     project.script["seconds"] = {"dense.tflite": [1e-3], "sparse.tflite": [1e-3, 1.01e-3]}
     project.test_file()
