@@ -9,6 +9,7 @@ import pytest
 
 from pytest_sparsity.errors import (
     CannotMeasure,
+    CannotTrace,
     Inconclusive,
     NotRecorded,
     Unsupported,
