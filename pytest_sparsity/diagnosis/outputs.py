@@ -263,10 +263,9 @@ def check_outputs(
 
 def _wrong(fed: Feed, target: Target) -> WrongAnswers | None:
     _check_blocks(fed.model)
-    with scratch_folder("models") as folder:
+    with scratch_folder("models") as folder, target.open() as worker:
         try:
-            with target.open() as worker:
-                compared = comparisons(worker, fed, Path(folder))
+            compared = comparisons(worker, fed, Path(folder))
         except LoadError:
             raise
         except TargetError as error:
