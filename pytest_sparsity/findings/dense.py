@@ -208,4 +208,20 @@ XNNPACK takes. One suffices for all layers.
 The converter leaves tensors with fewer than 30 % zeros as they are, so these layers gain nothing.
 """,
     ),
+    Kind(
+        "no-rules",
+        (
+            "no rules of sparse inference are known for {runtime}: what was observed decides, and "
+            "which layers run sparse, and why others do not, is not known"
+        ),
+        Remedy(
+            "see `pytest-sparsity explain` with --target litert-js for what the file is fit for",
+            "runtime",
+        ),
+        """
+A target that a plugin or a `conftest.py` added, whose record names no rules of sparse inference.
+Whether the model runs sparse kernels and whether its outputs are right is observed; which layers
+do, and why others do not, is not known.
+""",
+    ),
 )
