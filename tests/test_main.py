@@ -88,7 +88,7 @@ def test_race_in_json_by_contract(run: Run, script: dict[str, Any]) -> None:
     assert status == 0
     assert set(value) == {
         "target", "unit", "threads", "trials", "wall_seconds",
-        "dense", "sparse", "ratio", "verdict",
+        "dense", "sparse", "ratio", "verdict", "inputs", "remarks",
     }  # fmt: skip
     assert (value["target"], value["unit"], value["threads"]) == ("litert-js", "seconds", 1)
     assert set(value["dense"]) == set(value["sparse"]) == {"median", "low", "high"}

@@ -19,6 +19,7 @@ from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, Wro
 from pytest_sparsity.estimate import LOOKS
 from pytest_sparsity.model import Model
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
+from pytest_sparsity.race.entrants import remarks
 from pytest_sparsity.race.trials import pairs_per_process
 from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
@@ -42,6 +43,7 @@ class Machine:
         second: how much slower the interpreters of the second role are.
         tick: of the CPU clock.
         start, load: seconds.
+        answers: the outputs of the models, by role.
         jitter: largest relative deviation of what starting and running takes.
     """
 
@@ -57,6 +59,7 @@ class Machine:
     jitter: float = 0.0
     instructions: Callable[[random.Random, float], int] | None = None
     now: float = 0.0
+    answers: Mapping[str, list[float]] = field(default_factory=dict)
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -97,11 +100,19 @@ class ScriptedWorker(Worker):
         role = machine.second if key.startswith("sparse") else 1.0
         luck = math.exp(machine.rng.gauss(0, machine.layout))
         self._costs[key] = machine.costs[Model.of(model).path.name] * role * luck
-        return Signature((SPEC,), (SPEC,))
+        outputs = self._machine.answers.get(key.split(maxsplit=1)[0], [1.0, 2.0])
+        return Signature((SPEC,), (TensorSpec("y", (len(outputs),), "float32"),))
 
     def set_inputs(self, key: str, arrays: Sequence[Any]) -> None:
         assert key in self._costs
         assert [array.shape for array in arrays] == [(1, 64)]
+
+    def outputs(self, key: str) -> tuple[Any, ...]:
+        self._machine.requests.append(("outputs", key))
+        self._machine.spend(self._costs[key] / 1e9)
+        return (
+            np.array(self._machine.answers.get(key.split(maxsplit=1)[0], [1.0, 2.0]), np.float32),
+        )
 
     def unload(self, key: str) -> None:
         self._machine.requests.append(("unload", key))
@@ -307,6 +318,8 @@ def test_a_noisy_wall_clock_ends_the_race_after_the_first_look() -> None:
     assert result.trials == LOOKS[0]
     assert noisy.now < 20
     calm = raced(machine(1.05, sparse_ns=5e6), threads=2, budget=100)
+    while calm._series.look():
+        pass
     assert undecided(calm, calm.ratio.value).claim.reason == "near threshold"
     assert calm.trials == LOOKS[-1]
 
@@ -371,7 +384,7 @@ def test_a_race_reports_what_the_command_line_prints() -> None:
     printed = json.loads(json.dumps(result.as_json()))
     assert set(printed) == {
         "target", "unit", "threads", "trials", "wall_seconds", "dense", "sparse", "ratio",
-        "verdict",
+        "verdict", "inputs", "remarks",
     }  # fmt: skip
     assert set(printed["dense"]) == set(printed["sparse"]) == {"median", "low", "high"}
     assert printed["ratio"]["low"] < printed["ratio"]["value"] < printed["ratio"]["high"]
@@ -526,3 +539,62 @@ def test_two_threads_are_raced_by_wall_time(tmp_path: Path) -> None:
     assert result.speedup > 1.2
     assert result.clock == "wall"
     assert result.ratio.high / result.ratio.low > 1.005
+
+
+# ------------------------------------------------------------------------- what is raced is said
+
+
+@pytest.mark.parametrize("role", ["dense", "sparse"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("unit", ["seconds", "instructions"])
+def test_a_model_whose_outputs_are_not_finite_is_not_timed(
+    role: str, value: float, unit: str
+) -> None:
+    scripted = machine(answers={role: [1.0, value]}, instructions=lambda _, ns: round(ns))
+    name = {"dense": DENSE.name, "sparse": SPARSE.name}[role]
+    with pytest.raises(WrongAnswers, match=f"^{name} computes wrong answers on litert, .* finite"):
+        start(DENSE, SPARSE, target(scripted, unit), 1, 10.0, now=scripted.clock)
+    assert not [request for request in scripted.requests if request[0] == "run"]
+
+
+def test_models_that_give_different_numbers_of_values_are_not_compared() -> None:
+    scripted = machine(answers={"sparse": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="do not compute the same") as caught:
+        raced(scripted)
+    assert str(caught.value) == (
+        f"{DENSE.name} takes 2 and gives 2 values, {SPARSE.name} takes 2 and gives 3 values: "
+        "they do not compute the same, so no ratio compares them"
+    )
+
+
+def test_a_race_says_what_was_raced() -> None:
+    result = raced(machine())
+    assert result.inputs == "2 float32"
+    assert result.remarks == ()
+    assert result.as_json()["inputs"] == result.evidence["inputs"] == "2 float32"
+
+
+def network(folder: Path, *widths: int, encoding: Any = "dense") -> Model:
+    net = Network((1, 8))
+    x = net.input
+    for width in widths:
+        weights = np.ones((width, x.shape[-1]), np.float32)
+        weights[:, ::2] = 0
+        x = net.fully_connected(x, weights, encoding=encoding)
+    net.output(x)
+    return Model(net.write(folder / f"{'-'.join(map(str, widths))} {encoding}.tflite"))
+
+
+def test_what_is_remarkable_about_two_models(tmp_path: Path) -> None:
+    dense = network(tmp_path, 16, 4)
+    sparse = network(tmp_path, 16, 4, encoding="sparse")
+    assert remarks(dense, sparse) == ()
+    assert remarks(dense, dense) == (
+        "not sparse-encoded: its 50% zeros stand among the other numbers",
+    )
+    assert remarks(dense, network(tmp_path, 12, 4, encoding="sparse")) == (
+        "different network: 2 of 2 operators have weights of another shape",
+    )
+    assert remarks(dense, network(tmp_path, 16, 8, 4, encoding="sparse")) == (
+        "different network: 3 operators, not the 2 of the dense one in their order",
+    )

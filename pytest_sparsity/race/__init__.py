@@ -24,6 +24,7 @@ from pytest_sparsity.estimate import (
 from pytest_sparsity.inputs import Feed, feed
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
+from pytest_sparsity.race.entrants import remarks
 from pytest_sparsity.race.trials import Trials
 from pytest_sparsity.targets import Target, Where
 from pytest_sparsity.turns import turn
@@ -200,6 +201,8 @@ class Race:
             "processes": self.trials,
             "pairs": self.pairs,
             "seconds": self.wall_seconds,
+            "inputs": self.inputs,
+            "remarks": list(self.remarks),
             "machine": this_machine().brand,
             **{
                 name: hello[name]
@@ -220,6 +223,16 @@ class Race:
             }
         facts["inputs"] = self.inputs
         return facts
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
+        return remarks(self._trials.dense, self._trials.sparse)
+
+    @property
+    def inputs(self) -> str:
+        """Shapes and types of the inputs, e.g. `1x224x224x3 float32`; empty before any process."""
+        return self._trials.inputs
 
     def resolution(self, budget: float) -> str:
         """Say, of a control, which effect a budget resolves on its target."""
@@ -252,6 +265,8 @@ class Race:
             "sparse": self.sparse.as_json(),
             "ratio": {**bounds, "confidence": ratio.confidence},
             "verdict": self.verdict,
+            "inputs": self.inputs,
+            "remarks": list(self.remarks),
         }
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.race.entrants import check_finite, check_signatures, inputs_of
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_sparsity.inputs import Feed
-    from pytest_sparsity.targets import Blocks, Worker
+    from pytest_sparsity.targets import Blocks, Signature, Worker
 
 Couple = tuple[int, int]  # (dense, sparse)
 
@@ -69,6 +71,20 @@ class Interpreters:
         self._dense_first = rng.random() < 0.5
         self._loaded: tuple[str, ...] = ()
         self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
+        self._signatures: dict[str, Signature] = {}
+
+    def check(self, target: str) -> str:
+        """Make sure that both models can be compared and give numbers; return what they take.
+
+        Raises:
+            ValueError, WrongAnswers: see `entrants`.
+        """
+        keys = self.fresh()
+        models = [fed.model for fed in self._feeds.values()]
+        check_signatures(models, [self._signatures[role] for role in self._feeds])
+        for key, model in zip(keys, models, strict=True):
+            check_finite(model, self.worker.outputs(key), target)
+        return inputs_of(self._signatures["sparse"])
 
     def pair(self, invocations: int, rounds: int) -> Pair:
         """Create two fresh interpreters and time their rounds."""
@@ -93,8 +109,9 @@ class Interpreters:
         for role in roles:
             sizes = [self._rng.randrange(16, 20_000) for _ in range(self._rng.randrange(1, 8))]
             fed = self._feeds[role]
-            self.worker.load(keys[role], fed.model, pad=sizes, shapes=fed.shapes)
+            signature = self.worker.load(keys[role], fed.model, pad=sizes, shapes=fed.shapes)
             if role not in self._inputs:
+                self._signatures[role] = signature
                 self._inputs[role] = fed.arrays(0)
             self.worker.set_inputs(keys[role], self._inputs[role])
         if late:

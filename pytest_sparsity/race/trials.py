@@ -76,6 +76,7 @@ class Trials:
         process_seconds: what a process will probably cost; 0 before that is known.
         processes: the pairs of every complete process.
         hello: what the first worker said of itself.
+        inputs: shapes and types of the inputs that the models are timed with.
     """
 
     dense: Feed
@@ -92,6 +93,7 @@ class Trials:
     process_seconds: float = 0.0
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
 
     def draw(self) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
@@ -110,6 +112,7 @@ class Trials:
             self.hello = self.hello or worker.hello
             models = Interpreters(worker, self.dense, self.sparse, rng)
             if self.plan is None:
+                self.inputs = models.check(self.target.name)
                 self.plan, pairs = self._pilot(models, begun)
             else:
                 worker.run([(key, self.plan.warm_up) for key in models.fresh()], warm=0)
@@ -135,7 +138,9 @@ class Trials:
         with self.target.open(threads=self.threads) as worker:
             self.hello = worker.hello
             rng = random.Random(self.seed)
-            pair = Interpreters(worker, self.dense, self.sparse, rng).pair(1, rounds=2)
+            models = Interpreters(worker, self.dense, self.sparse, rng)
+            self.inputs = models.check(self.target.name)
+            pair = models.pair(1, rounds=2)
         counts = pair.blocks["instructions"]
         if len(set(counts)) > 1:
             raise CannotMeasure(
