@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 import pytest_sparsity.diagnosis
 from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongAnswers
 from pytest_sparsity.estimate import LOOKS
+from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
 from pytest_sparsity.race.entrants import remarks
-from pytest_sparsity.race.trials import pairs_per_process
-from pytest_sparsity.race.warm_up import WARM_UP_LIMIT_NS, Batch, warm_up_needed
+from pytest_sparsity.race.pairs import Pair
+from pytest_sparsity.race.trials import Plan, Trials, choose_clock, pairs_per_process
+from pytest_sparsity.race.warm_up import NATIVE_LIMIT_NS, WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
 from pytest_sparsity.writer import Network
 
@@ -598,3 +601,101 @@ def test_what_is_remarkable_about_two_models(tmp_path: Path) -> None:
     assert remarks(dense, network(tmp_path, 16, 8, 4, encoding="sparse")) == (
         "different network: 3 operators, not the 2 of the dense one in their order",
     )
+
+
+# --------------------------------------------------------------- what the pairs of a race tell
+
+
+def timed(*rounds: tuple[float, float], wall_over_cpu: float = 1.0, preempted: int = 0) -> Pair:
+    """A pair whose (dense, sparse) blocks took so many ns of CPU time."""
+    cpu = tuple((round(dense), round(sparse)) for dense, sparse in rounds)
+    wall = tuple((round(a * wall_over_cpu), round(b * wall_over_cpu)) for a, b in cpu)
+    return Pair({"cpu": cpu, "wall": wall}, ((preempted, preempted),) * len(cpu))
+
+
+@pytest.mark.parametrize(
+    ("wall_over_cpu", "clock"), [(0.97, "wall"), (0.995, "cpu"), (1.005, "cpu"), (1.03, "wall")]
+)
+def test_cpu_time_must_equal_wall_time_from_both_sides(wall_over_cpu: float, clock: str) -> None:
+    """Below it, too: more CPU time than wall time is that of a thread beside the one that waits."""
+    pairs = [timed((1e6, 1e6), wall_over_cpu=wall_over_cpu)] * 3
+    assert choose_clock(pairs, threads=1)[0] == clock
+
+
+def trials(*processes: list[Pair], pairs: int = 4) -> Trials:
+    scripted = machine()
+    made = Trials(
+        feed(Model(DENSE)), feed(Model(SPARSE)), target(scripted), 1, seed=0, now=scripted.clock, clock="wall"
+    )
+    made.plan = Plan(10, 5, pairs, 100, refresh=1, pair_seconds=0.1, start_seconds=0.3)
+    made.processes = list(processes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("block_ns", "preempted", "noisy"),
+    [(5e6, 1, True), (5e6, 0, False), (3e5, 1, False), (3e5, 0, False)],
+)
+def test_only_preempted_blocks_that_are_long_make_a_clock_noisy(
+    block_ns: float, preempted: int, noisy: bool
+) -> None:
+    """The kernel's own interrupts hit short blocks, too; their median does not mind."""
+    process = [timed(*[(block_ns, block_ns)] * 5, preempted=preempted)] * 4
+    assert trials(*[process] * LOOKS[0])._noisy() is noisy
+
+
+def test_equal_centres_of_processes_do_not_hide_the_spread_of_their_pairs() -> None:
+    def of(*ratios: float) -> list[Pair]:
+        return [timed((1e6 * ratio, 1e6)) for ratio in ratios]
+
+    assert trials(of(1, 1, 1, 1), of(1, 1, 1, 1)).spread() == 0
+    spread = trials(of(0.97, 0.99, 1.01, 1.03), of(1.03, 1.01, 0.99, 0.97)).spread()
+    assert spread == pytest.approx(1.4826 * 0.02 / 2, rel=0.05)
+    apart = trials(of(1, 1, 1, 1), of(1.1, 1.1, 1.1, 1.1)).spread()
+    assert apart == pytest.approx(math.log(1.1) / math.sqrt(2), rel=0.01)
+
+
+# ----------------------------------------------------------------------- a race that takes long
+
+
+def test_a_model_of_two_seconds_is_decided_or_has_its_price() -> None:
+    slow = machine(1.5, sparse_ns=2e9, start=0.3)
+    short = raced(slow, budget=8.0)
+    assert short.trials == 0
+    assert slow.now < 8.0 * 1.5
+    error = undecided(short, 1.2)
+    assert error.claim.reason == "budget"
+    total = int(re.findall(r"--sparsity-budget=(\d+)", str(error))[0])
+    assert 50 < total < 100
+    enough = raced(machine(1.5, sparse_ns=2e9, start=0.3), budget=total)
+    assert enough.trials >= LOOKS[0]
+    assert enough.speedup >= 1.2
+
+
+def test_with_several_threads_little_is_spent_on_warming_up() -> None:
+    """Wall times of a busy machine never settle, and nothing is compiled that could."""
+    busy = machine(1.0, sparse_ns=1e5, share=lambda rng: rng.uniform(0.1, 1.0))
+    result = raced(busy, threads=2, budget=8.0)
+    plan = result._trials.plan
+    assert plan is not None
+    assert plan.warm_up * 1e5 < 2 * NATIVE_LIMIT_NS
+    while result._series.look():
+        pass
+    assert result.trials >= LOOKS[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threads": 0},
+        {"threads": 100_000},
+        {"budget": 0.0},
+        {"budget": math.nan},
+        {"budget": math.inf},
+        {"confidence": math.nan},
+        {"confidence": 1.0},
+    ],
+)
+def test_arguments_without_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^a race needs .* threads, .* confidence < 1, not"):
+        race(DENSE, SPARSE, target=target(machine()), **options)

@@ -100,12 +100,14 @@ def convolved(x: NDArray[Any]) -> NDArray[Any]:
 def test_hello_says_what_runs(worker: Worker) -> None:
     target = Target.of(worker.hello["runtime"])
     assert worker.hello["cpu"]
+    more = {"compiles": True} if target.name == "litert-js" else {"forks": sys.platform == "linux"}
     assert worker.hello == {
         "protocol": 2,
         "runtime": target.name,
         "version": target.version(),
         "cpu": worker.hello["cpu"],
         "clock": "cpu",
+        **more,
         "engine": worker.hello["engine"],
     }
     assert target.version()[0].isdigit()

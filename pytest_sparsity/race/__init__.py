@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
     Raced = str | os.PathLike[str] | Model | Feed
 
+# More threads than CPUs only wait for each other, and many more exhaust the machine.
+THREADS_PER_CPU = 4
+# Seconds, a day.
+LONGEST = 86400.0
 # A control is off if its interval shows a ratio further from 1 than this.
 CONTROL_MARGIN = 0.02
 
@@ -227,7 +231,7 @@ class Race:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
-        return remarks(self._trials.dense, self._trials.sparse)
+        return remarks(self._trials.dense.model, self._trials.sparse.model)
 
     @property
     def inputs(self) -> str:
@@ -325,10 +329,11 @@ def race(
         WrongAnswers: the sparse model's outputs are wrong on the target.
         CannotMeasure: the dense model raced against itself does not give 1.
     """
-    if threads < 1 or budget <= 0 or not 0 < confidence < 1:
+    most = THREADS_PER_CPU * this_machine().cores
+    if not (1 <= threads <= most and 0 < budget <= LONGEST and 0 < confidence < 1):
         raise ValueError(
-            "a race needs threads >= 1, budget > 0 and 0 < confidence < 1, "
-            f"not {threads}, {budget} and {confidence}"
+            f"a race needs 1 to {most} threads, a budget of more than 0 and at most {LONGEST:g} s "
+            f"and 0 < confidence < 1, not {threads}, {budget} and {confidence}"
         )
     where = Target.of(target)
     missing = where.missing()

@@ -86,8 +86,14 @@ class Interpreters:
             check_finite(model, self.worker.outputs(key), target)
         return inputs_of(self._signatures["sparse"])
 
-    def pair(self, invocations: int, rounds: int) -> Pair:
-        """Create two fresh interpreters and time their rounds."""
+    def pair(self, invocations: int, rounds: int, refresh: int) -> Pair:
+        """Create two fresh interpreters and time their rounds.
+
+        Args:
+            invocations: per block.
+            rounds: blocks of each model.
+            refresh: untimed invocations before every block.
+        """
         dense, sparse = self.fresh()
         orders = [self._rng.random() < 0.5 for _ in range(rounds)]
         blocks = self.worker.run(
@@ -95,7 +101,8 @@ class Interpreters:
                 (key, invocations)
                 for dense_first in orders
                 for key in ((dense, sparse) if dense_first else (sparse, dense))
-            ]
+            ],
+            warm=refresh,
         )
         return _as_pair(blocks, orders)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import CannotMeasure
 from pytest_sparsity.estimate import LOOKS, Stop, hodges_lehmann, resolvable
+from pytest_sparsity.race.originals import ORIGINALS
 from pytest_sparsity.race.pairs import Interpreters, Pair
 from pytest_sparsity.race.warm_up import Batch, settle, warm_up_needed
 
@@ -25,7 +26,9 @@ BLOCK_NS = 200_000
 BLOCK_TICKS = 1000
 # Rounds per pair for blocks shorter than so many ns. More than that only repeats what a fresh pair
 # would tell better; fewer leave the median to a preempted block.
-ROUNDS = ((2e6, 10), (2e7, 5), (math.inf, 3))
+ROUNDS = ((2e6, 10), (2e7, 5), (5e8, 3), (math.inf, 1))
+# An invocation of so many ns needs no untimed one before: what caches still hold is nothing to it.
+LONG_NS = 2e8
 # Standard deviation of pairs, in that of processes: 1.8 % and 0.5 % for a 5 us model, 0.7 % and
 # 0.2 % for a 7 ms one (tflite-runtime 2.14 and LiteRT 2.3 on a Zen 5).
 PAIR_SPREAD = 3.5
@@ -50,6 +53,7 @@ class Plan:
         rounds: per pair; a round is a block of each model in random order.
         pairs: per process.
         warm_up: untimed invocations of each model at the start of a process.
+        refresh: untimed invocations before every block.
         pair_seconds: what a pair cost in the pilot.
         start_seconds: what starting and warming up a process costs.
     """
@@ -58,6 +62,7 @@ class Plan:
     rounds: int
     pairs: int
     warm_up: int
+    refresh: int
     pair_seconds: float
     start_seconds: float
 
@@ -103,23 +108,23 @@ class Trials:
         """
         if self._noisy():
             raise Stop("noisy clock")
-        begun = self.now()
-        self.deadline = begun + self.left()
+        self.deadline = self.now() + self.left()
         if self.plan:
             self._leave_unless_room(self.plan.start_seconds)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
-        with self.target.open(threads=self.threads) as worker:
+        with ORIGINALS.process(self.target, self.threads, self.now) as (worker, begun):
             self.hello = self.hello or worker.hello
             models = Interpreters(worker, self.dense, self.sparse, rng)
             if self.plan is None:
-                self.inputs = models.check(self.target.name)
+                self._check(models, begun)
                 self.plan, pairs = self._pilot(models, begun)
             else:
                 worker.run([(key, self.plan.warm_up) for key in models.fresh()], warm=0)
                 pairs = []
             while len(pairs) < self.plan.pairs:
                 self._leave_unless_room(self.plan.pair_seconds)
-                pairs.append(models.pair(self.plan.invocations, self.plan.rounds))
+                plan = self.plan
+                pairs.append(models.pair(plan.invocations, plan.rounds, plan.refresh))
         self.processes.append(pairs)
         if not self.clock:
             self.clock, self.clock_reason = choose_clock(pairs, self.threads)
@@ -140,17 +145,28 @@ class Trials:
             rng = random.Random(self.seed)
             models = Interpreters(worker, self.dense, self.sparse, rng)
             self.inputs = models.check(self.target.name)
-            pair = models.pair(1, rounds=2)
+            pair = models.pair(1, rounds=2, refresh=1)
         counts = pair.blocks["instructions"]
         if len(set(counts)) > 1:
             raise CannotMeasure(
                 f"{self.target} counted {counts[0]} and then {counts[1]} instructions of dense and "
                 "sparse: instruction counts must repeat; run with threads=1"
             )
-        self.plan = Plan(1, len(counts), pairs=1, warm_up=1, pair_seconds=0, start_seconds=0)
+        self.plan = Plan(
+            1, len(counts), pairs=1, warm_up=1, refresh=1, pair_seconds=0, start_seconds=0
+        )
         self.clock, self.clock_reason = "instructions", "the emulator counts them"
         self.processes.append([pair])
         return counts[0][0] / counts[0][1]
+
+    def _check(self, models: Interpreters, begun: float) -> None:
+        """Check the models, each invoked once, and tell by that what a process costs at least."""
+        opened = self.now()
+        self.inputs = models.check(self.target.name)
+        once = self.now() - opened
+        # Two batches to warm up and one pair.
+        self.process_seconds = opened - begun + (2 + ROUNDS[-1][1]) * once
+        self._leave_unless_room(once)
 
     def _pilot(self, models: Interpreters, begun: float) -> tuple[Plan, list[Pair]]:
         """Warm up, and plan by what an invocation, a pair and the start cost."""
@@ -164,14 +180,15 @@ class Trials:
         invocations = invocations_per_block(batches)
         block = min(batch.per_invocation) * invocations
         rounds = next(number for longest, number in ROUNDS if block < longest)
-        expected = rounds * (invocations + 1) * sum(batch.per_invocation) / 1e9
+        refresh = int(min(batch.per_invocation) < LONG_NS)
+        expected = rounds * (invocations + refresh) * sum(batch.per_invocation) / 1e9
         self.process_seconds = start + expected
         self._leave_unless_room(expected)
-        pair = models.pair(invocations, rounds)
+        pair = models.pair(invocations, rounds, refresh)
         pair_seconds = self.now() - warm
         pairs = pairs_per_process(start, pair_seconds, self.deadline - warm)
         self.process_seconds = start + pairs * pair_seconds
-        return Plan(invocations, rounds, pairs, warm_up, pair_seconds, start), [pair]
+        return Plan(invocations, rounds, pairs, warm_up, refresh, pair_seconds, start), [pair]
 
     def _leave_unless_room(self, seconds: float) -> None:
         if self.now() + SLACK * seconds > self.deadline:

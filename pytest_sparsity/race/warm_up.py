@@ -19,6 +19,9 @@ SETTLED = 0.05
 WARM_UP_BLOCK_NS = 2_000_000
 WARM_UP_BATCH_NS = 30_000_000
 WARM_UP_LIMIT_NS = 2_000_000_000
+# The same where nothing is compiled while it runs: there is no more to wait for than caches, and
+# with several threads and neighbours wall times never agree.
+NATIVE_LIMIT_NS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,12 @@ class Batch:
         return all(abs(ours - theirs) <= SETTLED * theirs for ours, theirs in both)
 
 
-def settled(batches: Sequence[Batch]) -> bool:
+def settled(batches: Sequence[Batch], limit_ns: float = WARM_UP_LIMIT_NS) -> bool:
     """Return whether the last batch was long and calm and changed nothing, or time is up."""
     if len(batches) < 2:
         return False
     *_, before, last = batches
-    if sum(batch.wall_ns for batch in batches) + 2 * last.wall_ns > WARM_UP_LIMIT_NS:
+    if sum(batch.wall_ns for batch in batches) + 2 * last.wall_ns > limit_ns:
         return True
     return last.wall_ns >= 2 * WARM_UP_BATCH_NS and last.calm and last.agrees(before)
 
@@ -91,7 +94,8 @@ def settle(
         needs: is told how many seconds the next batch will take, and may raise.
     """
     batches: list[Batch] = []
-    while not settled(batches):
+    compiles = worker.hello.get("compiles") is True
+    while not settled(batches, WARM_UP_LIMIT_NS if compiles else NATIVE_LIMIT_NS):
         needs(2e-9 * batches[-1].wall_ns if batches else 0.0)
         fastest = min(batches[-1].per_invocation) if batches else WARM_UP_BLOCK_NS
         invocations = math.ceil(WARM_UP_BLOCK_NS / max(fastest, 1))

@@ -59,6 +59,7 @@ class Child:
     Attributes:
         target: the target's name, the subject of every message.
         timeout: seconds that any one answer may take.
+        answering: id of the process that answers, the child's or that of a copy of it.
     """
 
     def __init__(self, target: str, launch: Launch, timeout: float) -> None:
@@ -87,6 +88,7 @@ class Child:
         except OSError as error:
             self._stderr.close()
             raise TargetError(f"{target} does not start: {error}") from error
+        self.answering = self._process.pid
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin = self._process.stdin
@@ -102,6 +104,11 @@ class Child:
     def ended(self) -> bool:
         """Whether the child is gone."""
         return self._stderr.closed
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs; also tells when it has ended between two requests."""
+        return not self.ended and self._process.poll() is None
 
     def exchange(
         self, doing: str, request: Mapping[str, object] | None, seconds: float = 0.0
@@ -163,7 +170,7 @@ class Child:
     def limit_memory(self, nbytes: int) -> None:
         """Let the child have so many bytes of private memory."""
         if not self.ended:
-            limit_memory(self.pid, nbytes)
+            limit_memory(self.answering, nbytes)
 
     def close(self) -> None:
         """Ask the child to quit, and kill it if it does not. May be called again."""

@@ -245,6 +245,7 @@ class Worker {
     const {node, v8} = process.versions;
     return {
       protocol: PROTOCOL, runtime: this.name, version: this.version, clock: 'cpu',
+      compiles: true,
       cpu: os.cpus()[0]?.model ?? process.arch,
       engine: `Node ${node} (V8 ${v8}), ${this.build} build`,
     };

@@ -22,6 +22,8 @@ one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:
              the file
     profile  key, invocations -> operators: [[name, ns], ...]
     unload   key
+    fork     -> pid: a copy of this process, as it was when it said hello, answers from now on
+    join     the copy ends, and the process that it is a copy of goes on
     quit
 
 A block is answered only if every invocation succeeded and wrote the model's outputs: they are
@@ -35,6 +37,7 @@ open, and at every mark the emulator appends a line to FILE whose last word is t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import hashlib
 import importlib
@@ -45,6 +48,7 @@ import os
 import platform
 import resource
 import runpy
+import signal
 import sys
 import time
 import types
@@ -68,6 +72,8 @@ KNOWN_BEFORE = {"SHAPE", "RANK"}
 PATTERNS = (0x5A, 0xA5)
 # Never open; the number is agreed with the plugin of the emulator.
 MARK = 0x5A5A5A
+# From linux/prctl.h.
+PR_SET_PDEATHSIG = 1
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -82,6 +88,10 @@ class RequestError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class Joined(Exception):  # noqa: N818  (no error)
+    """A copy of this process has ended after answering that it would."""
 
 
 class Counter:
@@ -265,8 +275,15 @@ class Worker:
             "version": version(self._runtime, self._module),
             "cpu": cpu(),
             "clock": "instructions" if self._counter else "cpu",
+            "forks": self.forks,
             "engine": f"{platform.python_implementation()} {platform.python_version()}",
         }
+
+    @property
+    def forks(self) -> bool:
+        """Whether copies can answer: they must die with this process, and nothing else may run."""
+        alone = self._counter is None and not self._models
+        return alone and sys.platform == "linux"
 
     def answer(self, request: Request) -> Answer:
         """Do what one request asks."""
@@ -318,10 +335,30 @@ class Worker:
         invocations = int(request["invocations"])
         return {"operators": profile(model.path, inputs, outputs, invocations, model.threads)}
 
+    def _do_join(self, request: Request) -> Answer:
+        del request
+        return {}
+
     def _do_unload(self, request: Request) -> Answer:
         del self._models[request["key"]]
         gc.collect()
         return {}
+
+    def _do_fork(self, request: Request) -> Answer:
+        del request
+        if not self.forks:
+            raise RequestError("unsupported", "no copies")
+        parent, pid = os.getpid(), os.fork()
+        if pid:
+            # The copy has the conversation. If it dies, so does this process, in the same way.
+            _, status = os.waitpid(pid, 0)
+            if os.WIFSIGNALED(status):
+                os.kill(os.getpid(), os.WTERMSIG(status))
+            raise SystemExit(os.WEXITSTATUS(status)) if status else Joined
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        return {"pid": os.getpid()}
 
     def _do_quit(self, request: Request) -> Answer:
         del request
@@ -428,12 +465,16 @@ def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
         request = json.loads(line)
         try:
             answer = dict(worker.answer(request), id=request["id"], ok=True)
+        except Joined:
+            continue
         except RequestError as refused:
             answer = {"ok": False, "kind": refused.kind, "error": str(refused)}
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             answer = {"ok": False, "kind": "error", "error": text}
         _send(answers, dict(answer, id=request["id"]))
+        if request["do"] == "join":
+            os._exit(0)
         if request["do"] == "quit":
             return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,7 +17,7 @@ from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -145,6 +146,11 @@ class Worker:
     def ended(self) -> bool:
         """Whether the child is gone, so that nothing may be asked any more."""
         return self._child.ended
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs; also tells when it has ended between two requests."""
+        return self._child.alive
 
     def __repr__(self) -> str:
         state = "ended" if self._child.ended else f"process {self.pid}"
@@ -285,6 +291,21 @@ class Worker:
     def unload(self, key: str) -> None:
         """Free a model."""
         self._request("unload", f"unloading {self._models.pop(key).name}", key=key)
+
+    @contextmanager
+    def copy(self) -> Iterator[None]:
+        """Let a copy of the child, as fresh as when it started, answer until the block is left.
+
+        Only for a child whose hello says `forks`, and before it has loaded any model.
+        """
+        self._child.answering = self._request("fork", "copying itself")["pid"]
+        try:
+            yield
+        finally:
+            if not self.ended:
+                self._models.clear()
+                self._request("join", "ending a copy of itself")
+                self._child.answering = self.pid
 
     def close(self) -> None:
         """End the child; kill it if it does not end by itself. May be called again."""
