@@ -205,7 +205,6 @@ class Race:
             "processes": self.trials,
             "pairs": self.pairs,
             "seconds": self.wall_seconds,
-            "inputs": self.inputs,
             "remarks": list(self.remarks),
             "machine": this_machine().brand,
             **{
@@ -232,11 +231,6 @@ class Race:
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
         return remarks(self._trials.dense.model, self._trials.sparse.model)
-
-    @property
-    def inputs(self) -> str:
-        """Shapes and types of the inputs, e.g. `1x224x224x3 float32`; empty before any process."""
-        return self._trials.inputs
 
     def resolution(self, budget: float) -> str:
         """Say, of a control, which effect a budget resolves on its target."""

@@ -60,13 +60,6 @@ def check_finite(model: Model, outputs: Sequence[NDArray[Any]], target: str) -> 
             )
 
 
-def inputs_of(signature: Signature) -> str:
-    """Return shapes and types of the inputs that a race is run with: `1x224x224x3 float32`."""
-    return ", ".join(
-        f"{'x'.join(map(str, spec.shape)) or 'scalar'} {spec.dtype}" for spec in signature.inputs
-    )
-
-
 def remarks(dense: Model, sparse: Model) -> tuple[str, ...]:
     """Return what a reader of a ratio should know of the two models, one clause each."""
     found = []

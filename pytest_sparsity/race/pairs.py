@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.race.entrants import check_finite, check_signatures, inputs_of
+from pytest_sparsity.race.entrants import check_finite, check_signatures
 
 if TYPE_CHECKING:
     import random
@@ -73,8 +73,8 @@ class Interpreters:
         self._inputs: dict[str, tuple[NDArray[Any], ...]] = {}
         self._signatures: dict[str, Signature] = {}
 
-    def check(self, target: str) -> str:
-        """Make sure that both models can be compared and give numbers; return what they take.
+    def check(self, target: str) -> None:
+        """Make sure that both models can be compared and give numbers.
 
         Raises:
             ValueError, WrongAnswers: see `entrants`.
@@ -84,7 +84,6 @@ class Interpreters:
         check_signatures(models, [self._signatures[role] for role in self._feeds])
         for key, model in zip(keys, models, strict=True):
             check_finite(model, self.worker.outputs(key), target)
-        return inputs_of(self._signatures["sparse"])
 
     def pair(self, invocations: int, rounds: int, refresh: int) -> Pair:
         """Create two fresh interpreters and time their rounds.

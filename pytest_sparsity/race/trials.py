@@ -81,7 +81,6 @@ class Trials:
         process_seconds: what a process will probably cost; 0 before that is known.
         processes: the pairs of every complete process.
         hello: what the first worker said of itself.
-        inputs: shapes and types of the inputs that the models are timed with.
     """
 
     dense: Feed
@@ -98,7 +97,6 @@ class Trials:
     process_seconds: float = 0.0
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
-    inputs: str = ""
 
     def draw(self) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
@@ -144,7 +142,7 @@ class Trials:
             self.hello = worker.hello
             rng = random.Random(self.seed)
             models = Interpreters(worker, self.dense, self.sparse, rng)
-            self.inputs = models.check(self.target.name)
+            models.check(self.target.name)
             pair = models.pair(1, rounds=2, refresh=1)
         counts = pair.blocks["instructions"]
         if len(set(counts)) > 1:
@@ -162,7 +160,7 @@ class Trials:
     def _check(self, models: Interpreters, begun: float) -> None:
         """Check the models, each invoked once, and tell by that what a process costs at least."""
         opened = self.now()
-        self.inputs = models.check(self.target.name)
+        models.check(self.target.name)
         once = self.now() - opened
         # Two batches to warm up and one pair.
         self.process_seconds = opened - begun + (2 + ROUNDS[-1][1]) * once

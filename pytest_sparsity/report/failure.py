@@ -142,7 +142,7 @@ def where(race: Race) -> str:
     version = " ".join(str(facts[name]) for name in ("version", "engine") if name in facts)
     threads = f"{race.threads} thread{'s' if race.threads > 1 else ''}"
     machine = race.target.host or facts.get("machine", "")
-    inputs = f", inputs {race.inputs}" if race.inputs else ""
+    inputs = f", inputs {race.inputs}"
     notes = "".join(f"; {remark}" for remark in race.remarks)
     return f"{race.target} {version}, {threads}, {machine}{inputs}{notes}"
 
