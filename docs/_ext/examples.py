@@ -51,7 +51,7 @@ def images():
 def labels(images):
     from pytest_sparsity.inference import outputs
 
-    return outputs("dense.tflite", images)[0].argmax(axis=1)
+    return outputs("sparse.tflite", images)[0].argmax(axis=1)
 '''
 
 

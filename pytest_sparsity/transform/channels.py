@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pytest_sparsity.transform.work import UNPACKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from pytest_sparsity.encoding import Array
@@ -66,7 +65,7 @@ class Channels:
     work: Work
     of: dict[int, NDArray[np.intp]] = field(default_factory=dict)
     layers: list[int] = field(default_factory=list)
-    needed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    needed: NDArray[np.bool_] = field(init=False)
     blocks: dict[int, int] = field(default_factory=dict)
     _parents: list[int] = field(default_factory=list)
     _pinned: set[int] = field(default_factory=set)
@@ -101,6 +100,8 @@ class Channels:
 
     def nonzero(self, index: int) -> NDArray[np.bool_] | None:
         """Where a constant is not zero, in the numbers that it stands for."""
+        import numpy as np
+
         stored = self.stored(index)
         if stored is None:
             return None
@@ -115,6 +116,8 @@ class Channels:
 
     def find(self, channels: NDArray[np.intp]) -> NDArray[np.intp]:
         """One number for all channels that live and die together."""
+        import numpy as np
+
         return np.array([self._root(int(channel)) for channel in channels], np.intp)
 
     def _root(self, channel: int) -> int:
@@ -124,6 +127,8 @@ class Channels:
         return channel
 
     def _fresh(self, count: int) -> NDArray[np.intp]:
+        import numpy as np
+
         start = len(self._parents)
         self._parents += range(start, start + count)
         return np.arange(start, start + count)
@@ -134,6 +139,8 @@ class Channels:
 
     def _channels(self, index: int) -> NDArray[np.intp]:
         """The channels of a tensor; of one that nothing is known about, they are all needed."""
+        import numpy as np
+
         if index not in self.of:
             shape = self.tensor(index).shape
             self.of[index] = self._fresh(shape[-1] if shape else 1)
@@ -167,6 +174,8 @@ class Channels:
     def _give(
         self, index: int, channels: NDArray[np.intp], zero: NDArray[np.bool_] | None = None
     ) -> bool:
+        import numpy as np
+
         self.of[index] = channels
         self._zero[index] = np.zeros(len(channels), bool) if zero is None else zero
         return True
@@ -198,6 +207,8 @@ class Channels:
 
     def _reshape(self, operator: Operator) -> bool:
         """Of one pixel, or of an image into a row, whose channels come again for each pixel."""
+        import numpy as np
+
         source, output = operator.inputs[0], operator.outputs[0]
         before, after = self.tensor(source).shape, self.tensor(output).shape
         if not before or not after or prod(before) != prod(after) or not before[-1]:
@@ -210,6 +221,8 @@ class Channels:
         return self._give(output, np.tile(channels, times), np.tile(self._zero[source], times))
 
     def _concatenation(self, operator: Operator) -> bool:
+        import numpy as np
+
         rank = len(self.tensor(operator.outputs[0]).shape)
         axis = int(str(operator.options.get("axis", 0))) % rank
         if axis != rank - 1 or any(self.stored(i) is not None for i in operator.inputs):
@@ -220,6 +233,8 @@ class Channels:
 
     def _binary(self, operator: Operator) -> bool:
         """Channel by channel; a constant has one number, or one for each channel."""
+        import numpy as np
+
         width = self.tensor(operator.outputs[0]).shape[-1:]
         computed = [i for i in operator.inputs if self.stored(i) is None]
         if any(self.tensor(i).shape[-1:] != width for i in computed) or not computed:
@@ -254,6 +269,8 @@ class Channels:
 
     def _silent(self, operator: Operator, empty: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of the outputs that sum nothing are zero: by their bias and the activation."""
+        import numpy as np
+
         if operator.options.get("activation", "NONE") not in ZERO_ACTIVATIONS:
             return np.zeros(len(empty), bool)
         bias = None
@@ -292,6 +309,8 @@ class Channels:
 
     def _spread(self) -> None:
         """From what is pinned backwards through the weights that are not zero."""
+        import numpy as np
+
         needed = np.zeros(len(self._parents), bool)
         roots = self.find(np.arange(len(self._parents)))
         needed[roots[sorted(self._pinned)]] = True

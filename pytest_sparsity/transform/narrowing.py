@@ -6,8 +6,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pytest_sparsity import encoding
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.model.tables import sparsity_table
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from pytest_sparsity.encoding import Array
@@ -101,6 +100,8 @@ def shrink(model: Model | str | PathLike[str], path: Path, *, multiple: int = MU
 
 def _kept(channels: Channels, multiple: int) -> NDArray[np.bool_]:
     """Which channels stay, by number: those that are needed, and as many more as are missing."""
+    import numpy as np
+
     kept = channels.needed.copy()
     together = channels.find(np.arange(len(kept)))
     for operator in channels.layers:
@@ -184,6 +185,8 @@ class _Narrowing:
         self, operator: Operator, place: int, masks: dict[int, NDArray[np.bool_] | None]
     ) -> None:
         """Give an operator a copy of a constant with fewer rows or columns."""
+        import numpy as np
+
         chosen = {axis: mask for axis, mask in masks.items() if mask is not None}
         if not chosen or place >= len(operator.inputs) or operator.inputs[place] < 0:
             return
@@ -208,6 +211,8 @@ class _Narrowing:
 
     def copy(self, stored: int, values: Array) -> int:
         """A further constant like another, with other values; its index."""
+        import numpy as np
+
         tensor = self.work.tensor(stored)
         table = deepcopy(self.work.edit.tensor(0, stored))
         table["shape"] = list(values.shape)

@@ -197,7 +197,9 @@ def verdict(analysis: Analysis) -> str:
     """
     executions = [p.execution for p in analysis.partitions if p.execution is not None]
     verdicts = {defect.verdict for defect in analysis.defects}
-    if "fails" in verdicts or any(execution.failed is not None for execution in executions):
+    if "fails" in verdicts:
+        return "fails"
+    if any(execution.failed is not None for execution in executions):
         return "fails" if analysis.release.reports_failures else "miscomputes"
     if "miscomputes" in verdicts or any(execution.wrong for execution in executions):
         return "miscomputes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -202,6 +203,8 @@ def test_callgrind_proves_the_dense_kernels_here(runtime: str, variants: Build) 
     target = Target.of(runtime)
     if "avx" not in target.features:
         pytest.skip("needs a CPU with AVX: without it the sparse kernels run natively")
+    if shutil.which("valgrind") is None:
+        pytest.skip("valgrind is not installed: sudo apt-get install -y valgrind")
     files = variants(zoo.xnnpack_cnn, sparsity=0.75)
     diagnosis = diagnose(files.sparse, target=target, proof=True)
     names = [kernel.name for kernel in diagnosis.microkernels]

@@ -188,6 +188,7 @@ def test_the_timeout_does_not_count_the_waiting(project: Project) -> None:
 
 import contextlib
 import pytest
+from pytest_sparsity import store
 
 EVENTS = []
 another = contextlib.ExitStack()
