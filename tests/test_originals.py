@@ -82,7 +82,7 @@ def test_a_copy_that_hangs_dies_with_its_original(worker: Worker, tmp_path: Path
 
 def test_another_original_after_so_many_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     originals, pids = Originals(), []
-    monkeypatch.setattr("pytest_sparsity.race.originals.COPIES", 2)
+    monkeypatch.setattr(sys.modules["pytest_sparsity.race.originals"], "COPIES", 2)
     for _ in range(5):
         with originals.process(LITERT, 1) as (worker, _):
             pids.append(worker.pid)
