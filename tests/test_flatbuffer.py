@@ -218,7 +218,7 @@ def any_table(draw: st.DrawFn, kind: str) -> Table:
 
 
 @given(any_table("Model"))
-@settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(suppress_health_check=list(HealthCheck))
 def test_any_tables_come_back_as_they_were_written(root: Table) -> None:
     again = read(written(Flatbuffer(root)))
     assert tables(again.root) == tables(root)

@@ -254,7 +254,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 @given(networks())
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_network_has_a_copy(path: Path, net: Network) -> None:
     model = Model(net.write(path))
     copy = densify(model, path.with_name("copy.tflite"))
@@ -581,7 +581,7 @@ def test_what_is_encoded_stays_so(path: Path) -> None:
 
 
 @given(networks())
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_encoding_and_densifying_change_no_weight(path: Path, net: Network) -> None:
     model = Model(net.write(path))
     ours = encode(model, path.with_name("encoded.tflite"))
