@@ -79,7 +79,7 @@ class Pattern:
         """
         import numpy as np
 
-        flat = rows.reshape(-1, rows.shape[-1])
+        flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
         count = -(-flat.shape[1] // self.width)
         padded = np.pad(flat, ((0, 0), (0, count * self.width - flat.shape[1])))
         return padded.reshape(len(flat), count, self.width)

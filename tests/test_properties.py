@@ -103,7 +103,7 @@ def test_quantized_layers_may_have_more_zeros_but_not_fewer(folder: Path) -> Non
     model = linear(folder, weights, dtype="int8")
     assert model.layers[0].sparsity > 0.2
     properties.zeros_as_asked(model, 0.1)
-    with pytest.raises(AssertionError, match=r"not the 90\.00% asked for"):
+    with pytest.raises(AssertionError, match=r"152 fewer than the 90\.\d+% asked for"):
         properties.zeros_as_asked(model, 0.9)
 
 
@@ -172,7 +172,7 @@ def test_half_of_a_quantized_block_may_be_rounded_to_zero(folder: Path) -> None:
 
 
 def test_an_unknown_pattern_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="use 'm:n' or '1xn'"):
+    with pytest.raises(ValueError, match="is for channels_are_removed"):
         properties.pattern_holds(linear(folder, [[1]]), "channels")
 
 
