@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_sparsity import xnnpack
-from pytest_sparsity.comparison import FACTOR, TOLERANCE, scale_of, share_of_largest
+from pytest_sparsity.comparison import TOLERANCE, beyond, scale_of, share_of_largest
 from pytest_sparsity.diagnosis.noise import own_noise
 from pytest_sparsity.diagnosis.outputs import is_float
 from pytest_sparsity.errors import TargetError
@@ -69,7 +69,7 @@ class Measured:
     def value_by_value(self, ours: Any = None, *, boxes: bool = False) -> float:
         """Largest difference over what is allowed; above 1 is an accusation."""
         mine, theirs, noise = self._parts(ours, boxes=boxes)
-        allowed = np.maximum(TOLERANCE * scale_of(list(theirs)), FACTOR * noise)
+        allowed = beyond(scale_of(list(theirs)), TOLERANCE, noise)
         difference = np.abs(mine - theirs)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(difference > 0, difference / allowed, 0.0)

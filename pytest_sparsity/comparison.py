@@ -6,7 +6,7 @@ the same weights with other kernels. A value j is one number in them. It is righ
     |y_sj - t_sj| <= max(tolerance * scale_j, floor, 8 * noise_j)    for every s
 
     scale_j = max(range of t_sj over s, largest |t_sj| / 100, widest range in the tensor / 1000)
-    noise_j = largest |t'_sj - t_sj|
+    noise_j = max(largest |t'_sj - t_sj|, scale_j * median of that over scale in the tensor)
 
 Every value is measured in what *it* varies by, so that a box in pixels beside a score in [0, 1]
 does not hide the score. The two shares keep values that hardly vary, since a sum of large terms has
@@ -198,11 +198,9 @@ def _look(
         return
     scale = scale_of(ranges, rules)
     discrete = ours[0].dtype.kind not in "fc" and rules is FLOAT
-    allowed = scale * (0.0 if discrete else rules.tolerance)
+    allowed = beyond(scale, 0.0 if discrete else rules.tolerance, noise)
     if ours[0].dtype.kind in "iu" and not discrete:
         allowed = np.maximum(allowed, 2.0)  # steps
-    if noise is not None:
-        allowed = np.maximum(allowed, FACTOR * noise)
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         difference = _difference(a, b)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -214,6 +212,21 @@ def _look(
                 worst.tolerance = float(allowed[place] / scale[place]) if scale[place] else 0.0
                 worst.number, worst.place = number, (output, place)
                 worst.top = _top(a, b)
+
+
+def beyond(scale: Array, tolerance: float, noise: Array | None) -> Array:
+    """The difference beyond which each value is wrong.
+
+    Of a few draws one value's noise may be small by luck; the others tell what is usual.
+    """
+    import numpy as np
+
+    allowed: Array = scale * tolerance
+    if noise is None:
+        return allowed
+    varying = scale > 0
+    usual = np.median(noise[varying] / scale[varying]) if varying.any() else 0.0
+    return np.maximum(allowed, FACTOR * np.maximum(noise, usual * scale))
 
 
 def values(array: Array) -> Array:

@@ -114,6 +114,12 @@ def test_one_values_noise_excuses_no_other() -> None:
     assert not compare("others", moved((1, 0), 0.1), sets(BASE), noise=noise).right
 
 
+def test_a_value_has_at_least_the_noise_that_is_usual() -> None:
+    noise = [0.01 * np.array([2.0, 0, 60.0])]
+    assert compare("others", moved((1, 1), 0.9 * FACTOR * 0.03), sets(BASE), noise=noise).right
+    assert not compare("others", moved((1, 1), 1.1 * FACTOR * 0.03), sets(BASE), noise=noise).right
+
+
 def test_noise_is_the_largest_difference_of_each_value() -> None:
     [found] = noise_between(moved((1, 1), 0.5), sets(BASE))
     assert found == pytest.approx([0, 0.5, 0])

@@ -36,6 +36,7 @@ SLOW = 0.5
 """Seconds per inference, emulation for the most part, from which two sets of inputs must do, and
 TFLite's optimised kernels in place of the reference ones, which take up to 100 times as long."""
 SLOW_SETS = 2
+SLOW_DRAWS = 2
 
 TELLING = 16
 """Values that must vary with the inputs before equal bits show that the same kernels ran. Sparse
@@ -96,13 +97,13 @@ class _Comparing:
         if fed.model.encoded:
             self._copy = fed.like(densify(fed.model, folder / "copy.tflite"))
         self._slow = False
+        self._seconds = 0.0
 
     def compare(self) -> Compared:
         """Run everything. The worker has none of the models loaded afterwards."""
         model = self._fed.model
-        start = time.monotonic()
         ours = self._run(self._fed, (0,))
-        self._slow = time.monotonic() - start > SLOW
+        self._slow = self._seconds > SLOW
         again = self._run(self._fed, range(min(SLOW_SETS if self._slow else SETS, self._fed.count)))
         if not compare("", ours, again[:1]).identical and self._is_random():
             return Compared((compare("themselves", ours, ours),), RANDOM)
@@ -132,7 +133,9 @@ class _Comparing:
 
     def _run(self, fed: Feed, numbers: Iterable[int], kernels: str = "default") -> list[Outputs]:
         self._worker.load("model", fed.model, kernels=kernels, shapes=fed.shapes)
+        start = time.monotonic()
         found: list[Outputs] = list(invoked(self._worker, "model", fed, numbers, kernels=kernels))
+        self._seconds = time.monotonic() - start
         self._worker.unload("model")
         return found
 
@@ -175,7 +178,7 @@ class _Comparing:
         first = compare(against, ours, theirs, rules=self._rules, scales=scales)
         if first.right or first.deviation == float("inf"):
             return first
-        draws = 1 if self._slow else DRAWS
+        draws = SLOW_DRAWS if self._slow else DRAWS
         noise = own_noise(
             self._worker, self._copy, theirs[:SETS], self._folder, kernels=kernels, draws=draws
         )
