@@ -21,7 +21,7 @@ from pytest_sparsity.errors import ModelError, TargetError
 from pytest_sparsity.model import Model
 from pytest_sparsity.model.flatbuffer import read
 from pytest_sparsity.model.serializer import pieces
-from pytest_sparsity.targets import InvocationError, Worker
+from pytest_sparsity.targets import InvocationError, Target, Worker
 from pytest_sparsity.writer import DType, Network
 
 Case = Callable[[Worker, Path], None]
@@ -31,6 +31,25 @@ CASES: list[Case] = []
 def case(function: Case) -> Case:
     CASES.append(function)
     return function
+
+
+class Workers:
+    """One worker per target, as long as it lives."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Worker] = {}
+
+    def on(self, name: str) -> Worker:
+        missing = Target.of(name).missing()
+        if missing is not None:
+            pytest.skip(str(missing))
+        if name not in self._opened or self._opened[name].ended:
+            self._opened[name] = Target.of(name).open()
+        return self._opened[name]
+
+    def close(self) -> None:
+        for worker in self._opened.values():
+            worker.close()
 
 
 def random(*shape: int) -> NDArray[np.float32]:

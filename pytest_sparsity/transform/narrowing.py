@@ -234,7 +234,7 @@ class _Narrowing:
         table = deepcopy(self.work.edit.tensor(0, read))
         table["shape"] = list(shape)
         tensors.append(table)
-        self.work.before(
+        self.work.insert(
             operator.index, writer.op, [source], len(tensors) - 1, version=writer.version
         )
         return len(tensors) - 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.transform.edit import Edit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_sparsity.encoding import Array
@@ -105,40 +105,18 @@ class Work:
             self.edit.tensor(0, index)["shape_signature"] = signature
         return index
 
-    def before(
+    def insert(
         self,
         operator: int,
         op: str,
         inputs: Sequence[int],
         output: int,
         options: Table | None = None,
+        *,
         version: int = 1,
+        behind: bool = False,
     ) -> None:
-        """A further operator, right before one that was read."""
-        self._insert(operator, 0, op, inputs, output, options, version)
-
-    def after(
-        self,
-        operator: int,
-        op: str,
-        inputs: Sequence[int],
-        output: int,
-        options: Table | None = None,
-        version: int = 1,
-    ) -> None:
-        """A further operator, right behind one that was read."""
-        self._insert(operator, 1, op, inputs, output, options, version)
-
-    def _insert(
-        self,
-        operator: int,
-        behind: int,
-        op: str,
-        inputs: Sequence[int],
-        output: int,
-        options: Table | None,
-        version: int,
-    ) -> None:
+        """A further operator, right before one that was read, or right behind it."""
         place = self._place(operator) + behind
         self.edit.add_operator(0, place, op, inputs, [output], options, version)
 
@@ -149,16 +127,6 @@ class Work:
         del table["builtin_options"]
         if options is not None:
             table["builtin_options"] = options
-
-    def redirect(self, tensors: Mapping[int, int], readers: Sequence[Operator]) -> None:
-        """Let these operators read other tensors."""
-        for reader in readers:
-            table = self.table(reader.index)
-            table["inputs"] = [tensors.get(int(i), int(i)) for i in table["inputs"]]
-
-    def remove(self, operator: int) -> None:
-        """Take an operator out."""
-        self.edit.remove_operators(0, [self.table(operator)])
 
     def _place(self, operator: int) -> int:
         table = self.table(operator)

@@ -35,13 +35,13 @@ def _prelu(operator: Operator, slope: Array, work: Work) -> None:
         work.like(x, f"{name}/{part}") for part in ("positive", "negated", "negative", "scaled")
     )
     place = operator.index
-    work.before(place, "RELU", [x], positive)
-    work.before(place, "NEG", [x], negated, Table("NegOptions"))
-    work.before(place, "RELU", [negated], negative)
+    work.insert(place, "RELU", [x], positive)
+    work.insert(place, "NEG", [x], negated, Table("NegOptions"))
+    work.insert(place, "RELU", [negated], negative)
     # The constant must come first: XNNPACK looks at the first operand's shape only (subgraph.c,
     # check_layout_for_binary, 75db3c093b), and for one of several channels keeps the chain dense.
     factor = work.constant(f"{name}/slope", -slope)
-    work.before(place, "MUL", [factor, negative], scaled, Table("MulOptions"))
+    work.insert(place, "MUL", [factor, negative], scaled, Table("MulOptions"))
     work.become(place, "ADD", Table("AddOptions"))
     work.table(place)["inputs"] = [positive, scaled]
 
@@ -68,7 +68,7 @@ def _difference(operator: Operator, work: Work) -> None:
         inputs = [negative, a]
     else:
         negative = work.like(b, f"{name}/negative")
-        work.before(operator.index, "NEG", [b], negative, Table("NegOptions"))
+        work.insert(operator.index, "NEG", [b], negative, Table("NegOptions"))
         inputs = [a, negative]
     options = Table("AddOptions", fused_activation_function=activation)
     work.become(operator.index, "ADD", options)

@@ -86,7 +86,7 @@ def _flatten(work: Work, operator: Operator, axes: tuple[int, ...], source: int)
     target = np.array([-1 if open_batch else shape[0], *shape[1:]], np.int32)
     inputs = [flat, work.constant(f"{name}/shape", target)]
     options = Table("ReshapeOptions", new_shape=target)
-    work.after(operator.index, "RESHAPE", inputs, output, options)
+    work.insert(operator.index, "RESHAPE", inputs, output, options, behind=True)
 
 
 def global_pool(work: Work) -> Iterator[Change]:

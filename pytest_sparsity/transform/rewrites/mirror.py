@@ -159,7 +159,7 @@ def _reverse(work: Work, first: Operator) -> int:
     for axis in (1, 2):
         turned = work.like(window.source, f"{name}/reversed_{axis}")
         axes = work.constant(f"{name}/axis_{axis}", np.array([axis], np.int32))
-        work.before(first.index, "REVERSE_V2", [image, axes], turned, Table("ReverseV2Options"))
+        work.insert(first.index, "REVERSE_V2", [image, axes], turned, Table("ReverseV2Options"))
         image = turned
     return image
 
@@ -195,5 +195,5 @@ def _padded(work: Work, operator: Operator, source: int, window: Window) -> int:
     padded = work.like(window.source, f"{name}/padded", shape)
     sizes = np.array([[0, 0], rows, columns, [0, 0]], np.int32)
     inputs = [source, work.constant(f"{name}/paddings", sizes)]
-    work.before(operator.index, "PAD", inputs, padded, Table("PadOptions"))
+    work.insert(operator.index, "PAD", inputs, padded, Table("PadOptions"))
     return padded

@@ -194,7 +194,7 @@ def pad(work: Work, operator: Operator, source: int, amount: int) -> int:
     padded = work.like(source, f"{name}/padded", shape)
     sides = np.array([[0, 0], [amount] * 2, [amount] * 2, [0, 0]], np.int32)
     sizes = work.constant(f"{name}/paddings", sides)
-    work.before(operator.index, "PAD", [source, sizes], padded, Table("PadOptions"))
+    work.insert(operator.index, "PAD", [source, sizes], padded, Table("PadOptions"))
     return padded
 
 
@@ -258,7 +258,7 @@ def _pick(operator: Operator, work: Work) -> None:
     options = Table(
         "DepthwiseConv2DOptions", padding="VALID", stride_w=2, stride_h=2, depth_multiplier=1
     )
-    work.before(operator.index, "DEPTHWISE_CONV_2D", inputs, picked, options)
+    work.insert(operator.index, "DEPTHWISE_CONV_2D", inputs, picked, options)
     table = work.table(operator.index)
     table["inputs"] = [picked, *table["inputs"][1:]]
     table["builtin_options"]["stride_w"] = table["builtin_options"]["stride_h"] = 1
