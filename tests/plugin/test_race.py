@@ -366,8 +366,10 @@ def test_instructions_are_never_called_a_time(project: Project) -> None:
             "E       assert instruction_ratio >= 5 is refuted",
             "E         measured  1.9802 exactly; 1 process, 1 pair, * s, instructions",
             "E         dense     2,000,000 instructions    sparse  1,010,000 instructions per *",
-            "E         on        litert@cortex-a53 2.3.0 CPython 3.11, 1 thread, cortex-a53, "
-            "inputs input_1 1x12x12x3",
+            (
+                "E         on        litert@cortex-a53 2.3.0 CPython 3.11, 1 thread, cortex-a53, "
+                "inputs input_1 1x12x12x3"
+            ),
         ]
     )
     result.stdout.fnmatch_lines(["2.000x instructions  >= 1.5  holds * litert@cortex-a53 *"])
