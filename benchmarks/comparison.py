@@ -86,8 +86,8 @@ class Measured:
         if not boxes:
             return mine, self.theirs, self.noise
         shared = 600 + 40 * np.arange(3 * SETS, dtype=float).reshape(SETS, 3)[: len(mine)]
-        beside = (np.hstack([shared, each]) for each in (mine, self.theirs))
-        return *beside, np.concatenate([np.zeros(3), self.noise])
+        ours, theirs = (np.hstack([shared, each]) for each in (mine, self.theirs))
+        return ours, theirs, np.concatenate([np.zeros(3), self.noise])
 
     def planted(self, error: float, rng: np.random.Generator) -> Any:
         """The outputs with one value wrong, or None if no value varies."""
@@ -159,7 +159,7 @@ def area(right: list[float], wrong: list[float]) -> float:
 
 def main() -> None:
     """Measure one target and print a table, or write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--target", default="litert")
     parser.add_argument("--random", type=int, default=150, help="random networks")
     parser.add_argument("--every", type=int, default=1, help="take every n-th of the corpus")

@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
+        assert sys.stdout is not None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130

@@ -217,8 +217,11 @@ def any_table(draw: st.DrawFn, kind: str) -> Table:
     return table
 
 
+EVERY_CHECK: list[Any] = list(HealthCheck)
+
+
 @given(any_table("Model"))
-@settings(suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=EVERY_CHECK)
 def test_any_tables_come_back_as_they_were_written(root: Table) -> None:
     again = read(written(Flatbuffer(root)))
     assert tables(again.root) == tables(root)

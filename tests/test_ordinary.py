@@ -192,7 +192,7 @@ def test_variables_that_keras_does_not_know_are_named(keras: Any) -> None:
     import tensorflow as tf
 
     def build() -> Any:
-        matrix = tf.Variable(np.ones((8, 8), np.float32), name="matrix")
+        matrix = tf.Variable(tf.ones((8, 8)), name="matrix")
         layers = keras.layers.Dense(8), keras.layers.Lambda(lambda x: x @ matrix, name="hidden")
         return keras.Sequential([keras.layers.InputLayer((8,), 1), *layers])
 

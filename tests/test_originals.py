@@ -71,6 +71,7 @@ def test_the_crash_of_a_copy_is_that_of_the_worker(
 
 
 def test_a_copy_that_hangs_dies_with_its_original(worker: Worker, tmp_path: Path) -> None:
+    pid = 0
     with pytest.raises(TargetError, match="did not answer within"), worker.copy():  # noqa: PT012
         pid = worker._child.answering
         worker.load("a", working(tmp_path))

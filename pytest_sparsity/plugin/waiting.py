@@ -61,11 +61,11 @@ class Waits:
     def _say(self, sentence: str) -> None:
         """Say it on the terminal if this process has it: a worker of xdist waits all the time."""
         manager = self._config.pluginmanager
-        reporter = manager.getplugin("terminalreporter")
+        reporter: Any = manager.getplugin("terminalreporter")
         if reporter is None or self._said:
             return
         self._said = True
-        capture = manager.getplugin("capturemanager")
+        capture: Any = manager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             reporter.ensure_newline()
             reporter.write_line(f"pytest-sparsity: {sentence}")

@@ -108,9 +108,10 @@ class Channels:
         tensor, values = self.tensor(stored), self.work.model.weights(stored)
         if not tensor.quantized or not any(tensor.zero_points):
             return np.asarray(values != 0)
-        if len(tensor.zero_points) > 1:
+        zero_point, *others = tensor.zero_points
+        if others:
             return np.ones(values.shape, bool)
-        return np.asarray(values != tensor.zero_points[0])
+        return np.asarray(values != zero_point)
 
     # ------------------------------------------------------------------------------- numbering
 

@@ -175,11 +175,12 @@ class _Narrowing:
         options = table["builtin_options"]
         if options is not None and len(options["new_shape"]):
             options["new_shape"] = [*map(int, options["new_shape"][:-1]), width]
-        sizes = self.work.values(operator.inputs[1]) if len(operator.inputs) > 1 else None
-        if sizes is not None and sizes[-1] >= 0:
-            sizes[-1] = width
-            name = self.work.tensor(operator.inputs[1]).name
-            table["inputs"] = [int(table["inputs"][0]), self.work.constant(name, sizes)]
+        for index in operator.inputs[1:]:
+            sizes = self.work.values(index)
+            if sizes is not None and sizes[-1] >= 0:
+                sizes[-1] = width
+                narrowed = self.work.constant(self.work.tensor(index).name, sizes)
+                table["inputs"] = [int(table["inputs"][0]), narrowed]
 
     def narrow(
         self, operator: Operator, place: int, masks: dict[int, NDArray[np.bool_] | None]

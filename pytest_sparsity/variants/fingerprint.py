@@ -377,6 +377,7 @@ def _is_importable(it: Any) -> bool:
 
 def _numpy(it: Any) -> Description:
     import numpy as np
+    from numpy.lib.npyio import NpzFile
 
     if isinstance(it, np.dtype):
         return ["numpy", it.str]
@@ -384,7 +385,7 @@ def _numpy(it: Any) -> Description:
         return ["numpy", it.dtype.str, it.shape, hashlib.sha256(it.tobytes()).hexdigest()]
     if isinstance(it, np.ufunc):
         return ["numpy", it.__name__]
-    if isinstance(it, np.lib.npyio.NpzFile):
+    if isinstance(it, NpzFile):
         return ["numpy", [[name, _numpy(it[name])] for name in it.files]]
     raise _untellable(it)
 

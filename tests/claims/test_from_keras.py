@@ -52,7 +52,8 @@ def fully_convolutional() -> Any:
 def efficientnet() -> Any:
     import tf_keras as keras
 
-    model = keras.applications.EfficientNetB0(weights=None, classifier_activation=None)
+    options: dict[str, Any] = {"weights": None, "classifier_activation": None}
+    model = keras.applications.EfficientNetB0(**options)
     # Untrained, with statistics of nothing, it answers the same to all inputs, which is a finding.
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
