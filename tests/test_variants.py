@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -311,6 +312,19 @@ MORE_EQUALITIES = {
     "mobilenet_v2": Case(zoo.mobilenet_v2, 1, {"policy": "xnnpack"}),
     "mobilenet_v2 of Keras": Case(lambda: zoo.mobilenet_v2(xnnpack=False), 1),
 }
+
+
+def test_a_warning_of_the_converter_is_no_error_of_the_tests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def sparsify(source: Path) -> bytes:
+        warnings.warn(f"{source}: see there for details.", UserWarning, stacklevel=1)
+        return b"a model"
+
+    monkeypatch.setattr(converter, "sparsify", sparsify)
+    warnings.simplefilter("error")  # put back by pytest
+    LocalConverter().sparsify(tmp_path, tmp_path / "sparse.tflite")
+    assert (tmp_path / "sparse.tflite").read_bytes() == b"a model"
 
 
 class Counted(LocalConverter):

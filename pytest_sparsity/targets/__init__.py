@@ -28,6 +28,7 @@ from pytest_sparsity.targets.worker_process import (
     LoadError,
     Signature,
     TensorSpec,
+    UnwrittenOutput,
     Worker,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "Signature",
     "Target",
     "TensorSpec",
+    "UnwrittenOutput",
     "Where",
     "Worker",
     "all_targets",

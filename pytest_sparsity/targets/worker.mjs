@@ -39,6 +39,13 @@ const DTYPES = new Map([
   [16, 'uint32'], [17, 'uint16'],
 ]);
 
+// Two patterns of bytes: no output can hold both, so what is still there was not written.
+const PATTERNS = [0x5A, 0xA5];
+// What dlmalloc, emscripten's allocator, writes into memory that is free: the links of a list or of
+// a tree in front, the size in what will be the last word (malloc.c 2.8.6, wasm32).
+const LINKS = 24;
+const FOOTER = 4;
+
 // Standard output carries the protocol alone.
 const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
@@ -117,7 +124,7 @@ class Loaded {
     this.outputs = this.described('Output', signature.outputNames());
     signature.delete();
     this.checkOutputs(shapes ?? []);
-    this.buffers = this.inputs.map(input => this.zeros(input));
+    this.buffers = this.inputs.map(input => this.filled(input, 0));
   }
 
   /** Returns name, shape and element type of every input or output; a dynamic size not given is 1. */
@@ -150,7 +157,7 @@ class Loaded {
     });
   }
 
-  zeros({shape, element}) {
+  filled({shape, element}, byte) {
     const {wasm} = this;
     const dimensions = new wasm.VectorInt32();
     shape.forEach(size => dimensions.push_back(size));
@@ -159,7 +166,7 @@ class Loaded {
     const host = wasm.LiteRtTensorBufferType.HOST_MEMORY;
     const size = type.bytes();
     const buffer = wasm.LiteRtTensorBuffer.createManaged(this.environment, host, type, size);
-    this.copyIn(buffer, Buffer.alloc(size));
+    this.copyIn(buffer, Buffer.alloc(size, byte));
     [type, layout, dimensions].forEach(item => item.delete());
     return buffer;
   }
@@ -191,21 +198,55 @@ class Loaded {
 
   /** Invokes once and returns [bytes, shape, dtype] of every output in the file's order. */
   run() {
+    this.spoil(PATTERNS[0]);
+    let outputs = this.read();
+    if (this.untouched(outputs, PATTERNS[0]).length) {
+      // The pattern may be the result. It cannot be if the other pattern stays as well.
+      this.spoil(PATTERNS[1]);
+      const again = this.read();
+      const [output] = this.untouched(again, PATTERNS[1]);
+      if (output !== undefined) {
+        throw new RequestError(
+            'unwritten', `an invocation left the output '${output.name}' unwritten`);
+      }
+      outputs = again;
+    }
+    return outputs.map(({bytes, shape, dtype}) => [bytes, shape, dtype]);
+  }
+
+  /** Fills the memory that the allocator will give to the outputs of the next invocation. */
+  spoil(pattern) {
+    const spoilt = this.outputs.map(output => this.filled(output, pattern));
+    spoilt.forEach(buffer => buffer.delete());
+  }
+
+  /** Invokes once and returns what the outputs hold. */
+  read() {
+    const {wasm} = this;
     const buffers = this.compiled.run(0, this.buffers);
     heed('invocation');
-    const arrays = buffers.map((buffer, i) => {
+    const outputs = buffers.map((buffer, i) => {
       const type = buffer.tensorType();
       const layout = type.layout();
       const shape = elements(layout.dimensions());
-      const address = buffer.lock(this.wasm.LiteRtTensorBufferLockMode.READ);
-      const bytes = Buffer.from(this.wasm.HEAPU8.slice(address, address + buffer.packedSize()));
+      const address = buffer.lock(wasm.LiteRtTensorBufferLockMode.READ);
+      const bytes = Buffer.from(wasm.HEAPU8.slice(address, address + buffer.packedSize()));
       buffer.unlock();
       layout.delete();
       type.delete();
-      return [bytes, shape, this.outputs[i].dtype];
+      const {name, dtype} = this.outputs[i];
+      return {name, bytes, shape, dtype};
     });
     buffers.forEach(buffer => buffer.delete());
-    return arrays;
+    return outputs;
+  }
+
+  /** Returns the outputs that hold nothing but the pattern, but for what the allocator keeps there. */
+  untouched(outputs, pattern) {
+    return outputs.filter(({bytes}) => {
+      const left = bytes.subarray(LINKS, bytes.length - FOOTER);
+      return left.length > 0 && left.every(byte => byte === pattern);
+    });
   }
 
   delete() {

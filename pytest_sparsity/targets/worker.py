@@ -82,7 +82,7 @@ Answer = dict[str, Any]
 class RequestError(Exception):
     """A request that cannot be answered.
 
-    `kind` is `load`, `invocation`, `unsupported` or `error`.
+    `kind` is `load`, `invocation`, `unwritten`, `unsupported` or `error`.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -227,7 +227,7 @@ class Loaded:
         untouched = self._untouched(PATTERNS[1])
         if untouched:
             fault = f"an invocation left the output {untouched[0]!r} unwritten"
-            raise RequestError("invocation", fault)
+            raise RequestError("unwritten", fault)
 
     def _untouched(self, pattern: int) -> list[str]:
         """Return the names of the outputs that hold nothing but the pattern."""

@@ -45,6 +45,13 @@ class InvocationError(TargetError):
     """The runtime reports that an invocation failed; the worker lives."""
 
 
+class UnwrittenOutput(InvocationError):  # noqa: N818  (an error of the runtime, whatever it is fed)
+    """The runtime reports no failure, but an invocation left an output as it was."""
+
+
+FAILURES = {"load": LoadError, "invocation": InvocationError, "unwritten": UnwrittenOutput}
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, shape and numpy dtype name of an input or an output."""
@@ -360,7 +367,7 @@ class Worker:
         if kind == "unsupported":
             raise Unsupported(f"{target}: {error}", target=target)
         reason = all_lines(error) or self._child.last_words() or "no reason given"
-        failure = {"load": LoadError, "invocation": InvocationError}.get(str(kind), TargetError)
+        failure = FAILURES.get(str(kind), TargetError)
         raise failure(f"{target} failed when {doing}: {reason}")
 
 
