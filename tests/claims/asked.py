@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pytest_sparsity import Model, zoo
 from pytest_sparsity.variants.networks import quiet
 from pytest_sparsity.writer import Network as Writer
@@ -24,7 +27,6 @@ def fit_noise(network: Any, callbacks: list[Any]) -> None:
 
     The networks have a fixed batch of one.
     """
-    import numpy as np
     import tf_keras as keras
 
     rng = np.random.default_rng(0)
@@ -41,7 +43,6 @@ def residual() -> Any:
 
 def residual_images() -> Any:
     """Inputs of four inferences to calibrate int8 with."""
-    import numpy as np
 
     return list(np.random.default_rng(0).random((4, 1, 64, 64, 3), np.float32))
 
@@ -85,22 +86,22 @@ def fit_noise_eagerly(network: Any, callbacks: list[Any]) -> None:
 
 
 def convolutions(folder: Path, channels: int, scale: float = 1.0) -> Model:
-    """Three 3x3 convolutions of an image of 28x28, all with so many channels."""
-    import numpy as np
+    """Three 3x3 convolutions, all with so many channels, of an image of 28x28x16; ten outputs."""
+    rng, net = np.random.default_rng(0), Writer((1, 28, 28, 16))
 
-    rng, net = np.random.default_rng(0), Writer((1, 28, 28, channels))
-    x, shape = net.input, (channels, 3, 3, channels)
-    for _ in range(3):
-        weights = rng.standard_normal(shape, np.float32) / np.float32(3 * (channels / 2) ** 0.5)
-        x = net.conv2d(x, weights * np.float32(scale), activation="RELU")
-    net.output(net.mean(x))
+    def weights(*shape: int) -> npt.NDArray[np.float32]:
+        values = rng.standard_normal(shape, np.float32)
+        return values * np.float32(scale * (2 / np.prod(shape[1:])) ** 0.5)
+
+    x = net.input
+    for before in (16, channels, channels):
+        x = net.conv2d(x, weights(channels, 3, 3, before), activation="RELU")
+    net.output(net.fully_connected(net.mean(x), weights(10, channels)))
     return Model(net.write(folder / f"convolutions-{channels}-{scale:g}.tflite"))
 
 
 def blocks(folder: Path, scale: float = 1.0) -> Model:
     """Three layers of 1024 units, seven tenths of their blocks of 1x4 zero."""
-    import numpy as np
-
     rng, net = np.random.default_rng(0), Writer((1, 1024))
     x = net.input
     for _ in range(3):

@@ -13,9 +13,13 @@ from pytest_sparsity import zoo
 class Network:
     """One network of the zoo, how it is pruned, and what LiteRT.js must gain from it.
 
-    The thresholds hold on every CPU: all run the same WebAssembly, 128 bits wide, whose sparse
-    kernels take fewer instructions (those of SSE, as wide, 1.46, 3.1 and 5.7 times fewer:
-    `baselines/`), and the thresholds are below these by a fifth, a half and more.
+    All CPUs run the same WebAssembly, 128 bits wide. Its sparse kernels take fewer instructions
+    than its dense ones: those of SSE, as wide, 1.46, 3.1 and 5.7 times fewer (`baselines/`). The
+    build with relaxed SIMD fuses the multiplications and additions of the dense kernels where the
+    CPU can, which is a half of that at most, and what an instruction costs is the CPU's own:
+    MobileNetV1 at 75 % gains 2.6 on an EPYC with Zen 5, 1.49 [1.39, 1.60] on one with Zen 3. So the
+    thresholds are below the halves, and the first, whose half is below 1, only says that sparse is
+    not slower; what a kind of machine gains is recorded (`test_recorded.py`).
     """
 
     name: str
@@ -29,9 +33,9 @@ class Network:
 
 
 CONVOLUTIONAL = (
-    Network("xnnpack_cnn", zoo.xnnpack_cnn, 0.75, browser_speedup=1.2),
-    Network("mobilenet_v1", zoo.mobilenet_v1, 0.75, browser_speedup=1.5),
-    Network("mobilenet_v1", zoo.mobilenet_v1, 0.90, browser_speedup=2.5),
+    Network("xnnpack_cnn", zoo.xnnpack_cnn, 0.75, browser_speedup=1.0),
+    Network("mobilenet_v1", zoo.mobilenet_v1, 0.75, browser_speedup=1.2),
+    Network("mobilenet_v1", zoo.mobilenet_v1, 0.90, browser_speedup=1.5),
 )
 FULLY_CONNECTED = (Network("mlp", zoo.mlp, 0.99, policy="all"),)
 

@@ -99,9 +99,9 @@ def test_sparse_beats_dense_in_webassembly(
     )
 
 
-# Rules `x86-avx` and `no-sparse-build`: both files run the same dense kernels.
+# Rules `x86-avx` and `no-sparse-build`: both files run the same dense kernels, so the truth is 1.
 @pytest.mark.parametrize("target", NATIVE)
-def test_x86_with_avx_refutes_the_same_claim(
+def test_x86_with_avx_refutes_a_claim_of_speed(
     network: Network, files: Variants, race: RaceFixture, row: Row, target: str
 ) -> None:
     if "avx" not in runnable(target).features:
@@ -109,7 +109,7 @@ def test_x86_with_avx_refutes_the_same_claim(
     result = race(files.dense, files.sparse, target=target)
     assert not decide(
         result.speedup,
-        network.browser_speedup,
+        1.2,
         lambda speedup, verdict: row(network, target, files, speedup, verdict),
     )
     diagnosis = diagnose(files.sparse, target=target)
