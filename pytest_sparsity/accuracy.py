@@ -13,12 +13,11 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
-from numbers import Real
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
-from pytest_sparsity.estimate import LIKELY, Claim, Estimate, holds
+from pytest_sparsity.estimate import LIKELY, Claim, Estimate
 from pytest_sparsity.inference import outputs
 from pytest_sparsity.inputs import by_input
 from pytest_sparsity.model import Model
@@ -47,30 +46,19 @@ class FromSamples(Estimate):
     samples: int = field(default=0, kw_only=True)
     name: str = field(default="", kw_only=True)
 
-    def _compare(self, sign: str, other: object) -> bool:
-        if isinstance(other, Estimate):
-            raise TypeError(
-                "two accuracies are not compared but subtracted:"
-                " `assert accuracy(dense, x, y) - accuracy(sparse, x, y) <= 0.01`"
-            )
-        if not isinstance(other, Real) or isinstance(other, bool):
-            answer: bool = NotImplemented
-            return answer
-        threshold = float(other)
-        if math.isnan(threshold):
-            raise ValueError(f"{self.name} is not compared with NaN")
-        verdict = holds(sign, self.low, self.high, threshold)
-        if verdict is None:
-            claim = Claim(self.name, sign, threshold, "inconclusive", self, "near threshold")
-            raise Inconclusive(self._explain(claim), claim)
-        return verdict
+    _instead_of_comparing_two: ClassVar[str] = (
+        "two accuracies are not compared but subtracted:"
+        " `assert accuracy(dense, x, y) - accuracy(sparse, x, y) <= 0.01`"
+    )
 
-    def _explain(self, claim: Claim) -> str:
-        needed = self._samples_to_decide(claim.threshold)
+    def _undecided(self, sign: str, threshold: float) -> Inconclusive:
+        claim = Claim(self.name, sign, threshold, "inconclusive", self, "near threshold")
+        needed = self._samples_to_decide(threshold)
         remedy = "claim a threshold further away"
         if needed < math.inf:
             remedy = f"about {needed:.2g} samples like these would probably decide, or {remedy}"
-        return f"{claim} is undecided: measured {self} with {self.samples} samples; {remedy}"
+        said = f"{claim} is undecided: measured {self} with {self.samples} samples; {remedy}"
+        return Inconclusive(said, claim)
 
     def _samples_to_decide(self, threshold: float) -> float:
         """Samples with which the interval would probably exclude the threshold.

@@ -42,7 +42,7 @@ from pytest_sparsity.baseline.recorded import (
 from pytest_sparsity.baseline.store import Place
 from pytest_sparsity.baseline.unused import Known, unused
 from pytest_sparsity.errors import Inconclusive
-from pytest_sparsity.estimate import Estimate, Series
+from pytest_sparsity.estimate import Budget, Estimate, Series
 
 DATA = Path(__file__).parent / "data"
 
@@ -472,7 +472,7 @@ def test_an_interval_between_the_recorded_ends_says_that_the_record_is_too_wide(
 def scripted(centres: Iterable[float]) -> Estimate:
     drawn = iter(centres)
     series = Series(
-        lambda *_: next(drawn), name="speedup", budget=10, confidence=0.95, clock=lambda: 0.0
+        lambda *_: next(drawn), name="speedup", budget=Budget(10, lambda: 0.0), confidence=0.95
     )
     series.look()
     return series.latest()

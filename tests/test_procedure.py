@@ -18,14 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_sparsity.errors import Inconclusive
-from pytest_sparsity.estimate import (
-    LOOKS,
-    Series,
-    hodges_lehmann,
-    interval,
-    look_confidence,
-    t_quantile,
-)
+from pytest_sparsity.estimate import LOOKS, Budget, Series, hodges_lehmann
+from pytest_sparsity.estimate.intervals import interval, look_confidence, t_quantile
 
 Array = NDArray[np.float64]
 # (runs, processes, pairs) log ratios -> per run: 1 the claim holds, -1 refuted, 0 inconclusive.
@@ -195,9 +189,8 @@ def test_a_series_decides_as_the_vectorised_looks_do() -> None:
             now[0] += 1.0
             return float(next(script))
 
-        series = Series(
-            draw, name="speedup", budget=budget, confidence=CONFIDENCE, clock=lambda: now[0]
-        )
+        seconds = Budget(budget, lambda: now[0])
+        series = Series(draw, name="speedup", budget=seconds, confidence=CONFIDENCE)
         try:
             return 1 if series.latest() >= 1.0 else -1
         except Inconclusive:

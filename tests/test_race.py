@@ -17,7 +17,7 @@ import pytest
 
 import pytest_sparsity.diagnosis
 from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongAnswers
-from pytest_sparsity.estimate import LOOKS
+from pytest_sparsity.estimate import LOOKS, Budget
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
@@ -630,7 +630,7 @@ def trials(*processes: list[Pair], pairs: int = 4) -> Trials:
         target(scripted),
         1,
         seed=0,
-        now=scripted.clock,
+        budget=Budget(math.inf, scripted.clock),
         clock="wall",
     )
     made.plan = Plan(10, 5, pairs, 100, refresh=1, pair_seconds=0.1, start_seconds=0.3)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_sparsity.errors import Inconclusive
-from pytest_sparsity.estimate import LOOKS, Series, hodges_lehmann
+from pytest_sparsity.estimate import LOOKS, Budget, Series, hodges_lehmann
 from pytest_sparsity.race.pairs import Pair
 from pytest_sparsity.race.trials import choose_clock
 
@@ -55,9 +55,8 @@ def replays(values: NDArray[np.float64], *, flip: bool) -> Iterator[Series]:
         yield Series(
             lambda script=script: next(script),  # type: ignore[misc]
             name="speedup",
-            budget=1,
+            budget=Budget(1, lambda: 0.0),
             confidence=0.95,
-            clock=lambda: 0.0,
         )
 
 
@@ -100,9 +99,8 @@ def test_processes_in_the_order_of_recording_are_never_refuted(name: str) -> Non
         series = Series(
             lambda script=script: next(script),  # type: ignore[misc]
             name="speedup",
-            budget=1,
+            budget=Budget(1, lambda: 0.0),
             confidence=0.95,
-            clock=lambda: 0.0,
         )
         assert verdict(series, LIMIT) is not False
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.estimate import (
+    Budget,
     Claim,
     Estimate,
     Series,
@@ -170,7 +171,7 @@ class Race:
     @property
     def wall_seconds(self) -> float:
         """What the race has taken so far."""
-        return self._series.spent
+        return self._series.budget.spent
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -237,7 +238,7 @@ class Race:
         spread, plan = self._trials.spread(), self._trials.plan
         if plan is None or math.isnan(spread):
             return f"{self.target}: the control did not fit into the budget"
-        confidence, cost = self._series.confidence, self._trials.process_seconds
+        confidence, cost = self._series.confidence, self._trials.budget.expected
         effect = math.expm1(resolvable(spread, cost, budget, confidence))
         tell = seconds_to_resolve(math.log(1.10 / 1.05), spread, cost, confidence)
         telling = (
@@ -359,19 +360,17 @@ def start(
     now: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Race two models without checking anything, and take the first look."""
-    trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, now)
+    spending = Budget(budget, now)
+    trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, spending)
     seconds = target.unit == "seconds"
     series = Series(
         trials.draw if seconds else trials.count,
         name="speedup" if seconds else "instruction_ratio",
-        budget=budget,
+        budget=spending,
         confidence=confidence,
-        clock=now,
         exact=not seconds,
-        forecast=lambda: trials.process_seconds,
         turn=turn if seconds else nullcontext,
     )
-    trials.left = series.left
     series.look()
     return Race(target, threads, trials, series)
 

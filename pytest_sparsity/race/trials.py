@@ -9,13 +9,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import CannotMeasure
-from pytest_sparsity.estimate import LOOKS, Stop, hodges_lehmann, resolvable
+from pytest_sparsity.estimate import LOOKS, Budget, Stop, hodges_lehmann, resolvable
 from pytest_sparsity.race.originals import ORIGINALS
 from pytest_sparsity.race.pairs import Interpreters, Pair
 from pytest_sparsity.race.warm_up import Batch, settle, warm_up_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_sparsity.inputs import Feed
     from pytest_sparsity.targets import Target
@@ -72,13 +72,10 @@ class Trials:
     """The processes of one race, started on demand.
 
     Attributes:
-        now: monotonic seconds.
-        left: seconds that are left of the budget when a process begins.
-        deadline: when the budget ends on that clock, if nothing else happens.
+        budget: what the processes may take; the first one tells it what the others will.
         plan: how they measure; None before the pilot.
         clock: `"cpu"`, `"wall"` or `"instructions"`; chosen after the first process.
         clock_reason: why this clock.
-        process_seconds: what a process will probably cost; 0 before that is known.
         processes: the pairs of every complete process.
         hello: what the first worker said of itself.
     """
@@ -88,13 +85,10 @@ class Trials:
     target: Target
     threads: int
     seed: int
-    now: Callable[[], float]
-    left: Callable[[], float] = field(default=lambda: math.inf)
-    deadline: float = math.inf
+    budget: Budget
     plan: Plan | None = None
     clock: str = ""
     clock_reason: str = ""
-    process_seconds: float = 0.0
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,11 +100,10 @@ class Trials:
         """
         if self._noisy():
             raise Stop("noisy clock")
-        self.deadline = self.now() + self.left()
         if self.plan:
-            self._leave_unless_room(self.plan.start_seconds)
+            self._demand(self.plan.start_seconds)
         rng = random.Random(f"{self.seed} {len(self.processes)}")
-        with ORIGINALS.process(self.target, self.threads, self.now) as (worker, begun):
+        with ORIGINALS.process(self.target, self.threads, self.budget.now) as (worker, begun):
             self.hello = self.hello or worker.hello
             models = Interpreters(worker, self.dense, self.sparse, rng)
             if self.plan is None:
@@ -120,7 +113,7 @@ class Trials:
                 worker.run([(key, self.plan.warm_up) for key in models.fresh()], warm=0)
                 pairs = []
             while len(pairs) < self.plan.pairs:
-                self._leave_unless_room(self.plan.pair_seconds)
+                self._demand(self.plan.pair_seconds)
                 plan = self.plan
                 pairs.append(models.pair(plan.invocations, plan.rounds, plan.refresh))
         self.processes.append(pairs)
@@ -159,19 +152,19 @@ class Trials:
 
     def _check(self, models: Interpreters, begun: float) -> None:
         """Check the models, each invoked once, and tell by that what a process costs at least."""
-        opened = self.now()
+        opened = self.budget.now()
         models.check(self.target.name)
-        once = self.now() - opened
+        once = self.budget.now() - opened
         # Two batches to warm up and one pair.
-        self.process_seconds = opened - begun + (2 + ROUNDS[-1][1]) * once
-        self._leave_unless_room(once)
+        self.budget.expected = opened - begun + (2 + ROUNDS[-1][1]) * once
+        self._demand(once)
 
     def _pilot(self, models: Interpreters, begun: float) -> tuple[Plan, list[Pair]]:
         """Warm up, and plan by what an invocation, a pair and the start cost."""
-        opened = self.now()
+        opened = self.budget.now()
         keys = models.fresh()
-        batches = settle(models.worker, keys, self.threads, self._leave_unless_room)
-        warm, batch = self.now(), batches[-1]
+        batches = settle(models.worker, keys, self.threads, self._demand)
+        warm, batch = self.budget.now(), batches[-1]
         warm_up = warm_up_needed(batches)
         share = warm_up / sum(batch.invocations for batch in batches)
         start = opened - begun + share * (warm - opened)
@@ -180,17 +173,17 @@ class Trials:
         rounds = next(number for longest, number in ROUNDS if block < longest)
         refresh = int(min(batch.per_invocation) < LONG_NS)
         expected = rounds * (invocations + refresh) * sum(batch.per_invocation) / 1e9
-        self.process_seconds = start + expected
-        self._leave_unless_room(expected)
+        self.budget.expected = start + expected
+        self._demand(expected)
         pair = models.pair(invocations, rounds, refresh)
-        pair_seconds = self.now() - warm
-        pairs = pairs_per_process(start, pair_seconds, self.deadline - warm)
-        self.process_seconds = start + pairs * pair_seconds
+        pair_seconds = self.budget.now() - warm
+        pairs = pairs_per_process(start, pair_seconds, self.budget.deadline - warm)
+        self.budget.expected = start + pairs * pair_seconds
         return Plan(invocations, rounds, pairs, warm_up, refresh, pair_seconds, start), [pair]
 
-    def _leave_unless_room(self, seconds: float) -> None:
-        if self.now() + SLACK * seconds > self.deadline:
-            raise Stop("budget")
+    def _demand(self, seconds: float) -> None:
+        """Leave unless the budget has room for what took so many seconds in the pilot."""
+        self.budget.demand(SLACK * seconds)
 
     def _noisy(self) -> bool:
         if self.clock != "wall" or len(self.processes) < LOOKS[0]:
