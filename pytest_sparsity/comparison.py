@@ -11,8 +11,9 @@ the same weights with other kernels. A value j is one number in them. It is righ
 Every value is measured in what *it* varies by, so that a box in pixels beside a score in [0, 1]
 does not hide the score. The two shares keep values that hardly vary, since a sum of large terms has
 the rounding of its terms. The noise is the model's own: t' are outputs of the same weights and
-inputs, each moved to a neighbouring float32 at random, and the difference between TFLite's two sets
-of kernels. An ill-conditioned model cannot be held to more digits than it has.
+inputs, each moved to a neighbouring float32 at random (biases by the rounding of the sums that
+begin with them), and the difference between TFLite's two sets of kernels. An ill-conditioned model
+cannot be held to more digits than it has.
 
 That a program's rounding is told by perturbing its operands in their last bit is Vignes' CESTAC
 method (Mathematics and Computers in Simulation 35, 1993, 233-261) and Parker's Monte Carlo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,76 @@ def test_noise_tells_what_a_model_is_worth(tmp_path: Path) -> None:
         [noise] = own_noise(worker, fed, outputs, tmp_path)
     ranges = scale_of([output for [output] in outputs], FLOAT)
     assert 1e-4 < np.median(noise / ranges) < 1
+
+
+def begun_with_a_bias(folder: Path) -> Model:
+    """XNNPACK adds 576 small products to a bias of 6, which rounds each; TFLite adds it last."""
+    rng = np.random.default_rng(0)
+    net, weights = Network((1, 576)), rng.standard_normal((512, 576)).astype(np.float32) / 576
+    bias = 6 + rng.random(512, np.float32)
+    net.output(net.fully_connected(net.input, weights, bias))
+    return Model(net.write(folder / "bias.tflite"))
+
+
+def of_halves(folder: Path) -> Model:
+    """Ill-conditioned in weights that are stored as float16: only they are to be moved."""
+    rng = np.random.default_rng(0)
+    net = Network((1, 64))
+    weights = (rng.standard_normal((16, 64)) * 1e4).astype(np.float32)
+    moved = weights + 16 * rng.random((16, 64), np.float32)
+    a, b = (net.fully_connected(net.input, each, dtype="float16") for each in (weights, moved))
+    net.output(net.sub(a, b))
+    return Model(net.write(folder / "halves.tflite"))
+
+
+@pytest.mark.parametrize("build", [begun_with_a_bias, of_halves])
+def test_rounding_that_kernels_do_differently_is_not_accused(
+    tmp_path: Path, build: Callable[[Path], Model]
+) -> None:
+    """Six published networks with float16 weights and large biases were."""
+    fed = feed(build(tmp_path))
+    with Target.of("litert").open() as worker:
+        [found] = comparisons(worker, fed, tmp_path).comparisons
+    assert found.right
+    assert found.deviation > 1.5 * TOLERANCE, "it has to be excused by the noise"
+
+
+def test_constants_of_float16_have_noise_too(tmp_path: Path) -> None:
+    """With inputs of zero nothing but the bias could move."""
+    net = Network((1, 4))
+    bias = np.array([1, 2, 3, 4], np.float32)
+    net.output(net.fully_connected(net.input, np.eye(4, dtype=np.float32), bias, dtype="float16"))
+    model = Model(net.write(tmp_path / "halves.tflite"))
+    assert any(tensor.dtype == "float16" for tensor in model.graph.tensors)
+    fed = feed(model, np.zeros((1, 4), np.float32))
+    with Target.of("litert").open() as worker:
+        worker.load("model", fed.model)
+        [noise] = own_noise(worker, fed, invoked(worker, "model", fed, (0,)), tmp_path)
+    assert (noise > 0).all()
+
+
+def test_nobody_is_accused_by_noise_that_was_small_by_luck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first draws show none, the further ones do."""
+    asked = []
+
+    def noise(*_: Any, draws: Iterable[int], **options: Any) -> list[Any]:
+        asked.append(list(draws))
+        return [np.full(16, 0.0 if len(asked) == 1 else 1e-2)]
+
+    monkeypatch.setattr(diagnosis_outputs, "own_noise", noise)
+    fed = feed(ill_conditioned(tmp_path))
+    with Target.of("litert").open() as worker:
+        judge = diagnosis_outputs._Comparing(worker, fed, tmp_path)
+        theirs = judge._run(fed, range(3))
+        spread = np.ptp([each[0] for each in theirs], axis=0)
+        for share, right, looks in [(1e-3, True, 2), (1e-1, False, 1)]:
+            asked.clear()
+            ours = [[each[0] + (share * spread).astype(np.float32)] for each in theirs]
+            found = judge._judged(COPY, ours, theirs, "default")
+            assert (found.right, len(asked)) == (right, looks)
+    assert asked[0] == [0, 1, 2]
 
 
 def test_a_slow_model_is_compared_with_faster_kernels(

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import pytest
 
+import conformance
 from corpus import CASES, Case, Parts, Recipe
 from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
 from pytest_sparsity import properties, xnnpack
@@ -43,6 +44,7 @@ from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights
 from pytest_sparsity.writer import Encoding, Network, Value
 from pytest_sparsity.xnnpack.releases import gate_closed
+from test_writer import with_a_resource
 
 BY_NAME = {case.name: case for case in CASES}
 JS, LITERT = Target.of("litert-js"), Target.of("litert")
@@ -198,7 +200,7 @@ def state(repeats: bool) -> Callable[[Path], Diagnosis]:
     """The converter writes fused LSTMs, the writer does not: a stand-in with a variable tensor."""
 
     def diagnosis(folder: Path) -> Diagnosis:
-        model = SimpleNamespace(stateful=True)
+        model = SimpleNamespace(stateful=True, graphs=())
         found = costs.state(cast("Model", model), seen("dense", repeats=repeats))
         plain = ruled("average", folder)
         return replace(plain, findings=tuple(found))
@@ -994,6 +996,31 @@ def test_inputs_that_are_given_are_the_models_own(tmp_path: Path) -> None:
         check_outputs(model, "litert", inputs=bad)
 
 
+HERE_NATIVE = ("litert", "litert-js", "tflite-runtime", "tensorflow")
+
+
+def test_an_operator_that_a_target_lacks_is_not_the_inputs_fault(tmp_path: Path) -> None:
+    """LiteRT.js loads such a model, and says so when it runs."""
+    model = conformance.custom(tmp_path)
+    for target in [name for name in HERE_NATIVE if Target.of(name).available]:
+        diagnosis = diagnose(model, target)
+        assert diagnosis.verdict == "fails"
+        assert "Mystery" in diagnosis.findings[0].message
+        assert not {"needs-inputs", "rules-disagree"} & set(codes(diagnosis))
+
+
+@pytest.mark.skipif(not JS.available, reason="LiteRT.js is missing")
+def test_a_model_that_runs_once_only_is_not_the_inputs_fault(tmp_path: Path) -> None:
+    """LiteRT.js 2.5.3 invokes a model with an output that nothing computes but once."""
+    net = Network((1, 8))
+    options = ("ShapeOptions", {"out_type": 2})
+    shape = net.operator("SHAPE", [net.input], (2,), *options, dtype="int32", version=1)
+    net.output(net.fully_connected(net.input, np.eye(8, dtype=np.float32)), shape)
+    diagnosis = diagnose(net.write(tmp_path / "shape.tflite"), "litert-js")
+    assert (diagnosis.verdict, codes(diagnosis)[0]) == ("fails", "crashes")
+    assert not {"needs-inputs", "rules-disagree"} & set(codes(diagnosis))
+
+
 def drawing(folder: Path) -> Model:
     net = Network((1, 4))
     shape = net.constant(np.array([1, 4], np.int32))
@@ -1032,6 +1059,42 @@ def test_a_model_that_answers_to_other_inputs_only_is_not_constant(tmp_path: Pat
     net.output(net.fully_connected(high, np.eye(40, dtype=np.float32)))
     diagnosis = diagnose(net.write(tmp_path / "high.tflite"), "litert")
     assert "constant-output" not in codes(diagnosis)
+
+
+class Listening:
+    """A worker of a model that answers 0 until it has seen several inputs, then what it saw."""
+
+    def __init__(self, deaf: int) -> None:
+        self.deaf = deaf
+
+    def load(self, *_: Any, **__: Any) -> None:
+        self.invoked = 0
+
+    def set_inputs(self, _: str, arrays: Any) -> None:
+        self.heard = arrays[0].sum(keepdims=True)
+
+    def outputs(self, _: str) -> list[Any]:
+        self.invoked += 1
+        return [self.heard * (self.invoked > self.deaf)]
+
+    def unload(self, key: str) -> None: ...
+
+
+@pytest.mark.parametrize(("deaf", "constant"), [(0, False), (30, False), (1000, True)])
+def test_a_streaming_model_is_listened_to_for_a_while(
+    tmp_path: Path, deaf: int, constant: bool
+) -> None:
+    """Published wake words answer 0 to the first pieces of any sound."""
+    model = Model(with_a_resource(assigned=True).write(tmp_path / "stream.tflite"))
+    compared = outputs.comparisons(cast("Any", Listening(deaf)), feed(model), tmp_path)
+    assert compared.comparisons[0].constant is constant
+
+
+def test_a_streaming_model_is_no_lstm(tmp_path: Path) -> None:
+    model = Model(with_a_resource(assigned=True).write(tmp_path / "stream.tflite"))
+    [found] = costs.state(model, seen("dense", repeats=False))
+    assert found.message.startswith("the model, by ASSIGN_VARIABLE, keeps a state")
+    assert "LSTM" not in found.remedy
 
 
 def test_a_model_of_one_set_of_inputs_is_not_called_constant(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 
 from pytest_sparsity.encoding import encode as encode_values
 from pytest_sparsity.errors import ModelError
+from pytest_sparsity.inference import invoked
+from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Graph, Model, Operator, Tensor
-from pytest_sparsity.transform import densify, encode, flush, prune, replace_weights
+from pytest_sparsity.targets import Target
+from pytest_sparsity.transform import densify, encode, flush, prune, replace_weights, widen
 from pytest_sparsity.transform.densification import dense_fully_connected_version
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
@@ -327,6 +330,27 @@ def test_subnormals_of_encoded_weights_are_flushed_where_they_are(
     tiny = (before != 0) & (np.abs(before) < np.finfo(np.float32).tiny)
     assert not after[tiny].any()
     np.testing.assert_array_equal(after[~tiny], before[~tiny])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_widened_constants_compute_the_same(path: Path, runtime: str) -> None:
+    model = data("cnn_float16_dense")
+    wide = widen(model, path)
+    assert not [t for t in wide.graph.tensors if t.constant and t.dtype == "float16"]
+    assert not [o for o in wide.graph.operators if o.op == "DEQUANTIZE"]
+    fed = feed(model)
+    with Target.of(runtime).open() as worker:
+        found = []
+        for each in (model, wide):
+            worker.load("model", each)
+            found.append(invoked(worker, "model", fed.like(each), range(2)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_without_halves_stays_as_it_is(path: Path) -> None:
+    model = data("cnn_dense")
+    assert decoded(widen(model, path)) == decoded(model)
 
 
 def test_other_types_and_models_without_subnormals_stay_as_they_are(path: Path) -> None:

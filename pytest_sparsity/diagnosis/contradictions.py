@@ -20,7 +20,7 @@ WRONG = frozenset({"fails", "miscomputes"})
 """Verdicts about a file that must not be used on the target."""
 OTHER_INPUTS = Remedy("give inputs that matter to the model: inputs= or --inputs FILE.npz", "")
 FAILS_DENSELY = Remedy(
-    "use another target: stored densely the model does not load here either", "runtime"
+    "use another target: stored densely the model does not run here either", "runtime"
 )
 WITHOUT_XNNPACK = Remedy(
     "use a build of the runtime with XNNPACK, which its wheels have", "runtime"
@@ -36,10 +36,10 @@ def agree(analysis: Analysis, seen: Observation) -> bool:
     does not load with dense weights either fails for other reasons than these rules are about.
     """
     rules = xnnpack.verdict(analysis)
-    if seen.crashed:
-        return rules in WRONG
     if seen.unrelated or seen.verdict == "unknown":
         return True
+    if seen.crashed:
+        return rules in WRONG
     if seen.verdict == "dense" and seen.constant:
         return rules != "fails"
     if rules == "sparse" and not analysis.rewritten:

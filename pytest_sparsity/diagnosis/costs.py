@@ -31,6 +31,9 @@ CEILING_MARGIN = 0.05
 microseconds per operator, and the operators beside the layers get faster too when these need less
 memory."""
 FEWER_THREADS = Remedy("claim with threads=1, or less than with one thread", "runtime")
+UNROLL = Remedy(
+    "convert with LSTM(unroll=True), or use a fresh interpreter per sequence", "conversion"
+)
 ALIGNED = 8
 """Output channels that dense kernels compute at once at least; a remainder costs a whole step.
 With AVX-512 the step is 32: 33 channels took 2.1 times as long as 32, 49 only 1.03 times as long as
@@ -174,7 +177,11 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
         return
     if seen is not None and seen.repeats:
         return
-    yield finding("keeps-state")
+    operators = {operator.op for graph in model.graphs for operator in graph.operators}
+    if "ASSIGN_VARIABLE" in operators:
+        yield finding("keeps-state", keeper="the model, by ASSIGN_VARIABLE,")
+    else:
+        yield finding("keeps-state", keeper="a fused LSTM", remedy=UNROLL)
 
 
 def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:

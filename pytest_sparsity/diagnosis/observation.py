@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.comparison import Comparison, compare
-from pytest_sparsity.diagnosis.outputs import COPY, comparisons, made_up, refuses
+from pytest_sparsity.diagnosis.outputs import COPY, comparisons, made_up, stored_densely
 from pytest_sparsity.diagnosis.probes import flushes_subnormals, skips_zeros
 from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported
 from pytest_sparsity.inference import invoked
@@ -42,8 +42,8 @@ class Observation:
         inputs: their shapes by name, for people.
         made_up: whether they were drawn.
         fault: the target's words if the model fails, or does not take its inputs, else "".
-        crashed: the model was accepted and then ended the worker.
-        unrelated: the model does not load densely stored either, so sparsity is not the reason.
+        crashed: the model was accepted and then failed, or ended the worker.
+        unrelated: the model does not run densely stored either, so sparsity is not the reason.
         repeats: a second run of the same inputs gave the same outputs.
         profile: the operators that ran, with nanoseconds; None if not asked for, or the target has
             none.
@@ -150,10 +150,12 @@ class Observer:
         except TargetError as error:
             self.close()
             with scratch_folder("models") as folder:
-                if refuses(self._opened, fed, Path(folder)):
-                    fault = made_up(fed, error)
-                    return Observation("unknown", skips, fault=fault, inputs=str(fed))
-            return Observation("fails", skips, fault=str(error), crashed=True)
+                copy = stored_densely(self._opened, fed, Path(folder))
+            if copy == "refuses":
+                fault = made_up(fed, error)
+                return Observation("unknown", skips, fault=fault, inputs=str(fed))
+            unrelated = copy == "fails" or not model.encoded
+            return Observation("fails", skips, fault=str(error), crashed=True, unrelated=unrelated)
         if seen.verdict == "miscomputes" and self.target.record.tainted:
             self.close()
         return seen

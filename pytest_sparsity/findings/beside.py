@@ -173,15 +173,14 @@ of [n, 1, 1, c]; the values are right (LiteRT 2.3.0, LiteRT.js 2.5.3).
     Kind(
         "keeps-state",
         (
-            "a fused LSTM keeps its state from one inference to the next, so the same input "
-            "gives other outputs the second time"
+            "{keeper} keeps a state from one inference to the next, so the same input gives other "
+            "outputs the second time"
         ),
-        Remedy(
-            "convert with LSTM(unroll=True), or use a fresh interpreter per sequence", "conversion"
-        ),
+        Remedy("use a fresh interpreter per sequence", ""),
         """
-A fused LSTM keeps its state between inferences, so the same input gives other outputs the second
-time. Convert with `unroll=True`, or use a fresh interpreter per sequence.
+A fused LSTM, or variables that the model assigns (a streaming network), keep a state between
+inferences, so the same input gives other outputs the second time. Use a fresh interpreter per
+sequence; an LSTM can be converted with `unroll=True` instead.
 """,
     ),
     Kind(

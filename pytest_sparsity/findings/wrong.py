@@ -23,8 +23,9 @@ the reason.
             "see the other findings; without EXPERIMENTAL_SPARSITY the model may run", "conversion"
         ),
         """
-The model was loaded and then ended the target's process: it reads memory that is not its own. Look
-at the next finding for the reason.
+The model was loaded and then failed when it ran, or ended the target's process, as it does where it
+reads memory that is not its own. Look at the next finding for the reason; if there is none, and it
+fails densely stored too, the target lacks something that the model needs.
 """,
     ),
     Kind(

@@ -3,7 +3,7 @@
 What is not changed stays as it was: names, order, metadata, signatures, an appended archive.
 """
 
-from pytest_sparsity.transform.densification import densify, flush, replace_weights
+from pytest_sparsity.transform.densification import densify, flush, replace_weights, widen
 from pytest_sparsity.transform.narrowing import Narrowed, Shrunk, dead_channels, shrink
 from pytest_sparsity.transform.pruning import prune
 from pytest_sparsity.transform.rewrites import Repair, Rewritten, repair
@@ -22,4 +22,5 @@ __all__ = [
     "repair",
     "replace_weights",
     "shrink",
+    "widen",
 ]

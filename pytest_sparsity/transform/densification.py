@@ -77,6 +77,33 @@ def flush(model: Model | str | PathLike[str], path: Path) -> Model:
     return edit.write(path)
 
 
+def widen(model: Model | str | PathLike[str], path: Path) -> Model:
+    """The model with float16 constants stored as the float32 that it computes with.
+
+    The outputs are those of before, but for runtimes that compute in float16. A DEQUANTIZE of such
+    a constant is gone; sparse-encoded ones stay.
+    """
+    import numpy as np
+
+    model = Model.of(model)
+    edit = Edit(model)
+    for g, graph in enumerate(model.graphs):
+        halves = {t.index for t in graph.tensors if _is_half(t)}
+        unpacking = [o for o in graph.operators if o.op == "DEQUANTIZE" and o.inputs[0] in halves]
+        tables = [edit.operator(g, operator.index) for operator in unpacking]
+        for operator in unpacking:
+            values = model.weights(operator.inputs[0], g).astype(np.float32)
+            edit.tensor(g, operator.outputs[0])["buffer"] = edit.add_buffer(values)
+        edit.remove_operators(g, tables)
+        edit.remove_tensors(g, {operator.inputs[0] for operator in unpacking})
+    edit.remove_unused_codes()
+    return edit.write(path)
+
+
+def _is_half(tensor: Tensor) -> bool:
+    return tensor.constant and tensor.dtype == "float16" and tensor.sparsity is None
+
+
 def replace_weights(model: Model | str | PathLike[str], weights: Replacements, path: Path) -> Model:
     """The model with other values in some of its densely stored constants.
 
