@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,22 +201,20 @@ class _Comparing:
         first = compare(against, ours, theirs, rules=self._rules, scales=scales)
         if first.right or first.deviation == float("inf"):
             return first
-        draws = (SLOW_DRAWS, SLOW_DRAWS) if self._slow else (DRAWS, FURTHER_DRAWS)
-        numbers, noise = iter(range(sum(draws))), None
-        for count in draws:
-            look = own_noise(
-                self._worker,
-                self._copy,
-                theirs[:SETS],
-                self._folder,
-                kernels=kernels,
-                draws=islice(numbers, count),
-            )
-            noise = look if noise is None else louder([noise, look])
-            found = compare(against, ours, theirs, rules=self._rules, noise=noise, scales=scales)
-            if found.right or found.deviation > BEYOND_LUCK * found.tolerance:
-                break
-        return found
+        few, more = (SLOW_DRAWS, SLOW_DRAWS) if self._slow else (DRAWS, FURTHER_DRAWS)
+        noise = self._noise(theirs, kernels, range(few))
+        found = compare(against, ours, theirs, rules=self._rules, noise=noise, scales=scales)
+        if found.right or found.deviation > BEYOND_LUCK * found.tolerance:
+            return found
+        noise = louder([noise, self._noise(theirs, kernels, range(few, few + more))])
+        return compare(against, ours, theirs, rules=self._rules, noise=noise, scales=scales)
+
+    def _noise(
+        self, theirs: Sequence[Outputs], kernels: str, draws: Iterable[int]
+    ) -> list[NDArray[Any]]:
+        return own_noise(
+            self._worker, self._copy, theirs[:SETS], self._folder, kernels=kernels, draws=draws
+        )
 
 
 def varying(outputs: Sequence[Outputs]) -> int:
