@@ -133,18 +133,7 @@ def parser() -> argparse.ArgumentParser:
         " does not hold, or is undecided when the budget is spent",
     )
     for made in (explain, race):
-        made.add_argument(
-            "--inputs",
-            metavar="F",
-            help="an .npz file of arrays by the names of the inputs; default: inputs are drawn",
-        )
-        made.add_argument(
-            "--shape",
-            metavar="NAME=1,224,224,3",
-            type=shape,
-            action="append",
-            help="the shape of an input whose sizes the file leaves open; repeatable",
-        )
+        add_inputs(made)
     encode = add("encode", command_encode, "store zeros sparsely, where that pays")
     densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
     prune = add("prune", command_prune, "set the smallest weights to zero, without any training")
@@ -160,7 +149,32 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         help="prunable (the default), all, or names and indices as `explain` lists them",
     )
-    for made in (encode, densify, prune):
+    shrink = add("shrink", command_shrink, "remove channels that nobody needs")
+    shrink.add_argument(
+        "--multiple",
+        metavar="N",
+        type=multiple,
+        default=8,
+        help="layers keep a multiple of N channels, which kernels compute at once; %(default)s",
+    )
+    repair = add("repair", command_repair, "rewrite exactly what keeps a file from running sparse")
+    repair.add_argument(
+        "--target",
+        metavar="T",
+        default="litert-js",
+        help="where it is to run sparse, see `targets`; %(default)s",
+    )
+    repair.add_argument(
+        "--no-race",
+        dest="race",
+        action="store_false",
+        help="keep what the rules say is better; default: what a race shows to be faster",
+    )
+    repair.add_argument(
+        "--budget", metavar="S", type=seconds, default=10.0, help="seconds to race; %(default)g"
+    )
+    add_inputs(repair)
+    for made in (encode, densify, prune, shrink, repair):
         made.add_argument("model", metavar="MODEL", help="a .tflite file")
         made.add_argument(
             "-o", "--output", metavar="OUT", required=True, type=Path, help="the file to write"
@@ -174,9 +188,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def add_inputs(made: argparse.ArgumentParser) -> None:
+    """Let a command take what models are run on."""
+    made.add_argument(
+        "--inputs",
+        metavar="F",
+        help="an .npz file of arrays by the names of the inputs; default: inputs are drawn",
+    )
+    made.add_argument(
+        "--shape",
+        metavar="NAME=1,224,224,3",
+        type=shape,
+        action="append",
+        help="the shape of an input whose sizes the file leaves open; repeatable",
+    )
+
+
 SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 MOST_THREADS = 1024
 MOST_SECONDS = 24 * 3600
+MOST_CHANNELS = 65536
 
 
 def claim(text: str) -> tuple[str, float]:
@@ -193,6 +224,13 @@ def threads(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_THREADS:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MOST_THREADS}")
+
+
+def multiple(text: str) -> int:
+    """Read a number of channels."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_CHANNELS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MOST_CHANNELS}")
 
 
 def seconds(text: str) -> float:
@@ -329,6 +367,45 @@ def command_prune(options: argparse.Namespace) -> None:
     say_written(options, before, after, warns=False)
     if not options.json:
         print("nothing was trained: the model computes something else, its accuracy is unknown")
+
+
+def command_shrink(options: argparse.Namespace) -> None:
+    """Write a model without the channels that nobody needs."""
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.report import written
+    from pytest_sparsity.transform import dead_channels, shrink
+
+    before = Model(options.model)
+    dead = sum(layer.before - layer.after for layer in dead_channels(before, 1))
+    shrunk = shrink(before, options.output, multiple=options.multiple)
+    if options.json:
+        put(written.shrunk_json(before, shrunk, dead - shrunk.channels))
+    else:
+        show(written.shrunk_lines(before, shrunk, dead - shrunk.channels))
+
+
+def command_repair(options: argparse.Namespace) -> None:
+    """Write a model that runs sparse kernels, rightly and faster, as far as that can be."""
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.repairing import repair
+    from pytest_sparsity.report import written
+    from pytest_sparsity.targets import Target
+
+    before, target = Model(options.model), Target.of(options.target)
+    _ = before.layers  # the file may be the one that is replaced
+    repaired = repair(
+        before,
+        options.output,
+        target=target,
+        race=options.race,
+        budget=options.budget,
+        inputs=options.inputs,
+        shapes=dict(options.shape or ()),
+    )
+    if options.json:
+        put(written.repaired_json(before, repaired, target))
+    else:
+        show(written.repaired_lines(before, repaired, target))
 
 
 def say_written(options: argparse.Namespace, before: Model, after: Model, *, warns: bool) -> None:

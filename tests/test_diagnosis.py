@@ -41,7 +41,7 @@ from pytest_sparsity.findings import CODES, TAKES, Finding
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
-from pytest_sparsity.transform import densify, replace_weights
+from pytest_sparsity.transform import densify, replace_weights, shrink
 from pytest_sparsity.writer import Encoding, Network, Value
 from pytest_sparsity.xnnpack.releases import gate_closed
 from test_writer import with_a_resource
@@ -196,6 +196,16 @@ def one_weight(value: float | None) -> Callable[[Model, Path], Model]:
     return change
 
 
+def ignoring(channels: int) -> Network:
+    """Of 32 channels so many are read by nobody."""
+    read = np.ones((4, 32), np.float32)
+    read[:, :channels] = 0
+    net = Network((1, 64))
+    x = net.fully_connected(net.input, np.ones((32, 64), np.float32), activation="RELU")
+    net.output(net.fully_connected(x, read))
+    return net
+
+
 def state(repeats: bool) -> Callable[[Path], Diagnosis]:
     """The converter writes fused LSTMs, the writer does not: a stand-in with a variable tensor."""
 
@@ -309,6 +319,7 @@ PAIRS: dict[str, Pair] = {
     "below-threshold": both(pruned(0.29, encoding="dense"), pruned(0.30, encoding="dense")),
     "file-larger": both(flat(0.1), flat(0.7)),
     "encoding-larger": both(pruned(0.19), pruned(0.35)),
+    "dead-channels": both(ignoring(8), ignoring(7)),
     "other-layers": (profiled(0.5), profiled(0.8)),
     "subnormal-weights": (
         lambda folder: ruled(with_subnormals(3, folder), folder),
@@ -436,7 +447,7 @@ def test_a_padding_that_two_layers_read(tmp_path: Path) -> None:
     (finding,) = told(ruled(Case("shared", build), tmp_path, **where), "incompatible-layer")  # type: ignore[arg-type]
     assert "is read by 2 layers, so it stays" in finding.message
     assert (finding.remedy, finding.takes) == (
-        "give each of these layers a padding of its own",
+        "run `pytest-sparsity repair`, or give each of these layers a padding of its own",
         "file",
     )
 
@@ -490,6 +501,19 @@ def test_channels_of_outputs_are_not_to_be_cut(tmp_path: Path) -> None:
     (finding,) = told(ruled(ends("NONE"), tmp_path), "unaligned-channels")
     assert finding.layer == 0
     assert finding.message.startswith("1 layers")
+
+
+def test_dead_channels_are_counted_in_bytes_of_the_shrunk_file(tmp_path: Path) -> None:
+    diagnosis = ruled(ignoring(9), tmp_path)
+    (finding,) = told(diagnosis, "dead-channels")
+    shrunk = shrink(diagnosis.model, tmp_path / "shrunk.tflite")
+    saved = diagnosis.model.nbytes - shrunk.model.nbytes
+    assert finding.message.startswith("8 channels of 1 layers, the first 'fully_connected_")
+    assert f"the file has {saved} bytes less ({saved / diagnosis.model.nbytes:.1%})" in (
+        finding.message
+    )
+    plain = conclusion.without_rules(diagnosis.model, UNRULED, seen("sparse"), None)
+    assert finding in plain.findings
 
 
 def test_the_ceiling_has_a_margin(tmp_path: Path) -> None:

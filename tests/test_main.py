@@ -568,3 +568,60 @@ def test_prune_says_that_nothing_was_trained(run: Run, tmp_path: Path) -> None:
     status, said, err = run("prune", DENSE, "-o", str(out), "--layers", "dense", "none")
     assert (status, said) == (2, "")
     assert "has no layer 'dense'" in err
+
+
+def test_shrink_says_what_it_removed_and_left(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.tflite"
+    status, said, err = run("shrink", DENSE, "-o", str(out))
+    assert (status, err) == (0, "")
+    assert "260 channels became 240" in said
+    assert "5 more channels are dead and stay" in said
+    assert said.endswith("20 channels of 1 layers were removed\n")
+    status, said, _ = run("shrink", DENSE, "-o", str(out), "--multiple", "1", "--json")
+    made = json.loads(said)
+    assert (status, made["channels"]) == (0, {"removed": 25, "left": 0})
+    assert made["nbytes"]["after"] == out.stat().st_size < made["nbytes"]["before"]
+    assert [layer["channels"] for layer in made["layers"]] == [{"before": 260, "after": 235}]
+    _, said, _ = run("shrink", str(out), "-o", str(out), "--multiple", "1")
+    assert "no channel was removed: all are needed" in said
+    assert run("shrink", DENSE, "-o", str(out), "--multiple", "0")[0] == 2
+
+
+def test_repair_says_what_it_did_and_could_not_do(run: Run, tmp_path: Path) -> None:
+    def repaired(name: str, *options: str) -> str:
+        case = next(case for case in corpus.CASES if case.name == name)
+        source = str(case.write(tmp_path))
+        status, said, err = run("repair", source, "-o", str(out), "--no-race", *options)
+        assert (status, err) == (0, "")
+        return said
+
+    out = tmp_path / "out.tflite"
+    said = repaired("entry same padding")
+    assert said.startswith("mirror: conv_2d_0: the image and every window behind it are mirrored")
+    assert "float32 sums are added in another order" in said
+    assert "dense, 0 of 2 prunable layers sparse; after: sparse, 2 of 2" in said
+    assert said.endswith("; repaired: no race was run\n")
+    said = repaired("max pool")
+    assert "left as it is: wrong-layout: " in said
+    assert "; its weights are stored densely: it computes wrong answers there" in said
+    assert "pytest-sparsity repair" not in said
+    said = repaired("pointwise", "--json", "--target", "litert@cortex-a53")
+    made = json.loads(said)
+    assert (made["kept"], made["rewrites"], made["race"]) == ("original", [], None)
+    assert made["rules"]["after"]["verdict"] == "sparse"
+    assert made["nbytes"]["before"] == made["nbytes"]["after"] == out.stat().st_size
+
+
+def test_repair_needs_its_target_for_the_race(
+    run: Run, script: dict[str, Any], tmp_path: Path
+) -> None:
+    script["missing"] = {"litert-js": ("no Node", "install it")}
+    case = next(case for case in corpus.CASES if case.name == "prelu")
+    out = tmp_path / "out.tflite"
+    status, said, err = run("repair", str(case.write(tmp_path)), "-o", str(out))
+    assert (status, said) == (3, "")
+    assert err == (
+        "pytest-sparsity: no Node: install it; or pass race=False (--no-race on the command line)"
+        " to keep what the rules say\n"
+    )
+    assert not out.exists()

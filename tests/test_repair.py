@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus import CASES, Case
-from pytest_sparsity import strategies
+from pytest_sparsity import strategies, xnnpack
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform.rewrites import REORDERED, Repair, repair
 from pytest_sparsity.writer import Network
+from pytest_sparsity.xnnpack.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -235,3 +236,29 @@ def _weights(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
 def _sparse(rng: np.random.Generator, *shape: int) -> NDArray[Any]:
     values = _weights(rng, *shape)
     return np.where(np.abs(values) < np.quantile(np.abs(values), 0.8), np.float32(0), values)
+
+
+def broken_rules(model: Model) -> set[str]:
+    """The rules that a network breaks for which repair is said to have a rewrite."""
+    target = Target.of(TARGET)
+    rules = target.record.rules
+    assert rules
+    facts = (rules, target.version(), target.arch, target.features)
+    return {
+        misfit.rule
+        for partition in xnnpack.analyse(model, *facts).partitions
+        if partition.rewrite is not None
+        for misfit in partition.rewrite.misfits
+        if misfit is not None and misfit.remedy.takes == "file"
+    }
+
+
+def test_every_rule_that_takes_the_file_has_a_rewrite(tmp_path: Path) -> None:
+    """The remedy is checked where it is given: on the networks of the corpus that it mends."""
+    mended = set()
+    for name in REPAIRED:
+        model, result = repaired(CORPUS[name], tmp_path)
+        mended |= broken_rules(model) - broken_rules(result.model)
+    promised = {name for name, rule in RULES.items() if rule.repaired}
+    elsewhere = {"shared-padding": "a padding with two readers", "depthwise-kernel": "windows"}
+    assert promised - mended == set(elsewhere)

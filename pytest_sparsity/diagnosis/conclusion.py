@@ -243,6 +243,7 @@ def without_rules(
     found = [
         *size.findings(model, dense),
         *content,
+        *costs.dead_channels(model),
         *costs.state(model, seen),
         *outcome(target, seen),
         finding("no-rules", runtime=target.runtime),

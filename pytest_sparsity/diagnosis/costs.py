@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import transform
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack.delegate import WEIGHTED
 from pytest_sparsity.xnnpack.names import layer_name
@@ -46,6 +47,7 @@ def findings(
     """All findings about costs."""
     model = analysis.model
     return [
+        *dead_channels(model),
         *_memory(model),
         *_subnormals(analysis, seen),
         *_alignment(model, kernels),
@@ -95,6 +97,21 @@ def other_layers(share: float | None, runtime: str) -> Iterator[Finding]:
             share=share,
             limit=1 / (1 - share),
             margin=CEILING_MARGIN,
+        )
+
+
+def dead_channels(model: Model) -> Iterator[Finding]:
+    """Channels that change no output, which `transform.shrink` removes."""
+    dead = transform.dead_channels(model)
+    if dead:
+        saved = model.nbytes - transform.shrunk_nbytes(model)
+        yield finding(
+            "dead-channels",
+            count=sum(layer.before - layer.after for layer in dead),
+            layers=len(dead),
+            first=repr(dead[0].name),
+            saved=saved,
+            share=saved / model.nbytes,
         )
 
 

@@ -35,7 +35,8 @@ RULES = """
 ## What breaks a sparse chain
 
 `wrong-layout`, `incompatible-layer` and `entry` name the rule that a layer breaks. XNNPACK's are in
-`src/subgraph.c`.
+`src/subgraph.c`. Where the remedy takes the file, `pytest-sparsity repair` has an exact rewrite,
+and the text below is what else helps, or what is left if the rewrite does not apply to a graph.
 """
 REFUSED = """
 ## What XNNPACK's delegate does not take
@@ -96,7 +97,7 @@ class _Names(dict[str, str]):
 
 def _rules(rules: tuple[Rule, ...]) -> Iterator[str]:
     rows = [
-        (f"`{rule.name}`", rule.clause, rule.remedy.text, rule.remedy.takes, f"`{rule.upstream}`")
+        (f"`{rule.name}`", rule.clause, rule.remedy.text, rule.takes, f"`{rule.upstream}`")
         for rule in rules
     ]
     yield from _table(("rule", "said as", "remedy", "takes", "follows"), rows)

@@ -39,6 +39,19 @@ would shrink, if there is one: per nonzero an index of one byte (to 256 inputs) 
 
 COSTS = (
     Kind(
+        "dead-channels",
+        (
+            "{count} channels of {layers} layers, the first {first}, change no output: without "
+            "them the file has {saved} bytes less ({share:.1%})"
+        ),
+        Remedy("run `pytest-sparsity shrink`", "file"),
+        """
+Channels whose every reader has zero weights for them, or that are zero themselves. Kernels compute
+them all the same, dense ones and sparse ones, on every target. `pytest-sparsity shrink` removes
+them exactly. Counted are those that it would remove, leaving layers a multiple of 8 channels.
+""",
+    ),
+    Kind(
         "other-layers",
         (
             "the prunable layers take {share:.0%} of the time with dense kernels (profile of "

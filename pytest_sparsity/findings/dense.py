@@ -46,11 +46,17 @@ for at least `frequency` (100) steps, and strip_pruning after it?
             "the zeros are stored densely: the file is as large as without them and the "
             "kernels stay dense"
         ),
-        Remedy("convert with tf.lite.Optimize.EXPERIMENTAL_SPARSITY", "conversion"),
+        Remedy(
+            (
+                "run `pytest-sparsity encode`, or convert with "
+                "tf.lite.Optimize.EXPERIMENTAL_SPARSITY"
+            ),
+            "file",
+        ),
         """
 The zeros are stored densely. XNNPACK takes sparse-encoded weights as the sign to look for sparse
-layers, and the file is as large as without zeros. Convert with
-`tf.lite.Optimize.EXPERIMENTAL_SPARSITY`.
+layers, and the file is as large as without zeros. `pytest-sparsity encode` stores them sparsely, or
+convert with `tf.lite.Optimize.EXPERIMENTAL_SPARSITY`.
 """,
     ),
     Kind(
@@ -191,7 +197,7 @@ not take.
             "no layer that XNNPACK runs has weights behind a DENSIFY, its sign to look for "
             "sparse layers"
         ),
-        Remedy("sparse-encode a convolution: one with 30 % zeros or more suffices", "conversion"),
+        Remedy("run `pytest-sparsity encode`: one convolution with zeros suffices", "file"),
         """
 The model has sparse-encoded weights, but none of them goes through a DENSIFY to a layer that
 XNNPACK takes. One suffices for all layers.

@@ -185,8 +185,11 @@ Use a newer runtime, or convert with
         "no-densify",
         "{operator} reads sparse-encoded weights without a DENSIFY, as if they were dense",
         Remedy(
-            "convert the model again with EXPERIMENTAL_SPARSITY, which inserts DENSIFY",
-            "conversion",
+            (
+                "run `pytest-sparsity densify`, or convert the model again with "
+                "EXPERIMENTAL_SPARSITY, which inserts DENSIFY"
+            ),
+            "file",
         ),
         """
 An operator other than FULLY_CONNECTED reads sparse-encoded weights without a DENSIFY, as if they
@@ -247,7 +250,11 @@ ends the chain.
             "announces its output with the dimensions exchanged"
         ),
         Remedy(
-            "use GlobalAveragePooling2D(keepdims=False) and Dense layers behind it", "conversion"
+            (
+                "run `pytest-sparsity repair`, or use GlobalAveragePooling2D(keepdims=False) and "
+                "Dense layers behind it"
+            ),
+            "file",
         ),
         """
 Behind a sparse GlobalAveragePooling2D(keepdims=True) stands a 1x1 convolution or a product, and
@@ -262,7 +269,11 @@ LiteRT.js 2.5.3 returns outputs that nothing has written. Use keepdims=False and
             "its values come out wrong"
         ),
         Remedy(
-            "use GlobalAveragePooling2D(keepdims=False) and Dense layers behind it", "conversion"
+            (
+                "run `pytest-sparsity repair`, or use GlobalAveragePooling2D(keepdims=False) and "
+                "Dense layers behind it"
+            ),
+            "file",
         ),
         """
 The same exchanged dimensions, where what reads them does not fail but computes something else: a

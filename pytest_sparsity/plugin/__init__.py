@@ -13,6 +13,7 @@ import pytest
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
 from pytest_sparsity.plugin import registry
+from pytest_sparsity.plugin.files import densify, encode, prune, repair, shrink
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
     baseline,
@@ -37,7 +38,18 @@ from pytest_sparsity.plugin.waiting import Waits
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["_sparsity_settings", "baseline", "diagnose", "race", "variants"]
+__all__ = [
+    "_sparsity_settings",
+    "baseline",
+    "densify",
+    "diagnose",
+    "encode",
+    "prune",
+    "race",
+    "repair",
+    "shrink",
+    "variants",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

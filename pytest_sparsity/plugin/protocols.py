@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
+    from pytest_sparsity.repairing import Repaired
     from pytest_sparsity.targets import Target, Where
+    from pytest_sparsity.transform import Shrunk
     from pytest_sparsity.variants import Variants
     from pytest_sparsity.variants.networks import Network
     from pytest_sparsity.variants.schedules import Schedule
@@ -76,4 +78,52 @@ class VariantsFixture(Protocol):
         key: str | None = ...,
     ) -> Variants:
         """Return what `build_variants` does, from the project's cache if it is there."""
+        ...
+
+
+class StoreFixture(Protocol):
+    """What the fixtures `encode` and `densify` are."""
+
+    def __call__(self, model: AnyModel) -> Model:
+        """Return the model in a further file, its weights stored in another way."""
+        ...
+
+
+class PruneFixture(Protocol):
+    """What the fixture `prune` is."""
+
+    def __call__(
+        self,
+        model: AnyModel,
+        *,
+        sparsity: float = ...,
+        pattern: str = ...,
+        layers: str | Sequence[str | int] = ...,
+    ) -> Model:
+        """Return the model in a further file, its smallest weights set to zero."""
+        ...
+
+
+class ShrinkFixture(Protocol):
+    """What the fixture `shrink` is."""
+
+    def __call__(self, model: AnyModel, *, multiple: int = ...) -> Shrunk:
+        """Return the model in a further file, without the channels that nobody needs."""
+        ...
+
+
+class RepairFixture(Protocol):
+    """What the fixture `repair` is."""
+
+    def __call__(
+        self,
+        model: AnyModel,
+        *,
+        target: str | Target = ...,
+        race: bool = ...,
+        budget: float | None = ...,
+        inputs: InputsLike | None = ...,
+        shapes: Shapes | None = ...,
+    ) -> Repaired:
+        """Return the model in a further file, with what keeps it from running sparse rewritten."""
         ...

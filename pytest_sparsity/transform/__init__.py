@@ -4,7 +4,13 @@ What is not changed stays as it was: names, order, metadata, signatures, an appe
 """
 
 from pytest_sparsity.transform.densification import densify, flush, replace_weights, widen
-from pytest_sparsity.transform.narrowing import Narrowed, Shrunk, dead_channels, shrink
+from pytest_sparsity.transform.narrowing import (
+    Narrowed,
+    Shrunk,
+    dead_channels,
+    shrink,
+    shrunk_nbytes,
+)
 from pytest_sparsity.transform.pruning import prune
 from pytest_sparsity.transform.rewrites import Repair, Rewritten, repair
 from pytest_sparsity.transform.sparse_encoding import encode
@@ -22,5 +28,6 @@ __all__ = [
     "repair",
     "replace_weights",
     "shrink",
+    "shrunk_nbytes",
     "widen",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import encoding
 from pytest_sparsity.model import Model, replace_file
+from pytest_sparsity.model.serializer import pieces
 from pytest_sparsity.model.tables import sparsity_table
 from pytest_sparsity.transform.channels import BINARY, Channels
 from pytest_sparsity.transform.work import Work
@@ -66,6 +67,19 @@ def dead_channels(model: Model, multiple: int = MULTIPLE) -> tuple[Narrowed, ...
     """The layers of the main graph that could make fewer channels without changing an output."""
     channels = Channels(Work(model))
     return _narrowed(channels, _kept(channels, multiple))
+
+
+def shrunk_nbytes(model: Model) -> int:
+    """How many bytes the file would have without its dead channels; nothing is written.
+
+    Raises:
+        ModelError: the file is damaged, or holds what cannot be kept.
+    """
+    work = Work(model)
+    channels = Channels(work)
+    _Narrowing(work, channels, _kept(channels, MULTIPLE)).run()
+    work.clean()
+    return sum(memoryview(piece).nbytes for piece in pieces(work.edit.flatbuffer))
 
 
 def shrink(model: Model | str | PathLike[str], path: Path, *, multiple: int = MULTIPLE) -> Shrunk:

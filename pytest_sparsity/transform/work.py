@@ -135,6 +135,11 @@ class Work:
 
     def write(self, path: Path) -> Model:
         """Leave out what computes nothing that is read, and write the file."""
+        self.clean()
+        return self.edit.write(path)
+
+    def clean(self) -> None:
+        """Leave out what computes nothing that is read."""
         graph = self.edit.graph(0)
         dead: list[Table] = [graph]
         candidates: set[int] = set()
@@ -157,4 +162,3 @@ class Work:
             candidates |= {i for i in before.inputs if i >= 0 and i not in set(table["inputs"])}
         self.edit.remove_tensors(0, candidates)
         self.edit.remove_unused_codes()
-        return self.edit.write(path)

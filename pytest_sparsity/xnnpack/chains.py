@@ -15,7 +15,7 @@ from pytest_sparsity.xnnpack.rewrite import (
     Blame,
     dynamic_inputs,
 )
-from pytest_sparsity.xnnpack.rules import Misfit
+from pytest_sparsity.xnnpack.rules import REPAIR, Misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,10 +156,16 @@ class _Chain:
             blame = self._blame(position)
             return self._blamed(blame) if blame is not None else None
         if result.cluster_leader.count(result.cluster_leader[position]) == 1:
-            return _Cause("no-exit")
+            return _Cause("no-exit", remedy=REPAIRED_EXIT if self._transposed() else None)
         if not result.profitable(position):
             return _too_few_zeros(*result.weights[result.cluster_leader[position]])
         return None
+
+    def _transposed(self) -> bool:
+        """Whether an average stands behind a TRANSPOSE, as in files of PyTorch."""
+        operators = self.model.graph.operators
+        turned = {t for o in operators if o.op == "TRANSPOSE" for t in o.outputs}
+        return any(o.op == "MEAN" and o.inputs[0] in turned for o in operators)
 
     def _blame(self, position: int) -> Blame | None:
         """The first blame of the node's cluster, else the nearest of a node before it."""
@@ -194,7 +200,7 @@ class _Chain:
                 return self._blamed(deeper)
         misfit, name = self._misfit(other), self._name(self.nodes[other])
         if self._begins(other):
-            own = misfit.remedy if misfit.rule == "shared-padding" else None
+            own = misfit.remedy if misfit.remedy.takes == "file" else None
             return _Cause("entry", f"the chain begins with {name}: {misfit}", own)
         text = f"the sparse chain meets {name}: {misfit}"
         return _Cause("incompatible-layer", text, misfit.remedy)
@@ -247,6 +253,9 @@ PADDING = frozenset({"entry-padding", "depthwise-padding"})
 """Rules about the padding of a convolution, which a PAD before it may become."""
 ENTRY = frozenset({"entry-stride", "entry-padding", "entry-channels"})
 """Rules about the first convolution; further in, no 3x3 convolution fits whatever it has."""
+REPAIRED_EXIT = Remedy(
+    f"{REPAIR}, which averages before the TRANSPOSE, or use AdaptiveAvgPool2d(1)", "file"
+)
 SCALE = Remedy("scale the convolution before it instead", "conversion")
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from pytest_sparsity.findings import Remedy
 
+REPAIR = "run `pytest-sparsity repair`"
+ALL: frozenset[object] = frozenset({"all"})
+MANY = 5
+"""Figures from which on only the first and the last are listed."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -20,12 +25,37 @@ class Rule:
         clause: what is the case, with the figures' places in braces.
         remedy: likewise.
         upstream: the function and the field or flag that it looks at.
+        repaired: which of its figures `pytest-sparsity repair` has an exact rewrite for: `ALL`,
+            or those of which one is the figure; empty if there is none.
+        unrepaired: among them those for which there is none after all.
     """
 
     name: str
     clause: str
     remedy: Remedy
     upstream: str
+    repaired: frozenset[object] = frozenset()
+    unrepaired: frozenset[object] = frozenset()
+
+    @property
+    def takes(self) -> str:
+        """What its remedy takes, for people: "file" where a rewrite exists."""
+        if not self.repaired:
+            return self.remedy.takes
+        if self.repaired == ALL and not self.unrepaired:
+            return "file"
+        figures, but = self.repaired, ""
+        if self.repaired == ALL:
+            figures, but = self.unrepaired, "not "
+        named = sorted(map(str, figures))
+        listed = ", ".join(named if len(named) < MANY else (named[0], "...", named[-1]))
+        return f"file ({but}{listed}), else {self.remedy.takes}"
+
+    def rewritten(self, figures: tuple[object, ...]) -> bool:
+        """Whether `pytest-sparsity repair` has an exact rewrite for a misfit with these figures."""
+        return not self.unrepaired & set(figures) and (
+            self.repaired == ALL or bool(self.repaired & set(figures))
+        )
 
 
 @dataclass(frozen=True)
@@ -46,8 +76,11 @@ class Misfit:
     @property
     def remedy(self) -> Remedy:
         """What to do about it."""
-        cure = RULES[self.rule].remedy
-        return Remedy(cure.text.format(*self.figures), cure.takes)
+        rule = RULES[self.rule]
+        text = rule.remedy.text.format(*self.figures)
+        if rule.rewritten(self.figures):
+            return Remedy(f"{REPAIR}, or {text}", "file")
+        return Remedy(text, rule.remedy.takes)
 
 
 def _training(text: str) -> Remedy:
@@ -64,6 +97,16 @@ _SEPARATE = _training("replace it by a depthwise and a 1x1 convolution")
 _PAD = _training("put ZeroPadding2D({0}) before it and set padding='valid'")
 _FOLD = _conversion("fold it into the convolution before it")
 _OTHERS = _training("replace that operator or move it to the end")
+
+EMBEDDED: frozenset[object] = frozenset(
+    f"{height}x{width}"
+    for height in range(1, 6)
+    for width in range(1, 6)
+    if (height, width) not in {(3, 3), (5, 5)}
+)
+"""Windows that a window of 3x3 or 5x5 with zeros in it computes."""
+UNPADDED: frozenset[object] = frozenset({"top 0, right 0, bottom 0, left 0"})
+"""No zeros around an image: such a window makes it smaller, which no padded one does."""
 
 CHECK = "xnn_check_nchw_compatibility"
 NODES = (
@@ -85,6 +128,7 @@ NODES = (
         "its dilation is {0}, not 1",
         _training("use dilation 1"),
         f"{CHECK}: dilation_height, dilation_width",
+        repaired=frozenset({"2x2"}),
     ),
     Rule(
         "pointwise-padding",
@@ -97,6 +141,7 @@ NODES = (
         "a 1x1 convolution needs stride 1, this has {0}",
         _training("put the stride into a depthwise convolution"),
         f"{CHECK}: convolution_2d, subsampling_*",
+        repaired=frozenset({"2x2"}),
     ),
     Rule(
         "kernel",
@@ -121,6 +166,8 @@ NODES = (
         "the 3x3 entry needs padding {0} on each side, this has {1}",
         _PAD,
         f"{CHECK}: convolution_2d, input_padding_*",
+        repaired=ALL,
+        unrepaired=UNPADDED,
     ),
     Rule(
         "entry-channels",
@@ -145,30 +192,36 @@ NODES = (
         "its kernel is {0}, neither 3x3 nor 5x5",
         _training("use a 3x3 or 5x5 kernel"),
         f"{CHECK}: depthwise_convolution_2d, kernel_height, kernel_width",
+        repaired=EMBEDDED,
     ),
     Rule(
         "depthwise-padding",
         "it needs padding {0} on each side, this has {1}",
         _PAD,
         f"{CHECK}: depthwise_convolution_2d, input_padding_*, XNN_FLAG_TENSORFLOW_SAME_PADDING",
+        repaired=ALL,
+        unrepaired=UNPADDED,
     ),
     Rule(
         "shared-padding",
         "its padding is read by {0} layers, so it stays an operator of its own",
-        Remedy("give each of these layers a padding of its own", "file"),
+        _conversion("give each of these layers a padding of its own"),
         "xnn_subgraph_fusion: num_consumers of static_constant_pad",
+        repaired=ALL,
     ),
     Rule(
         "operand-rank",
         "an operand is not 4-D",
         _FOLD,
         f"{CHECK}: binary_elementwise, num_dims",
+        repaired=ALL,
     ),
     Rule(
         "constant-operand",
         "it adds or multiplies by a constant",
         _conversion("fold the constant into the convolution before it"),
         f"{CHECK}: binary_elementwise, num_nonunit_dims",
+        repaired=ALL,
     ),
     Rule("rank", "its input is not 4-D", _FOLD, f"{CHECK}: num_dims"),
     Rule(
@@ -194,18 +247,21 @@ NODES = (
         "no channels-first kernel exists for {0}",
         _conversion("negate one branch in its convolution and add"),
         f"{CHECK}: binary_elementwise, binary_operator",
+        repaired=ALL,
     ),
     Rule(
         "prelu",
         "no channels-first kernel exists for {0}",
         _training("use ReLU or LeakyReLU"),
         f"{CHECK}: binary_elementwise, binary_operator",
+        repaired=ALL,
     ),
     Rule(
         "pooling",
         "no channels-first kernel exists for {0}",
         _training("replace the pooling by a depthwise convolution with stride 2"),
         f"{CHECK}: default",
+        repaired=frozenset({"average-pooling"}),
     ),
     Rule(
         "pad",

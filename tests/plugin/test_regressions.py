@@ -94,7 +94,7 @@ def test_a_layer_of_stride_2_with_padding_same(recorded: Project) -> None:
             "*test_sparse_kernels_run*",
             "E       *assert 'miscomputes' == 'sparse' (recorded in baselines/test_claims.json)",
             "E         because   model.tflite on litert-js computes wrong answers: *'same' *",
-            "E             -> put ZeroPadding2D(1) before it and set padding='valid' *",
+            "E             -> run `pytest-sparsity repair`, or put ZeroPadding2D(1) before it *",
             "-* sparsity: model.tflite on litert-js -*",
             "model.tflite on litert-js computes wrong answers: *",
             "    -> *",
@@ -125,7 +125,7 @@ def test_a_verdict_has_its_reason_at_the_e_line(project: Project) -> None:
         [
             "E       AssertionError: assert 'dense' == 'sparse'",
             f"E         because   {because}",
-            "E             -> convert with tf.lite.Optimize.EXPERIMENTAL_SPARSITY *conversion*",
+            "E             -> run `pytest-sparsity encode`, or convert with *file*",
             "layer  operator *",
             "E       AssertionError: assert None",
             f"E        +  where None = <{because}*>.outputs_match",
