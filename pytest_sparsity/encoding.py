@@ -128,7 +128,8 @@ def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
     dense = np.zeros(padded, values.dtype)
     if values.size:  # then no level has more positions than there are values
         dense.reshape(-1)[_offsets(padded, sparsity)] = values.reshape(-1)
-    return np.ascontiguousarray(dense[tuple(slice(size) for size in shape)])
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    return np.asarray(dense[tuple(slice(size) for size in shape)], order="C")
 
 
 def decoded_nbytes(values: Array, shape: Sequence[int], sparsity: Sparsity) -> int:

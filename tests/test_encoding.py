@@ -299,3 +299,10 @@ def test_an_implausible_shape_gets_no_memory() -> None:
     rows = 1024  # 64 MiB of zeros are nothing unusual
     _, sparsity = encode(np.zeros((rows, 1), np.float32))
     assert not decode(np.zeros(0, np.float32), (rows, 2**14), sparsity).any()
+
+
+def test_a_scalar_stays_a_scalar() -> None:
+    none = Sparsity((), (), (), (), (), ())
+    decoded = decode(np.ones(1, np.float32), (), none)
+    assert decoded.shape == ()
+    assert decoded == 1

@@ -28,6 +28,7 @@ from patching import (
 from pytest_sparsity.encoding import Sparsity, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
+from pytest_sparsity.model.flatbuffer import Table
 from pytest_sparsity.model.serializer import pieces
 from pytest_sparsity.writer import Network, Quantization, Value
 from pytest_sparsity.xnnpack import analyse
@@ -621,6 +622,40 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Network], Value], str]] = {
         lambda net: net.operator("SPLIT", [net.input], (1, 4, 4, 8)),
         r"\(SPLIT\) has the inputs \(0,\) and outputs \(1,\), it needs 2 and one",
     ),
+    "a convolution without options": (
+        lambda net: net.operator(
+            "CONV_2D", [net.input, net.constant(np.ones((8, 1, 1, 8), np.float32))], (1, 4, 4, 8)
+        ),
+        r"\(CONV_2D\) has no Conv2DOptions",
+    ),
+    "a step of 0": (
+        lambda net: net.operator(
+            "MAX_POOL_2D", [net.input], (1, 4, 4, 8), "Pool2DOptions", {"stride_h": 1}
+        ),
+        r"\(MAX_POOL_2D\) has stride_w 0, it needs at least 1",
+    ),
+    "a short bias": (
+        lambda net: net.operator(
+            "FULLY_CONNECTED",
+            [
+                net.reshape(net.input, (16, 8)),
+                net.constant(np.ones((4, 8), np.float32)),
+                net.constant(np.ones(3, np.float32)),
+            ],
+            (16, 4),
+        ),
+        r"\(FULLY_CONNECTED\) has a bias of the shape \(3,\) for 4 channels",
+    ),
+    "an order that leaves one out": (
+        lambda net: net.operator(
+            "TRANSPOSE", [net.input, net.constant(np.array([0, 1, 2, 2], np.int32))], (1, 4, 4, 8)
+        ),
+        r"\(TRANSPOSE\) has the order \[0, 1, 2, 2\] for 4 dimensions",
+    ),
+    "a difference of three": (
+        lambda net: net.operator("SUB", [net.input] * 3, (1, 4, 4, 8), "SubOptions"),
+        r"\(SUB\) has the inputs \(0, 0, 0\) and outputs \(1,\), it needs 2 and one",
+    ),
     "a slice without strides": (
         lambda net: net.operator("STRIDED_SLICE", [net.input] * 3, (1, 4, 4, 8)),
         r"\(STRIDED_SLICE\) has the inputs \(0, 0, 0\) and outputs \(1,\), it needs 4 and one",
@@ -646,6 +681,26 @@ def test_a_tensor_that_is_read_before_it_is_written_is_refused(path: Path) -> No
     replace_file(path, pieces(flatbuffer))
     with pytest.raises(ModelError, match=r"\(TANH\) reads tensor 1, which is written only later"):
         Model(path)
+
+
+def test_a_constant_that_is_written_is_refused(path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.add(net.input, net.constant(np.ones((1, 4), np.float32))))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    flatbuffer.root["subgraphs"][0]["operators"][0]["outputs"] = [1]
+    replace_file(path, pieces(flatbuffer))
+    with pytest.raises(ModelError, match=r"0 \(ADD\) writes tensor 1, which is constant"):
+        Model(path)
+
+
+def test_options_of_another_kind_are_not_read(path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.add(net.input, net.input))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    operator = flatbuffer.root["subgraphs"][0]["operators"][0]
+    operator["builtin_options"] = Table("SoftmaxOptions", beta=2.0)
+    replace_file(path, pieces(flatbuffer))
+    assert Model(path).graph.operators[0].options == {"activation": "NONE", "pot_scale_int16": True}
 
 
 def test_a_tensor_that_is_written_twice_is_refused(path: Path) -> None:

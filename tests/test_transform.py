@@ -583,6 +583,19 @@ def test_weights_that_something_else_reads_stay_dense(path: Path) -> None:
     assert encodings(encode(Model(net.write(path)), path)) == ["dense"]
 
 
+def test_values_shared_by_tensors_of_two_shapes_stay_dense(path: Path) -> None:
+    net = Network((1, 4, 4, 8))
+    wide = weights(16, 1, 1, 8, sparsity=0.9)
+    narrow = np.ones((8, 1, 1, 16), np.float32)
+    net.output(net.conv2d(net.conv2d(net.input, wide), narrow))
+    model = Model(net.write(path))
+    first, second = (layer.tensor for layer in model.layers)
+    shared = share_buffer(model, second, first, path.with_name("shared.tflite"))
+    copy = encode(shared, path)
+    assert [layer.encoding for layer in copy.layers] == ["dense", "dense"]
+    assert decoded(copy) == decoded(shared)
+
+
 def test_shared_weights_are_encoded_once(path: Path) -> None:
     net = Network((1, 64))
     shared = net.constant(weights(64, 64, sparsity=0.9), "shared")

@@ -44,6 +44,9 @@ OPERANDS: Mapping[str, int] = {
 }
 """How many leading inputs must be there, and with them an output."""
 
+EXACT = frozenset((*_UNARY, *_OF_IMAGES, *_BINARY, *_REDUCTIONS, "PAD", "SOFTMAX", "TRANSPOSE"))
+"""Operators that have no more inputs than these (TF_LITE_ENSURE_EQ in their `Prepare`)."""
+
 RANKS: Mapping[str, Mapping[int, int]] = {
     **{op: {0: 4} for op in (*_OF_IMAGES, "RESIZE_BILINEAR")},
     **{op: {0: 4, 1: 4} for op in ("CONV_2D", "DEPTHWISE_CONV_2D")},
@@ -55,8 +58,39 @@ RANKS: Mapping[str, Mapping[int, int]] = {
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 """Operators whose operand 1 is weights, none of whose dimensions is 0."""
 
+CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+"""The dimension of the weights of which operand 2, a bias, has a number each."""
+
 AXES = _REDUCTIONS
 """Operators whose operand 1, if it is constant, is dimensions of operand 0."""
+
+OPTIONS: Mapping[str, str] = {
+    "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions",
+    "DIV": "DivOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "GATHER": "GatherOptions",
+    "LEAKY_RELU": "LeakyReluOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MUL": "MulOptions",
+    "RESHAPE": "ReshapeOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    "SPACE_TO_DEPTH": "SpaceToDepthOptions",
+    "SPLIT": "SplitOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+    **dict.fromkeys(_REDUCTIONS, "ReducerOptions"),
+}
+"""Tables of options, of which TFLite takes the defaults where they are absent."""
+
+WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "AVERAGE_POOL_2D", "MAX_POOL_2D")
+"""Operators that compute nothing without options: a stride of 0 leads nowhere."""
 
 NUMPY = {
     "float32": "<f4",

@@ -10,13 +10,13 @@ from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import schema, validation
 from pytest_sparsity.model.facts import Graph, Operator, SignatureDef, Tensor
-from pytest_sparsity.model.flatbuffer import CUT_OFF
+from pytest_sparsity.model.flatbuffer import CUT_OFF, Table
+from pytest_sparsity.model.operators import OPTIONS, WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_sparsity.encoding import Array, Sparsity
-    from pytest_sparsity.model.flatbuffer import Table
 
 MAX_NUMBERS = (
     1_000_000  # in a vector that becomes a tuple: more inputs or scales than any model has
@@ -105,11 +105,23 @@ def _operator(index: int, operator: Table, codes: Sequence[tuple[str, int]]) -> 
         version=version,
         inputs=_values(operator, "inputs"),
         outputs=_values(operator, "outputs"),
-        options=_options(operator["builtin_options"] or operator["builtin_options_2"]),
+        options=_values_of(_options(op, operator)),
     )
 
 
-def _options(table: Table | None) -> dict[str, object]:
+def _options(op: str, operator: Table) -> Table | None:
+    """The options of an operator; the defaults where the file has none of its kind.
+
+    Those are what TFLite takes. An operator with a window would not run with them.
+    """
+    table: Table | None = operator["builtin_options"] or operator["builtin_options_2"]
+    kind = OPTIONS.get(op)
+    if kind is None or (table is not None and table.kind == kind):
+        return table
+    return None if op in WINDOWS else Table(kind)
+
+
+def _values_of(table: Table | None) -> dict[str, object]:
     """Every number, flag, tuple of numbers, and enum by its name; defaults included."""
     found: dict[str, object] = {}
     for field in schema.fields(table.kind) if table is not None else ():

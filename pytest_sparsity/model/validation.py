@@ -11,7 +11,18 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import ModelError
-from pytest_sparsity.model.operators import AXES, NUMPY, OPERANDS, RANKS, WEIGHTED, stored_bytes
+from pytest_sparsity.model.operators import (
+    AXES,
+    CHANNELS,
+    EXACT,
+    NUMPY,
+    OPERANDS,
+    OPTIONS,
+    RANKS,
+    WEIGHTED,
+    WINDOWS,
+    stored_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +80,8 @@ def _check_operands(operator: Operator) -> None:
     needed = OPERANDS.get(operator.op, 0)
     given = operator.inputs[:needed]
     outputs = len(operator.outputs) == 1 or (operator.outputs and operator.op == "SPLIT")
-    if needed and (len(given) < needed or -1 in given or not outputs):
+    more = operator.op in EXACT and len(operator.inputs) > needed
+    if needed and (len(given) < needed or more or -1 in given or not outputs):
         raise _fault(
             operator,
             f"has the inputs {operator.inputs} and outputs {operator.outputs}, "
@@ -91,13 +103,36 @@ def _check_shapes(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
     for what, (shape, rank) in shapes.items():
         if len(shape) != rank and (shape or what == "weights"):
             raise _fault(operator, f"has {what} of the shape {shape}, it needs {rank} dimensions")
+    _check_bias(operator, tensors)
+    if operator.op in WINDOWS:
+        _check_window(operator)
+
+
+def _check_window(operator: Operator) -> None:
+    """Steps, dilations and sizes are at least 1: what computes an output's size divides by them."""
+    if not operator.options:
+        raise _fault(operator, f"has no {OPTIONS[operator.op]}")
+    for name, value in operator.options.items():
+        least = name.startswith(("stride", "dilation", "filter"))
+        if least and isinstance(value, int) and value < 1:
+            raise _fault(operator, f"has {name} {value}, it needs at least 1")
+
+
+def _check_bias(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
+    """A number for each channel, as TFLite's own kernels ask for (conv.cc, fully_connected.cc)."""
+    if operator.op not in CHANNELS or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+        return
+    bias, weights = (tensors[operator.inputs[i]] for i in (2, 1))
+    channels = weights.shape[CHANNELS[operator.op]]
+    if bias.constant and (prod(bias.shape) != channels or bias.sparsity is not None):
+        raise _fault(operator, f"has a bias of the shape {bias.shape} for {channels} channels")
 
 
 def _check_parameters(
     operator: Operator, tensors: tuple[Tensor, ...], stored: Callable[[Tensor], Array]
 ) -> None:
-    """Axes and paddings, where they are constant and the rank is known."""
-    if operator.op not in {*AXES, "PAD"}:
+    """Axes, orders and paddings, where they are constant and the rank is known."""
+    if operator.op not in {*AXES, "PAD", "TRANSPOSE"}:
         return
     operand, parameter = (tensors[index] for index in operator.inputs[:2])
     if not parameter.constant:
@@ -111,6 +146,10 @@ def _check_parameters(
             raise _fault(operator, f"has paddings {parameter.shape} for {rank} dimensions")
         return
     axes = stored(parameter).view(NUMPY[parameter.dtype])
+    if operator.op == "TRANSPOSE":
+        if sorted(axes.tolist()) != list(range(rank if operand.shape else axes.size)):
+            raise _fault(operator, f"has the order {axes.tolist()} for {rank} dimensions")
+        return
     if operand.shape and axes.size and not -rank <= axes.min() <= axes.max() < rank:
         raise _fault(operator, f"has the axes {axes.tolist()} for {rank} dimensions")
 
@@ -119,6 +158,8 @@ def _check_order(graph: Graph) -> None:
     writers: dict[int, int] = {}
     for operator in graph.operators:
         for output in operator.outputs:
+            if graph.tensors[output].constant:
+                raise _fault(operator, f"writes tensor {output}, which is constant")
             if output in writers and not graph.tensors[output].variable:
                 raise _fault(
                     operator, f"writes tensor {output}, as operator {writers[output]} does"

@@ -201,10 +201,13 @@ class Channels:
     def _mean(self, operator: Operator) -> bool:
         axes, source = self.values(operator.inputs[1]), operator.inputs[0]
         rank = len(self.tensor(source).shape)
-        if axes is None or any(int(axis) % rank == rank - 1 for axis in axes.reshape(-1)):
+        if axes is None or not rank:
             return False
+        if any(int(axis) % rank == rank - 1 for axis in axes.reshape(-1)):
+            return False
+        channels = self._channels(source)
         zero = self._zero[source] if self._plain(source) else None
-        return self._give(operator.outputs[0], self._channels(source), zero)
+        return self._give(operator.outputs[0], channels, zero)
 
     def _reshape(self, operator: Operator) -> bool:
         """Of one pixel, or of an image into a row, whose channels come again for each pixel."""
@@ -225,8 +228,8 @@ class Channels:
         import numpy as np
 
         rank = len(self.tensor(operator.outputs[0]).shape)
-        axis = int(str(operator.options.get("axis", 0))) % rank
-        if axis != rank - 1 or any(self.stored(i) is not None for i in operator.inputs):
+        axis = int(str(operator.options.get("axis", 0)))
+        if axis not in {-1, rank - 1} or any(self.stored(i) is not None for i in operator.inputs):
             return False
         parts = [self._channels(index) for index in operator.inputs]
         zero = np.concatenate([self._zero[index] for index in operator.inputs])
@@ -302,7 +305,7 @@ class Channels:
             for channel in channels:
                 self.blocks[int(channel)] = max(sparsity.blocks)
         self._give(output, made, self._silent(operator, ~flat.any(1)))
-        if self.tensor(output).shape[-1] != len(made):
+        if self.tensor(output).shape[-1:] != (len(made),):
             self._pin(output)
         return True
 

@@ -127,11 +127,17 @@ def _choices(model: Model) -> list[tuple[list[Key], Stored]]:
     growing: list[tuple[list[Key], Stored]] = []
     for tensors in by_buffer.values():
         uses = {_use(model.graphs[g], index, readers[g]) for g, index in tensors}
-        if len(uses) != 1 or uses == {""}:
+        described = {_described(model.graphs[g].tensors[index]) for g, index in tensors}
+        if len(uses) != 1 or uses == {""} or len(described) != 1:
             continue
         for stored in _ways(model, tensors, uses.pop())[:1]:
             (found if stored.saved > 0 else growing).append((tensors, stored))
     return found + _hint(model, found, growing)
+
+
+def _described(tensor: Tensor) -> tuple[object, ...]:
+    """What an encoding follows from: tensors of other shapes may have the same bytes."""
+    return tensor.shape, tensor.dtype, len(tensor.scales)
 
 
 def _hint(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.model.flatbuffer import Table
+from pytest_sparsity.model.operators import OPTIONS
 from pytest_sparsity.transform.edit import Edit
 
 if TYPE_CHECKING:
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model import Model, Operator, Tensor
-    from pytest_sparsity.model.flatbuffer import Table
 
 UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
@@ -29,6 +30,10 @@ class Work:
         self.model = model
         self.edit = Edit(model)
         self._tables: list[Table] = list(self.edit.graph(0)["operators"])
+        for operator, table in zip(model.graph.operators, self._tables, strict=True):
+            kind, options = OPTIONS.get(operator.op), table["builtin_options"]
+            if kind is not None and (options is None or options.kind != kind):
+                table["builtin_options"] = Table(kind)  # the defaults, as every reader takes them
         self._writers = {t: o for o in model.graph.operators for t in o.outputs}
         self._readers: dict[int, list[Operator]] = {}
         for operator in model.graph.operators:

@@ -39,7 +39,9 @@ def transposed(work: Work) -> Iterator[Change]:
 def _axes(work: Work, operator: Operator) -> tuple[int, ...]:
     values = work.values(operator.inputs[1])
     rank = len(work.shape(operator.inputs[0]))
-    return () if values is None else tuple(sorted(int(v) % rank for v in values.reshape(-1)))
+    if values is None or not rank:
+        return ()
+    return tuple(sorted(int(v) % rank for v in values.reshape(-1)))
 
 
 def _move(operator: Operator, transpose: Operator, axes: tuple[int, ...], work: Work) -> None:

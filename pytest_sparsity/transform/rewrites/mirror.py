@@ -46,7 +46,7 @@ def mirror(work: Work) -> Iterator[Change]:
             continue
         kernel = kernel_of(work, operator)
         source = work.shape(operator.inputs[0])
-        if kernel != (3, 3) or stride(operator) != (2, 2) or source[3] != 3:
+        if kernel != (3, 3) or stride(operator) != (2, 2) or source[3:] != (3,):
             continue
         window = padding(work, operator, kernel)
         if window is None or (window.before, window.after) != ((0, 0), (1, 1)):
