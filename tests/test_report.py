@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_sparsity.baseline.history import Point, Trend
 from pytest_sparsity.baseline.recorded import Comparison
-from pytest_sparsity.report import document, failure, plot, records, replay, terminal
+from pytest_sparsity.report import (
+    document,
+    failure,
+    job,
+    markdown,
+    plot,
+    records,
+    replay,
+    terminal,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from plugin.conftest import Project
 else:
     Project = Any
@@ -36,6 +51,10 @@ def claim(verdict: str = "holds", **fields: Any) -> records.Record:
     }
 
 
+def model_of(name: str) -> records.Record:
+    return {"name": f"{name}.tflite", "nbytes": 1000, "sha256": name * 8}
+
+
 def race(*claims: records.Record, **fields: Any) -> records.Record:
     timing = {"median": 2e-3, "low": 1.9e-3, "high": 2.1e-3}
     return {
@@ -49,8 +68,15 @@ def race(*claims: records.Record, **fields: Any) -> records.Record:
         "ratio": {"value": 2.0, "low": 1.9, "high": 2.1, "confidence": 0.95},
         "quantity": "speedup",
         "claims": list(claims),
-        "evidence": {},
+        "evidence": {"pairs": 3, "clock": "cpu", "machine": "CPU", "version": "2.3.0"},
         "resolution": "",
+        "inputs": "x (1, 8, 8, 3)",
+        "verdict": "faster",
+        "remarks": [],
+        "dense_model": model_of("dense"),
+        "sparse_model": model_of("sparse"),
+        "diagnosis": None,
+        "no_diagnosis": "",
         **fields,
     }
 
@@ -69,6 +95,12 @@ def run(
     return {
         "nodeid": "test_m.py::test_a",
         "outcome": "passed",
+        "file": "test_m.py",
+        "line": 3,
+        "seconds": 1.5,
+        "message": "",
+        "variants": [],
+        "models": [],
         "races": list(races),
         "baselines": list(baselines),
         "diagnoses": [],
@@ -289,7 +321,7 @@ def test_sparklines_of_ratios_have_a_band_and_of_names_there_are_none() -> None:
 class Reader(HTMLParser):
     """Checks that tags close in order, and gathers text and attributes."""
 
-    VOID = ("meta", "br", "line", "circle", "polyline", "polygon")
+    VOID = ("meta", "br", "input")
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,52 +355,112 @@ def read(html: str) -> Reader:
     return reader
 
 
-def full() -> records.Record:
-    diagnosis = {
-        "model": "m.tflite", "nbytes": 1, "sparsity": 0.8, "target": "litert", "verdict": "dense",
-        "evidence": "observed", "headline": "m.tflite runs no sparse kernel",
-        "layers": [{"index": 0, "op": "CONV_2D", "name": "a;b", "shape": [8, 1, 1, 8],
-                    "sparsity": 0.8, "encoding": "sparse", "kernel": "dense"}],
+RUN = document.Run(
+    "2026-01-03T04:05:06+00:00",
+    "c0ffee" * 6,
+    changed=True,
+    versions={"pytest-sparsity": "0.1.0", "Python": "3.11.7", "pytest": "9.2.0"},
+    settings={"targets": ["litert"], "require": [], "budget": 10.0, "confidence": 0.95},
+)
+FORGED = "test_m.py::test_a[<script>alert(1)</script>]"
+
+
+def layer(**fields: Any) -> records.Record:
+    return {
+        "index": 0, "op": "CONV_2D", "name": "a;b", "shape": [8, 1, 1, 8], "dtype": "float32",
+        "parameters": 64, "sparsity": 0.8, "encoding": "sparse", "nbytes": 70, **fields,
+    }  # fmt: skip
+
+
+def diagnosis(name: str = "sparse", **fields: Any) -> records.Record:
+    return {
+        "model": model_of(name), "target": "litert", "verdict": "dense", "evidence": "observed",
+        "headline": f"{name}.tflite runs no sparse kernel", "outputs_match": True,
+        "inputs": "x (1, 8, 8, 3)", "kernels": ["dense", "block"], "nanoseconds": [3000, 0],
         "findings": [{"code": "x86-avx", "message": "this CPU has AVX", "layer": None,
                       "remedy": "claim it on litert-js", "takes": "runtime"}],
+        **fields,
     }  # fmt: skip
+
+
+def files() -> list[records.Record]:
+    """A network of which there are two sparse files, with 50 and 80 % zeros."""
+    facts = {"gzip_nbytes": 500, "fault": "", "layers": [layer(), layer(index=1, nbytes=0)]}
+    shares = {"dense": 0.0, "sparse": 0.8, "half": 0.5}
+    return [{**model_of(name), "sparsity": share, **facts} for name, share in shares.items()]
+
+
+def full() -> records.Record:
     unknown = {"value": None, "low": None, "high": None}
+    slower = {"value": 1.5, "low": 1.4, "high": 1.6}
+    known = diagnosis()
     tests = [
         run(
-            race(claim(), claim("inconclusive", threshold=2.05, text=">= 2.05")),
+            race(claim(), claim("inconclusive", threshold=2.05, text=">= 2.05"), diagnosis=known),
             race(claim("refuted", **unknown), ratio=unknown, target="litert-js"),
-            race(ratio={"value": 2.0, "low": 2.0, "high": 2.0}, unit="instructions"),
+            race(
+                ratio={"value": 2.0, "low": 2.0, "high": 2.0},
+                unit="instructions",
+                remarks=["not sparse-encoded"],
+                no_diagnosis="nobody knows",
+            ),
             baselines=(
                 entry(within=0.2),
                 entry("recorded", recorded=None, change=None, moved=False),
                 entry(today={"value": 2.0, "low": 1.9, "high": 2.1, "confidence": 0.95}),
             ),
-            diagnoses=[diagnosis],
-            nodeid="test_m.py::test_a[<script>alert(1)</script>]",
-        )
-    ]
+            diagnoses=[known, diagnosis(target="litert-js", nanoseconds=[])],
+            models=files(),
+            nodeid=FORGED,
+        ),
+        run(
+            race(claim(), sparse_model=model_of("half"), ratio=slower),
+            outcome="failed",
+            message="assert 3 < 2\nwhere 3 = nbytes",
+            variants=[{"dense": "dense" * 8, "pruned": "x", "sparse": "half" * 8}],
+        ),
+        run(
+            outcome="skipped",
+            not_run={"target": "litert-js", "reason": "no Node", "remedy": "install it",
+                     "required": False},
+        ),
+    ]  # fmt: skip
     points = tuple(Point(f"{n}" * 40, f"2026-01-0{n}T00:00:00+00:00", 100 - n) for n in (1, 2))
     trends = [
         Trend("m.json", "test_a", "nbytes", (*points, Point("", "", 90))),
         Trend("m.json", "test_a", "still", points[:1]),
         Trend("m.json", "test_a", "kernel", (Point("1", "2026", "a"), Point("2", "2026", "b"))),
     ]
-    return document.compose(tests, ["b/m.json  test_gone"], trends)
+    return document.compose(RUN, tests, ["b/m.json  test_gone"], trends)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     document.write(tmp_path / "sub" / "report.html", full())
     html = (tmp_path / "sub" / "report.html").read_text()
     reader = read(html)
-    tags = {tag for tag, _ in reader.seen}
-    assert not tags & {"script", "link", "img", "iframe", "object", "use"}
-    assert "http" not in html.replace("http://www.w3.org", "")
+    tags = [tag for tag, _ in reader.seen]
+    assert tags.count("script") == tags.count("style") == 1
+    assert not {"link", "img", "iframe", "object", "use", "form", "base"} & set(tags)
+    assert "http" not in html.replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
-    for _, attributes in reader.seen:
-        assert not {"src", "href", "onclick", "style"} & set(attributes)
-    assert "test_m.py::test_a[<script>alert(1)</script>]" in "".join(reader.text)
-    assert "<script>" not in html
+    for tag, attributes in reader.seen:
+        assert not {"src", "style", "action", "srcset"} & set(attributes)
+        assert not any(name.startswith("on") for name in attributes)
+        assert tag != "a" or str(attributes["href"]).startswith("#")
+    assert FORGED in "".join(reader.text)
+    assert "<script>alert" not in html
+
+
+def test_the_page_s_policy_allows_its_own_script_and_style_and_nothing_else(tmp_path: Path) -> None:
+    document.write(tmp_path / "report.html", full())
+    html = (tmp_path / "report.html").read_text()
+    policy = html.partition('Security-Policy" content="')[2].partition('"')[0].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; ")
+    for tag in ("script", "style"):
+        inside = html.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
 def test_the_page_shows_everything(tmp_path: Path) -> None:
@@ -376,32 +468,195 @@ def test_the_page_shows_everything(tmp_path: Path) -> None:
     reader = read((tmp_path / "report.html").read_text())
     said = " ".join("".join(reader.text).split())
     for expected in (
-        "refuted", "undecided", "holds", "recorded", "not claimed",
+        "refuted", "undecided", "holds", "recorded", "no claim about this race",
         "speedup >= 1.5", "2.00x [1.90, 2.10]", "unknown", "2.000x instructions",
         "-10 % within 20 %", "this CPU has AVX", "claim it on litert-js", "8x1x1x8", "80.0 %",
         "2026-01-01: 99", "not committed", "2 values", "b/m.json test_gone",
+        "1 failed: claims about pruned models", "1 passed test", "1 skipped test",
+        "assert 3 < 2 where 3 = nbytes", "test_m.py:3", "1.5 s", "1 not run claim",
+        "1 claimlitert-js no Node install it", "with changes that are not committed",
+        "2026-01-03T04:05:06+00:00", "Python 3.11.7", "500 bytes after gzip", "not sparse-encoded",
+        "nobody knows", "sparse.tflite, 1 kB", "3 processes, 3 pairs, 1 s, clock cpu, 1 thread",
+        "litert 2.3.0", "x (1, 8, 8, 3)", "sparse.tflite on litert", "dense 3 µs", "block 0",
+        "size of dense.tflite and its sparse files", "speedup over dense.tflite",
+        "50.0%litert1.50x [1.40, 1.60]",
+        "3 races, 3 claims about races",
     ):  # fmt: skip
         assert expected in said, expected
     assert "still" not in said, "what has not moved is no trend"
-    kinds = [tag for tag, _ in reader.seen]
-    assert kinds.count("circle") == 4, "three known intervals and one trend"
-    assert kinds.count("polyline") == 1
+    classes = [str(attributes.get("class")) for _, attributes in reader.seen]
+    assert classes.count("ci") == 4, "the intervals that are known"
+    assert classes.count("dot") == 4 + 1, "and one trend"
+    assert classes.count("curve-dot") == 3 + 3 + 2, "bytes and gzip of three files, two ratios"
+
+
+def test_what_failed_comes_first_in_the_list_of_tests(tmp_path: Path) -> None:
+    document.write(tmp_path / "report.html", full())
+    html = (tmp_path / "report.html").read_text().partition('id="tests"')[2]
+    order = re.findall(r'data-kind="(\w+)"', html)
+    assert order == ["failed", "skipped", "passed"]
 
 
 def test_a_page_without_anything_says_so(tmp_path: Path) -> None:
-    document.write(tmp_path / "report.html", document.compose([], [], []))
+    document.write(tmp_path / "report.html", document.compose(RUN, [], [], []))
     reader = read((tmp_path / "report.html").read_text())
-    assert "No claim was made in this run." in " ".join("".join(reader.text).split())
+    said = " ".join("".join(reader.text).split())
+    assert "No test of this run used a fixture of pytest-sparsity, so no claim was made." in said
+
+
+def test_one_share_of_zeros_is_no_curve() -> None:
+    from pytest_sparsity.report import curves
+
+    assert [curve.title for curve in curves.of(full())] == [
+        "size of dense.tflite and its sparse files", "speedup over dense.tflite",
+    ]  # fmt: skip
+    tests = [run(race(claim()), models=files())]
+    assert curves.of(document.compose(RUN, tests, [], [])) == []
+
+
+def test_curves_stay_inside() -> None:
+    from pytest_sparsity.report import curves
+
+    for curve in curves.of(full()):
+        for line in curve.lines:
+            for dot in line.dots:
+                assert curves.LEFT <= dot.x <= curves.WIDTH - curves.RIGHT
+                ends = (dot.high, dot.y, dot.low)
+                assert list(ends) == sorted(ends), "larger is higher, and y grows downwards"
+                assert all(curves.TOP <= end <= curves.HEIGHT - curves.BOTTOM for end in ends)
 
 
 def test_the_document_as_json(tmp_path: Path) -> None:
     document.write(tmp_path / "report.json", full())
     found = json.loads((tmp_path / "report.json").read_text())
-    assert set(found) == {"schema", "version", "machine", "tests", "unused", "trends"}
     assert found["schema"] == 1
-    assert found["tests"][0]["races"][0]["claims"][0]["verdict"] == "holds"
+    assert found["counts"] == {
+        "tests": {"failed": 1, "skipped": 1, "passed": 1},
+        "claims": {"refuted": 1, "undecided": 1, "holds": 4, "recorded": 1},
+        "not_run": 1,
+    }
+    test = found["tests"][0]
+    assert test["races"][0]["claims"][0]["verdict"] == "holds"
+    assert test["races"][0]["diagnosis"] == test["diagnoses"][0] == 0, "once, by its number"
+    assert len(found["diagnoses"]) == 2
+    assert [model["name"] for model in found["models"]] == [
+        "dense.tflite", "sparse.tflite", "half.tflite",
+    ]  # fmt: skip
     assert found["trends"][0]["points"][2] == {"commit": "", "date": "", "value": 90}
-    assert {"brand", "isa", "cores"} <= set(found["machine"])
+    assert set(found["machine"]) == {"brand", "isa", "cores", "arch"}
+
+
+def test_of_a_test_that_ran_again_the_last_run_counts() -> None:
+    tests = [run(race(claim("refuted")), outcome="rerun"), run(race(claim()))]
+    assert document.counts(tests) == {"tests": {"passed": 1}, "claims": {"holds": 1}, "not_run": 0}
+
+
+# --- the schema ------------------------------------------------------------------------------
+
+SCHEMA = Path(__file__).parent.parent / "docs/reference/report.schema.json"
+
+
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def test_documents_fit_the_published_schema() -> None:
+    for made in (full(), document.compose(RUN, [], [], [])):
+        validator().validate(made)
+
+
+def test_the_schema_refuses_what_it_does_not_name() -> None:
+    def spoilt(change: Callable[[records.Record], object]) -> bool:
+        made = full()
+        change(made)
+        return not validator().is_valid(made)
+
+    assert spoilt(lambda made: made.update(more=1))
+    assert spoilt(lambda made: made["tests"][0].update(more=1))
+    assert spoilt(lambda made: made["tests"][0]["races"][0].update(more=1))
+    assert spoilt(lambda made: made["tests"][0]["races"][0]["claims"][0].pop("verdict"))
+    assert spoilt(lambda made: made["tests"][0].update(outcome="fine"))
+    assert spoilt(lambda made: made["models"][0]["layers"][0].update(sparsity=2))
+    assert spoilt(lambda made: made["diagnoses"][0].update(verdict="good"))
+    assert spoilt(lambda made: made.update(schema=2))
+
+
+# --- Markdown, and what GitHub Actions shows -------------------------------------------------
+
+
+def test_the_document_as_markdown(tmp_path: Path) -> None:
+    document.write(tmp_path / "report.md", full())
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines[2] == (
+        "tests: 1 failed, 1 skipped, 1 passed; "
+        "claims: 1 refuted, 1 undecided, 4 holds, 1 recorded; not run: 1"
+    )
+    rows = [line for line in lines if line.startswith("| ")]
+    assert rows[2] == f"| **refuted** | unknown | speedup >= 1.5 | litert-js | `{FORGED}` |"
+    assert rows[3].startswith("| **undecided** | 2.00x [1.90, 2.10] | speedup >= 2.05 | litert |")
+    assert "| **failed** | `test_m.py::test_a` | assert 3 \\< 2 |" in rows
+    assert "| 1 claim | litert-js | no Node | `install it` |" in rows
+    assert "| `sparse.tflite` | 1,000 | 500 | 80.0% |" in rows
+    assert "commit c0ffeec0ffee with changes" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell", "code"),
+    [
+        ("a|b", "a\\|b", "`a\\|b`"),
+        ("<img src=x>\n@you #1", "\\<img src=x\\> \\@you \\#1", "`<img src=x> @you #1`"),
+        ("`", "\\`", "`` ` ``"),
+        ("\x1b[2J\u202e", "\\\\x1b\\[2J\\\\u202e", "`\\x1b[2J\\u202e`"),
+    ],
+)
+def test_cells_hold_text_and_nothing_else(text: str, cell: str, code: str) -> None:
+    assert markdown._cell(text) == cell
+    assert markdown._code(text) == code
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    tests = [run(race(claim()), nodeid=f"test_m.py::test_{n}") for n in range(150)]
+    text = markdown.markdown(document.compose(RUN, tests, [], []))
+    assert text.count("| holds |") == markdown.ROWS
+    assert "50 more are in the report." in text
+
+
+def test_annotations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", "/home/runner")
+    assert list(job.commands(full(), Path("/home/runner/sub"))) == [
+        (
+            "::error file=sub/test_m.py,line=3,title=failed%3A test_m.py%3A%3Atest_a"
+            "::assert 3 < 2%0Awhere 3 = nbytes"
+        ),
+        "::warning title=not run%3A 1 claim on litert-js::no Node: install it",
+    ]
+
+
+def test_no_message_ends_its_annotation_early() -> None:
+    forged = "100 %\r\n::set-output name=x::1\n\x1b[2J"
+    (test, _) = (run(outcome="failed", message=forged, nodeid="a,b::c"), None)
+    (line,) = job.commands(document.compose(RUN, [test], [], []), Path("/r"))
+    assert line.partition("::")[2].isprintable()
+    assert "title=failed%3A a%2Cb%3A%3Ac::100 %25%0A::set-output" in line
+
+
+def test_the_eleventh_failure_is_counted() -> None:
+    tests = [run(outcome="failed", nodeid=f"t::{n}") for n in range(12)]
+    said = list(job.commands(document.compose(RUN, tests, [], []), Path("/r")))
+    assert len(said) == 11
+    assert said[-1] == "::notice title=pytest-sparsity::2 more tests failed"
+
+
+def test_a_summary_is_added_to_what_is_there_and_never_too_long(tmp_path: Path) -> None:
+    summary = tmp_path / "summary"
+    summary.write_text("before\n")
+    job.append(summary, full())
+    assert summary.read_text().startswith("before\n## Claims about pruned models\n")
+    summary.write_text("x" * (job.MOST_BYTES - 100))
+    job.append(summary, full())
+    assert summary.read_text().endswith("xpytest-sparsity: the summary of this step is full\n")
 
 
 # --- replay ----------------------------------------------------------------------------------

@@ -111,6 +111,18 @@ def changes(store: Store, since: str, until: str | None = None) -> list[Change]:
     ]
 
 
+def head(folder: Path) -> tuple[str, bool]:
+    """Return the commit that is checked out in a folder, and whether files of it are changed.
+
+    The commit is empty where there is none, or no git.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "--verify", "HEAD").strip()
+        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except ValueError:
+        return "", False
+
+
 def trends(store: Store) -> list[Trend]:
     """Return how each value that is recorded now moved; empty if git does not know.
 

@@ -49,6 +49,8 @@ class Diagnosis:
             were compared with nothing, of which a finding says why.
         deviation: the largest difference found, in what the value varies by; nan if not compared.
         inputs: names and shapes of what the model was run on; empty if it was not run.
+        nanoseconds: of one inference in each layer's operator, by the target's profile; empty
+            without one.
         microkernels: the proof, if it was asked for: what ran in one inference by name, the ones
             with most instructions first.
     """
@@ -63,6 +65,7 @@ class Diagnosis:
     deviation: float
     microkernels: tuple[Microkernel, ...] = ()
     inputs: str = ""
+    nanoseconds: tuple[int, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -220,6 +223,7 @@ def conclude(
         outputs_match=_match(seen, verdict),
         deviation=float("nan") if seen is None else seen.deviation,
         inputs="" if seen is None else seen.inputs,
+        nanoseconds=() if seen is None else costs.layer_times(analysis, seen.profile),
     )
 
 

@@ -88,6 +88,21 @@ def profiled_kernels(analysis: Analysis, profile: Profile | None) -> tuple[str, 
     )
 
 
+def layer_times(analysis: Analysis, profile: Profile | None) -> tuple[int, ...]:
+    """Per layer the nanoseconds of its operator; empty without a profile.
+
+    0 outside the main graph, and for the second and later weights of one operator.
+    """
+    if profile is None or len(profile) != len(analysis.order):
+        return ()
+    times: dict[int, int] = {}
+    for operator, (_, ns) in zip(analysis.order, profile, strict=True):
+        times[operator] = times.get(operator, 0) + ns
+    return tuple(
+        times.pop(layer.operator, 0) if layer.graph == 0 else 0 for layer in analysis.model.layers
+    )
+
+
 def other_layers(share: float | None, runtime: str) -> Iterator[Finding]:
     """Amdahl's law: the largest speedup that faster 1x1 layers can bring."""
     if share is not None and share < SHARE_ENOUGH:

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
-from pytest_sparsity.plugin import registry
+from pytest_sparsity.plugin import registry, tested
 from pytest_sparsity.plugin.files import densify, encode, prune, repair, shrink
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
@@ -50,6 +50,8 @@ __all__ = [
     "shrink",
     "variants",
 ]
+# A test that has one of them, be it through a fixture of its own, is in the report.
+FIXTURES = frozenset(__all__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -191,25 +193,20 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown" or (call.when == "setup" and report.passed):
         return report
-    claimed = call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
-    if report.failed and claimed and "variants" in getattr(item, "fixturenames", ()):
-        evidence_of(item.config).take_variants(getattr(item, "funcargs", {}).values())
-    evidence = item.config.stash.get(EVIDENCE, None)
-    if evidence is not None:
-        if report.failed and claimed:
-            report.sections += evidence.sections()
-        vars(report)["sparsity"] = evidence.record()
+    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) and EVIDENCE not in item.config.stash:
+        return report
+    evidence = evidence_of(item.config)
+    evidence.take(getattr(item, "funcargs", {}).values())
+    if report.failed and call.excinfo is not None and call.excinfo.errisinstance(AssertionError):
+        report.sections += evidence.sections()
+    reported = item.config.stash[OPTIONS].reported
+    vars(report)["sparsity"] = evidence.record(reported=reported)
     return report
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     """Show as an error what is the fault of the machine or of a required target, not of a claim."""
-    record = vars(report).get("sparsity")
-    if record and report.failed:
-        not_run = record["not_run"]
-        if record["cannot_measure"] or (not_run and not_run["required"]):
-            return "error", "E", "ERROR"
-    return None
+    return ("error", "E", "ERROR") if tested.of_the_machine(report) else None
 
 
 def pytest_assertrepr_compare(

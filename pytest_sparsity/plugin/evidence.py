@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.baseline import Baseline, Comparison, Recorded
 from pytest_sparsity.estimate import Estimate
+from pytest_sparsity.model import Model
 from pytest_sparsity.report import failure, records, terminal
 from pytest_sparsity.report.replay import replay
 from pytest_sparsity.variants import Variants
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_sparsity.diagnosis import Diagnosis
-    from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
@@ -58,6 +58,7 @@ class Evidence:
         entries: its races.
         diagnoses: what it asked `diagnose` for.
         variants: what `variants` made for it, and what it is given by its own fixtures.
+        models: likewise, besides those of its variants and races.
         baseline: its baselines, if it uses the fixture.
         cannot_measure: whether a control race was off.
         not_run: why it did not run, if it did not.
@@ -68,6 +69,7 @@ class Evidence:
     entries: list[Entry] = field(default_factory=list)
     diagnoses: list[Diagnosis] = field(default_factory=list)
     variants: list[Variants] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
     baseline: Baseline | None = None
     cannot_measure: bool = False
     not_run: records.Record | None = None
@@ -79,8 +81,21 @@ class Evidence:
         return self.baseline.comparisons if self.baseline else []
 
     def _record_of(self, entry: Entry) -> records.Record:
-        models = entry.dense, entry.sparse
-        return records.of_race(entry.race, *models, self._comparisons, entry.resolution)
+        return records.of_race(
+            entry.race,
+            entry.dense,
+            entry.sparse,
+            self._comparisons,
+            entry.resolution,
+            entry.reasons,
+        )
+
+    def _files(self) -> list[Model]:
+        """Return the models that the test had to do with, each once."""
+        found = [model for entry in self.entries for model in (entry.dense, entry.sparse)]
+        found += [model for v in self.variants for model in (v.dense, v.pruned, v.sparse)]
+        found += [known.model for known in self.diagnoses] + self.models
+        return list({model.path: model for model in found}.values())
 
     def entry_of(self, estimate: Estimate) -> Entry | None:
         """Return the race that an estimate comes from, with its models."""
@@ -92,22 +107,39 @@ class Evidence:
         entry = self.entry_of(estimate)
         return entry.race if entry else None
 
-    def record(self) -> records.Record:
-        """Return all of it in JSON's types."""
-        asked = [e.reasons for e in self.entries if e.reasons and not isinstance(e.reasons, str)]
+    def record(self, *, reported: bool) -> records.Record:
+        """Return all of it in JSON's types.
+
+        Args:
+            reported: whether somebody reads more than the terminal shows: what the files hold, and
+                a diagnosis of every race, by the rules where none was asked for.
+        """
+        if reported:
+            for entry in self.entries:
+                entry.reasons = entry.reasons or diagnosed(
+                    entry.sparse,
+                    entry.race.target.sides[1],
+                    observe=False,
+                    threads=entry.race.threads,
+                )
         return {
             "races": [self._record_of(entry) for entry in self.entries],
             "baselines": [records.of_comparison(comparison) for comparison in self._comparisons],
-            "diagnoses": [records.of_diagnosis(known) for known in [*self.diagnoses, *asked]],
+            "diagnoses": [records.of_diagnosis(known) for known in self.diagnoses],
+            "variants": [records.of_variants(made) for made in self.variants],
+            "models": [records.of_file(model) for model in self._files()] if reported else [],
             "cannot_measure": self.cannot_measure,
             "not_run": self.not_run,
             "waited": round(self.waited, 3),
         }
 
-    def take_variants(self, values: Iterable[object]) -> None:
-        """Keep the variants among the values of a test's fixtures."""
-        found = [value for value in values if isinstance(value, Variants)]
-        self.variants += [value for value in found if value not in self.variants]
+    def take(self, values: Iterable[object]) -> None:
+        """Keep the variants and the models among the values of a test's fixtures."""
+        for value in values:
+            if isinstance(value, Variants) and value not in self.variants:
+                self.variants.append(value)
+            elif isinstance(value, Model):
+                self.models.append(value)
 
     def take_benchmark(self, fixture: object) -> None:
         """Keep pytest-benchmark's fixture; others' of the same name do not replay."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import one_line, printable
+from pytest_sparsity.plugin import tested
 from pytest_sparsity.plugin.fixtures import suite
 from pytest_sparsity.plugin.state import COLLECTED, OPTIONS
 
@@ -33,12 +34,24 @@ class Ledger:
         self._fault = ""
         self._notes: list[str] = []
         self._failures: list[str] = []
+        self._annotations: list[str] = []
+        self._composed: Record | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the fixtures left behind."""
         record = vars(report).get("sparsity")
         if record is not None:
-            self._tests.append({"nodeid": report.nodeid, "outcome": report.outcome, **record})
+            about = tested.of(report, str(self._config.rootpath))
+            self._tests.append({**about, **record})
+        elif report.when == "teardown" and report.failed:
+            self._fail_after(report)
+
+    def _fail_after(self, report: pytest.TestReport) -> None:
+        """Take note that a test whose call was kept failed when its fixtures were taken down."""
+        kept = next((t for t in reversed(self._tests) if t["nodeid"] == report.nodeid), None)
+        if kept is not None:
+            said = [kept["message"], f"at teardown: {tested.message(report)}"]
+            kept |= {"outcome": "error", "message": "\n".join(filter(None, said))}
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -57,10 +70,13 @@ class Ledger:
         if worker:
             vars(config)["workeroutput"][UNUSED] = self._unused, self._fault
             return
-        report = config.stash[OPTIONS].report
-        if report is not None:
-            with self._reporting(f"the report {report} was not written"):
-                self._write_report(report)
+        options = config.stash[OPTIONS]
+        if options.report is not None:
+            with self._reporting(f"the report {options.report} was not written"):
+                self._write_report(options.report)
+        if options.job_summary is not None and self._tests:
+            with self._reporting("the job's summary was not written"):
+                self._write_job_summary(options.job_summary)
         if self._failures and session.exitstatus in DONE:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -98,6 +114,8 @@ class Ledger:
             terminalreporter.write_line(line)
         for failure in self._failures:
             terminalreporter.write_line(f"sparsity: {one_line(failure)}", red=True)
+        for annotation in self._annotations:
+            terminalreporter.write_line(annotation)
 
     @property
     def _said(self) -> bool:
@@ -122,18 +140,46 @@ class Ledger:
             yield "unused", f"unused baselines are not known: {self._fault}"
 
     def _write_report(self, path: Path) -> None:
+        from pytest_sparsity.report import document
+
+        document.write(path, self._document())
+        self._notes.append(f"sparsity report: {printable(str(path))}")
+
+    def _write_job_summary(self, path: Path) -> None:
+        from pytest_sparsity.report import job
+
+        job.append(path, self._document())
+        manager = self._config.pluginmanager
+        if not manager.hasplugin("pytest_github_actions_annotate_failures"):
+            self._annotations = list(job.commands(self._document(), self._config.rootpath))
+
+    def _document(self) -> Record:
+        """Return what all reports show, made once."""
+        if self._composed is None:
+            self._composed = self._compose()
+        return self._composed
+
+    def _compose(self) -> Record:
         from pytest_sparsity.baseline import BaselineError
         from pytest_sparsity.baseline.history import trends
         from pytest_sparsity.report import document
 
-        store = suite(self._config).store
+        config = self._config
+        store = suite(config).store
         try:
             moved = trends(store) if store.folder.is_dir() else []
         except BaselineError as error:
             self._notes.append(f"sparsity report: no trends: {one_line(error)}")
             moved = []
-        document.write(path, document.compose(self._tests, self._unused, moved))
-        self._notes.append(f"sparsity report: {printable(str(path))}")
+        options = config.stash[OPTIONS]
+        settings = {
+            "targets": options.targets,
+            "require": options.require,
+            "budget": options.budget,
+            "confidence": options.confidence,
+        }
+        run = document.Run.now(config.rootpath, {"pytest": pytest.__version__}, settings)
+        return document.compose(run, self._tests, self._unused, moved)
 
 
 def unused_baselines(config: pytest.Config) -> tuple[list[str], str]:

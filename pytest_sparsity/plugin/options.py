@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +13,11 @@ from pytest_sparsity import store
 from pytest_sparsity.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_sparsity.targets import Target
 
 
 DEFAULT_TARGET = "litert"
+REPORTS = (".html", ".json", ".md")
 FLAGS = (
     "sparsity_target",
     "sparsity_require",
@@ -43,6 +44,7 @@ class Options:
         update: whether baselines are recorded.
         rebuild: whether cached variants are ignored.
         report: where the report is written, None for nowhere.
+        job_summary: the file that a job of GitHub Actions shows as its summary, None elsewhere.
         chosen: whether any flag was given.
     """
 
@@ -57,6 +59,7 @@ class Options:
     update: bool
     rebuild: bool
     report: Path | None
+    job_summary: Path | None
     chosen: bool
 
     @classmethod
@@ -82,10 +85,16 @@ class Options:
             update=bool(config.getoption("sparsity_update")),
             rebuild=bool(config.getoption("sparsity_rebuild")),
             report=None if report is None else config.invocation_params.dir / report,
+            job_summary=job_summary() if _ini(config, "sparsity_job_summary") else None,
             chosen=any(config.getoption(flag) is not None for flag in FLAGS),
         )
         options._check(config)
         return options
+
+    @property
+    def reported(self) -> bool:
+        """Whether a report is made of the run."""
+        return self.report is not None or self.job_summary is not None
 
     def header(self) -> str:
         """Return the line that a run starts with."""
@@ -110,10 +119,10 @@ class Options:
             "'fail' or 'skip'",
         )
         demand(
-            self.report is None or self.report.suffix in (".html", ".json"),
+            self.report is None or self.report.suffix in REPORTS,
             "--sparsity-report",
             str(config.getoption("sparsity_report")),
-            "a path that ends with .json or .html",
+            f"a path that ends with {', '.join(REPORTS[:-1])} or {REPORTS[-1]}",
         )
         if not hasattr(config, "workerinput"):
             self._check_files(config)
@@ -125,6 +134,12 @@ class Options:
         if self.update:
             folder = config.rootpath / self.baselines
             demand_writable("--sparsity-update", folder, folder / ".gitattributes")
+
+
+def job_summary() -> Path | None:
+    """Return the file of the job's summary, by what GitHub Actions sets for every step."""
+    named = os.environ.get("GITHUB_STEP_SUMMARY", "")
+    return Path(named) if named and os.environ.get("GITHUB_ACTIONS") == "true" else None
 
 
 def demand_writable(flag: str, shown: Path, file: Path) -> None:
@@ -192,7 +207,7 @@ def add(parser: pytest.Parser) -> None:
         help="build all variants again instead of taking them from the cache",
     )
     group.addoption(
-        "--sparsity-report", metavar="PATH", help="write a report, .json or .html, to this path"
+        "--sparsity-report", metavar="PATH", help="write a report to this path: .html, .json or .md"
     )
     parser.addini("sparsity_targets", "where race tests run", type="args", default=[DEFAULT_TARGET])
     parser.addini("sparsity_require", "targets whose claims must run", type="args", default=[])
@@ -201,6 +216,12 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")
     parser.addini(
         "sparsity_inconclusive", "what an undecided claim does: fail or skip", default="fail"
+    )
+    parser.addini(
+        "sparsity_job_summary",
+        "in GitHub Actions, add the report to the job's summary and annotate what failed",
+        type="bool",
+        default=True,
     )
     parser.addini(
         "sparsity_baseline_model_limit",

@@ -1,20 +1,32 @@
-"""The report as one page that needs nothing else: no script, no font, no network."""
+"""The report as one page that needs nothing else: no font, no network, a small script of its own.
+
+What each part shows is gathered here in plain values; `page.html` writes them down.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import base64
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import printable
-from pytest_sparsity.report import plot, terminal
+from pytest_sparsity.report import curves, plot, terminal
+from pytest_sparsity.report.document import OUTCOMES, VERDICTS
+from pytest_sparsity.report.numbers import duration, nbytes, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_sparsity.report.records import Record
 
-PLOT_WIDTH, SPARK_WIDTH, SPARK_HEIGHT = 240, 120, 30
+HERE = Path(__file__).parent
+PLOT_WIDTH, SPARK_WIDTH, SPARK_HEIGHT, BAR_WIDTH = 220, 120, 30, 64
+# What is neither a claim that holds nor one that was not made.
+BAD = ("refuted", "undecided")
+FAILED = ("error", "failed", "xpassed")
+# Findings in the details of a claim; all of them are below.
+FINDINGS_SHOWN = 3
 
 
 def page(document: Record) -> str:
@@ -22,46 +34,76 @@ def page(document: Record) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         autoescape=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        finalize=lambda value: _spelt_out(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": terminal.shown, "number": number, "percent": percent}
-    claims = list(_claims(document["tests"]))
+    environment.filters |= {
+        "shown": terminal.shown,
+        "number": number,
+        "percent": percent,
+        "nbytes": nbytes,
+        "duration": duration,
+        "slug": lambda word: word.replace(" ", "-"),
+    }
+    order = (*VERDICTS, "not claimed")
+    claims = sorted(_claims(document), key=lambda claim: order.index(claim["verdict"]))
     scale = plot.Scale.over(_ends(claims), PLOT_WIDTH)
     for claim in claims:
         claim["plot"] = plot.interval(scale, claim)
+    style, script = (_own(name) for name in ("page.css", "page.js"))
     html: str = environment.get_template("page.html").render(
         document=document,
+        style=style,
+        script=script,
+        hashes={"style": _hash(style), "script": _hash(script)},
+        failed=sum(document["counts"]["tests"].get(outcome, 0) for outcome in FAILED),
         claims=claims,
+        verdicts=VERDICTS,
+        order=order,
+        outcomes=OUTCOMES,
         scale=scale,
+        tests=_tests(document["tests"]),
+        lacking=terminal.lacking(terminal.final(document["tests"])),
         baselines=list(_baselines(document)),
         trends=[trend for trend in _trends(document) if len(trend["points"]) > 1],
-        diagnoses=_diagnoses(document["tests"]),
-        verdicts=_verdicts(document["tests"]),
+        models=list(_models(document)),
+        curves=curves.of(document),
+        findings=_findings(document["diagnoses"]),
         spark=(SPARK_WIDTH, SPARK_HEIGHT),
+        bar=BAR_WIDTH,
     )
     return html
 
 
-def number(value: float) -> str:
-    """Return a number with few digits."""
-    return f"{value:.4g}"
+def _spelt_out(text: str) -> str:
+    """Return text without what is not to be seen; of several lines, each by itself."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
-def percent(value: float) -> str:
-    """Return a change: `+1.2 %`."""
-    return f"{100 * value:+.2g} %"
+def _own(name: str) -> object:
+    """Return the text of a file beside this one, which is to be taken as it is."""
+    from markupsafe import Markup
+
+    return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
-def _claims(tests: Iterable[Record]) -> Iterable[Record]:
-    """Yield every claim about a race with all that its row shows."""
+def _hash(text: object) -> str:
+    """Return what a Content-Security-Policy calls a text by."""
+    digest = hashlib.sha256(f"\n{text}".encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _claims(document: Record) -> Iterable[Record]:
+    """Yield every claim about a race with all that its row and its details show."""
     unclaimed = {"text": "", "threshold": None, "verdict": "not claimed", "reason": ""}
-    for test in tests:
+    for test in document["tests"]:
         for race in test["races"]:
+            known = race["diagnosis"]
+            diagnosis = None if known is None else document["diagnoses"][known]
             for claim in race["claims"] or [{**unclaimed, **race["ratio"]}]:
                 yield {
                     **claim,
@@ -71,6 +113,8 @@ def _claims(tests: Iterable[Record]) -> Iterable[Record]:
                     "measured": terminal.ratio(claim, race["unit"]),
                     "dense": _cost(race["dense"]["median"], race["unit"]),
                     "sparse": _cost(race["sparse"]["median"], race["unit"]),
+                    "diagnosis": diagnosis,
+                    "findings": diagnosis["findings"][:FINDINGS_SHOWN] if diagnosis else [],
                 }
 
 
@@ -84,12 +128,33 @@ def _ends(claims: Iterable[Record]) -> Iterable[float]:
 def _cost(median: float | None, unit: str) -> str:
     if median is None:
         return "unknown"
-    if unit == "instructions":
-        return f"{median:,.0f} instr."
-    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if median >= scale:
-            return f"{median / scale:.3g} {name}"
-    return f"{median / 1e-9:.3g} ns"
+    return f"{median:,.0f} instr." if unit == "instructions" else duration(median)
+
+
+def _tests(tests: Sequence[Record]) -> list[Record]:
+    """Return the tests, those that failed first."""
+    return sorted(
+        ({**test, "did": _did(test)} for test in tests),
+        key=lambda test: OUTCOMES.index(test["outcome"]),
+    )
+
+
+def _did(test: Record) -> str:
+    """Return what a test did with the fixtures: `2 races, 1 baseline`."""
+    claims = sum(len(race["claims"]) for race in test["races"])
+    counted = {
+        "race": len(test["races"]),
+        "claim about races": claims,
+        "baseline": len(test["baselines"]),
+        "diagnosis": len(test["diagnoses"]),
+        "network": len(test["variants"]),
+    }
+    plurals = {"diagnosis": "diagnoses", "claim about races": "claims about races"}
+    return ", ".join(
+        f"{count} {name if count == 1 else plurals.get(name, f'{name}s')}"
+        for name, count in counted.items()
+        if count
+    )
 
 
 def _baselines(document: Record) -> Iterable[Record]:
@@ -105,22 +170,67 @@ def _trends(document: Record) -> Iterable[Record]:
         yield {**trend, "spark": plot.sparkline(values, SPARK_WIDTH, SPARK_HEIGHT)}
 
 
-def _diagnoses(tests: Iterable[Record]) -> list[Record]:
-    """Return each diagnosis once, by model and target."""
-    found = {(d["model"], d["target"]): d for test in tests for d in test["diagnoses"]}
-    return list(found.values())
+def _models(document: Record) -> Iterable[Record]:
+    """Yield each file with its diagnoses, one per target, and its layers with bars."""
+    roles = _roles(document["tests"])
+    for model in document["models"]:
+        made = {d["target"]: d for d in _diagnoses_of(document, model)}
+        largest = max((layer["nbytes"] for layer in model["layers"]), default=0)
+        layers = [
+            {
+                **layer,
+                "zeros": plot.share(layer["sparsity"], 1, BAR_WIDTH),
+                "size": plot.share(layer["nbytes"], largest, BAR_WIDTH),
+                "targets": [_on_target(diagnosis, place) for diagnosis in made.values()],
+            }
+            for place, layer in enumerate(model["layers"])
+        ]
+        yield {
+            **model,
+            "role": roles.get(model["sha256"], ""),
+            "diagnoses": list(made.values()),
+            "layers": layers,
+            "bad": any(d["verdict"] in ("miscomputes", "fails") for d in made.values()),
+        }
 
 
-def _verdicts(tests: Iterable[Record]) -> list[tuple[str, int]]:
-    """Return how often each verdict occurs, of races and of baselines, the bad ones first."""
-    said = [
-        claim["verdict"] for test in tests for race in test["races"] for claim in race["claims"]
-        if "baseline" not in claim
-    ]  # fmt: skip
-    said += [entry["verdict"] for test in tests for entry in test["baselines"]]
-    counted = Counter(map(terminal.word, said))
+def _diagnoses_of(document: Record, model: Record) -> list[Record]:
+    """Return the diagnoses of a file; of one target what was observed comes last."""
+    found = [d for d in document["diagnoses"] if d["model"]["sha256"] == model["sha256"]]
+    return sorted(found, key=lambda diagnosis: str(diagnosis["evidence"]) == "observed")
+
+
+def _roles(tests: Iterable[Record]) -> dict[str, str]:
+    """Return what a file is of its network, by hash; the first one said stays."""
+    found: dict[str, str] = {}
+    for test in tests:
+        for variants in test["variants"]:
+            for role, digest in variants.items():
+                found.setdefault(digest, role)
+    return found
+
+
+def _on_target(diagnosis: Record, place: int) -> Record:
+    """Return the kernel of a layer, and its time where the target has a profile."""
+    times = diagnosis["nanoseconds"]
+    return {
+        "kernel": diagnosis["kernels"][place],
+        "seconds": times[place] * 1e-9 if times else None,
+        "time": plot.share(times[place], max(times), BAR_WIDTH) if times else 0,
+    }
+
+
+def _findings(diagnoses: Iterable[Record]) -> list[Record]:
+    """Return each kind of finding with its remedy once, and what it says of which file where."""
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for diagnosis in diagnoses:
+        where = f"{diagnosis['model']['name']} on {diagnosis['target']}"
+        for finding in diagnosis["findings"]:
+            key = finding["code"], finding["remedy"], finding["takes"]
+            places = found.setdefault(key, {}).setdefault(finding["message"], [])
+            if where not in places:
+                places.append(where)
     return [
-        (word, counted[word])
-        for word in ("refuted", "undecided", "holds", "recorded")
-        if counted[word]
+        {"code": code, "remedy": remedy, "takes": takes, "messages": messages}
+        for (code, remedy, takes), messages in found.items()
     ]

@@ -128,3 +128,10 @@ def _bounds(value: object) -> tuple[float, float, float] | None:
 
 def _joined(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x},{y}" for x, y in points)
+
+
+def share(value: float, whole: float, width: float) -> float:
+    """Return how long the bar of a part is; one that is not nothing can be seen."""
+    if not value or not whole:
+        return 0
+    return max(1.0, round(width * value / whole, 1))

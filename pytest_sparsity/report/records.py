@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.baseline.recorded import text
-from pytest_sparsity.errors import one_line
+from pytest_sparsity.diagnosis import Diagnosis
+from pytest_sparsity.errors import ModelError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_sparsity.baseline import Comparison
-    from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.estimate import Claim, Estimate
     from pytest_sparsity.model import Model
     from pytest_sparsity.race import Race
+    from pytest_sparsity.variants import Variants
 
 Record = dict[str, Any]
+
+# Of zlib and the gzip command by default; 9 takes twice as long for a thousandth.
+GZIP_LEVEL = 6
 
 
 def plain(value: Any) -> Any:
@@ -40,12 +45,71 @@ def plain(value: Any) -> Any:
 
 
 def of_model(model: Model) -> Record:
-    """Return what a report says of a model's file."""
-    return {"name": model.path.name, "nbytes": model.nbytes, "sha256": model.sha256}
+    """Return what a report says of a model's file; without its hash if it has changed."""
+    try:
+        digest = model.sha256
+    except (ModelError, OSError):
+        digest = ""
+    return {"name": model.path.name, "nbytes": model.nbytes, "sha256": digest}
+
+
+def of_file(model: Model) -> Record:
+    """Return a model's size, its size after gzip, and its layers.
+
+    A file that has changed since it was read has a `fault` that says so, and no layers.
+    """
+    try:
+        return _facts(model)
+    except (ModelError, OSError) as error:
+        unknown: Record = {
+            "sparsity": None,
+            "gzip_nbytes": None,
+            "layers": [],
+            "fault": one_line(error),
+        }
+        return {**of_model(model), **unknown}
+
+
+@functools.lru_cache(maxsize=256)
+def _facts(model: Model) -> Record:
+    from pytest_sparsity.properties import gzip_nbytes
+
+    facts = {
+        **of_model(model),
+        "sparsity": model.sparsity,
+        "gzip_nbytes": gzip_nbytes(model, GZIP_LEVEL),
+        "layers": [
+            {
+                "index": layer.index,
+                "op": layer.op,
+                "name": layer.name,
+                "shape": layer.shape,
+                "dtype": layer.dtype,
+                "parameters": layer.parameters,
+                "sparsity": layer.sparsity,
+                "encoding": layer.encoding,
+                "nbytes": layer.nbytes,
+            }
+            for layer in model.layers
+        ],
+        "fault": "",
+    }
+    return dict(plain(facts))
+
+
+def of_variants(variants: Variants) -> Record:
+    """Return which files belong to one network, by their hashes."""
+    files = {"dense": variants.dense, "pruned": variants.pruned, "sparse": variants.sparse}
+    return {role: of_model(model)["sha256"] for role, model in files.items()}
 
 
 def of_race(
-    race: Race, dense: Model, sparse: Model, comparisons: Sequence[Comparison], resolution: str
+    race: Race,
+    dense: Model,
+    sparse: Model,
+    comparisons: Sequence[Comparison],
+    resolution: str,
+    diagnosis: Diagnosis | str | None = None,
 ) -> Record:
     """Return what a report says of a race.
 
@@ -56,6 +120,8 @@ def of_race(
         comparisons: the test's comparisons with baselines; those that asked this race are its
             claims, instead of the comparisons with numbers that they took.
         resolution: which effect the budget resolves, as the control says.
+        diagnosis: of the sparse model on the race's target, or why there is none; None if nobody
+            asked.
     """
     asked = {id(claim) for claim in race.claims}
     baselines = [c for c in comparisons if any(id(claim) in asked for claim in c.claims)]
@@ -70,6 +136,8 @@ def of_race(
         "claims": claims,
         "evidence": race.evidence,
         "resolution": resolution,
+        "diagnosis": of_diagnosis(diagnosis) if isinstance(diagnosis, Diagnosis) else None,
+        "no_diagnosis": diagnosis if isinstance(diagnosis, str) else "",
     }
     return dict(plain(record))
 
@@ -87,8 +155,23 @@ def of_comparison(comparison: Comparison) -> Record:
 
 
 def of_diagnosis(diagnosis: Diagnosis) -> Record:
-    """Return what a report says of a diagnosis."""
-    return dict(plain({**diagnosis.as_json(), "headline": diagnosis.headline}))
+    """Return what a report says of a diagnosis; the layers are with the model."""
+    return dict(
+        plain(
+            {
+                "model": of_model(diagnosis.model),
+                "target": diagnosis.target.name,
+                "verdict": diagnosis.verdict,
+                "evidence": diagnosis.evidence,
+                "headline": diagnosis.headline,
+                "outputs_match": diagnosis.outputs_match,
+                "inputs": diagnosis.inputs,
+                "kernels": diagnosis.kernels,
+                "nanoseconds": diagnosis.nanoseconds,
+                "findings": diagnosis.findings,
+            }
+        )
+    )
 
 
 def of_not_run(lacking: Unsupported, *, required: bool) -> Record:

@@ -126,24 +126,38 @@ def unused(lines: Iterable[str]) -> Iterator[Line]:
         yield "unused", f"unused baseline: {line} (no such test; delete its lines)"
 
 
-def not_run(tests: Iterable[Record]) -> Iterator[Line]:
-    """Yield one line per target and reason of claims that did not run, with their number.
+def lacking(tests: Iterable[Record]) -> list[Record]:
+    """Return, per target and reason, how many claims did not run and what would help.
 
     Of several remedies (each test has a command of its own to record a baseline) the first is
-    shown.
+    kept.
     """
     found: dict[tuple[bool, str, str], list[str]] = {}
     for test in tests:
-        lacking = test["not_run"]
-        if lacking:
-            key = lacking["required"], lacking["target"], lacking["reason"]
-            found.setdefault(key, []).append(lacking["remedy"])
-    for (required, target, reason), remedies in sorted(found.items(), reverse=True):
-        about = "required" if required else "not run"
-        number = f"{len(remedies)} claim{'s' if len(remedies) > 1 else ''}"
-        where = f" on {target}" if target else ""
-        said = ": ".join(filter(None, (reason, remedies[0])))
-        yield about, f"{'required, and ' if required else ''}not run: {number}{where}: {said}"
+        lacks = test["not_run"]
+        if lacks:
+            key = lacks["required"], lacks["target"], lacks["reason"]
+            found.setdefault(key, []).append(lacks["remedy"])
+    return [
+        {
+            "required": required,
+            "target": target,
+            "reason": reason,
+            "remedy": remedies[0],
+            "claims": f"{len(remedies)} claim{'s' if len(remedies) > 1 else ''}",
+        }
+        for (required, target, reason), remedies in sorted(found.items(), reverse=True)
+    ]
+
+
+def not_run(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield one line per target and reason of claims that did not run, with their number."""
+    for lacks in lacking(tests):
+        about = "required" if lacks["required"] else "not run"
+        where = f" on {lacks['target']}" if lacks["target"] else ""
+        said = ": ".join(filter(None, (lacks["reason"], lacks["remedy"])))
+        must = "required, and " if lacks["required"] else ""
+        yield about, f"{must}not run: {lacks['claims']}{where}: {said}"
 
 
 def resolutions(tests: Iterable[Record]) -> Iterator[Line]:

@@ -70,7 +70,11 @@ def test_precedence_is_marker_flag_ini_default(
         ("sparsity_budget = fast", (), "sparsity_budget: could not convert *'fast'"),
         ("sparsity_confidence = 95", (), "sparsity_confidence is 95.0; valid: between 0 and 1"),
         ("sparsity_inconclusive = warn", (), "sparsity_inconclusive is 'warn'; valid: * or 'skip'"),
-        ("", ("--sparsity-report=r.pdf",), "--sparsity-report is 'r.pdf'; valid: * .json or .html"),
+        (
+            "",
+            ("--sparsity-report=r.pdf",),
+            "--sparsity-report is 'r.pdf'; valid: * .html, .json or .md",
+        ),
     ],
 )
 def test_a_value_that_is_not_valid_lists_the_valid_ones(
