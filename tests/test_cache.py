@@ -29,6 +29,39 @@ def test_what_was_published_is_loaded(tmp_path: Path) -> None:
     assert loaded.about == [1, 2]
 
 
+def test_an_entry_that_others_can_change_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = publish(tmp_path)
+    entry.files["dense"].chmod(0o666)
+    with pytest.warns(
+        SparsityWarning, match=r"\(a\.tflite can be written by everybody\); they are"
+    ):
+        assert cache.load(tmp_path, "key") is None
+    assert publish(tmp_path) == cache.load(tmp_path, "key")
+    os.chown(entry.folder, os.getuid() or 12345, -1)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.warns(SparsityWarning, match=r"\(key belongs to another user\); they are"):
+        assert cache.load(tmp_path, "key") is None
+
+
+def test_a_careless_umask_leaves_no_entry_that_everybody_can_write(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        entry = publish(tmp_path)
+    finally:
+        os.umask(before)
+    assert entry == cache.load(tmp_path, "key")
+
+
+def test_a_manifest_that_leads_elsewhere_is_none(tmp_path: Path) -> None:
+    entry = publish(tmp_path)
+    manifest = entry.folder / cache.MANIFEST
+    manifest.write_text(manifest.read_text().replace("a.tflite", "../a.tflite"))
+    with pytest.warns(SparsityWarning, match=r"names a\.tflite elsewhere"):
+        assert cache.load(tmp_path, "key") is None
+
+
 def test_what_was_not_published_is_none(tmp_path: Path) -> None:
     assert cache.load(tmp_path, "key") is None
     assert cache.load(tmp_path / "nowhere", "key") is None

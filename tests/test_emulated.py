@@ -27,6 +27,7 @@ from pytest_sparsity.targets import (
     callgrind,
     install,
     proof,
+    sealed,
     setting_up,
     symbols,
 )
@@ -192,7 +193,7 @@ def test_an_interrupted_set_up_goes_on(system: FakeSystem) -> None:
     system.broken, system.commands = "", []
     guest = guests.set_up(LITERT, "aarch64", silent)
     assert system.tools() == [sys.executable]
-    assert [path.name for path in guest.site.iterdir()] == ["ai_edge_litert"]
+    assert {path.name for path in guest.site.iterdir()} == {"ai_edge_litert", sealed.SEAL}
     assert not list(guests.folder().glob("*.partial"))
 
 
@@ -326,7 +327,7 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
         setting_up.publish(final, fails)
     assert not final.exists()
     setting_up.publish(final, lambda aside: (aside / "whole").touch())
-    assert [path.name for path in final.iterdir()] == ["whole"]
+    assert sorted(path.name for path in final.iterdir()) == [sealed.SEAL, "whole"]
     setting_up.publish(final, fails)
 
 
@@ -335,6 +336,7 @@ def test_a_wheel_for_another_architecture(system: FakeSystem) -> None:
     kind = emulated.at("cortex-a53")
     assert kind.launch(LITERT, 1).command[0] == "qemu-aarch64"
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
+    sealed.seal(guest.site)
     with pytest.raises(TargetError) as raised:
         kind.launch(LITERT, 1)
     assert str(raised.value) == (
@@ -346,6 +348,7 @@ def test_a_wheel_for_another_architecture(system: FakeSystem) -> None:
 def test_a_guest_without_its_library(system: FakeSystem) -> None:
     guest = guests.set_up(LITERT, "aarch64", silent)
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").unlink()
+    sealed.seal(guest.site)
     with pytest.raises(TargetError, match=r"litert@cortex-a53: .* holds no library"):
         emulated.at("cortex-a53").launch(LITERT, 1)
 
@@ -355,6 +358,7 @@ def test_install_sets_a_broken_guest_up_anew(
 ) -> None:
     guest = guests.set_up(LITERT, "aarch64", silent)
     (guest.site / "ai_edge_litert/libpywrap_litert_common.so").write_bytes(HEADS["x86_64"])
+    sealed.seal(guest.site)
     started: list[Sequence[str]] = []
     monkeypatch.setattr(registry, "Worker", fake_worker(started))
     lines: list[str] = []
@@ -364,6 +368,29 @@ def test_install_sets_a_broken_guest_up_anew(
     assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
     install(A53, lines.append)
     assert len(started) == 2
+
+
+def test_a_guest_that_was_changed_is_not_run_and_install_mends_it(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = guests.set_up(LITERT, "aarch64", silent)
+    library = guest.site / "ai_edge_litert/libpywrap_litert_common.so"
+    library.write_bytes(library.read_bytes()[:-1])
+    sealed.forget()
+    place = emulated.at("cortex-a53")
+    said = (
+        f"litert@cortex-a53 cannot be used: {library} has changed: "
+        "pytest-sparsity targets --install litert@cortex-a53"
+    )
+    assert str(place.missing(LITERT)) == said
+    with pytest.raises(Unsupported) as caught:
+        place.launch(LITERT, 1)
+    assert str(caught.value) == said
+    monkeypatch.setattr(registry, "Worker", fake_worker([]))
+    lines: list[str] = []
+    install(A53, lines.append)
+    assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
+    assert not any("Python for aarch64" in line for line in lines), "the system was whole"
 
 
 def fake_worker(started: list[Sequence[str]]) -> Callable[..., object]:

@@ -125,6 +125,15 @@ def test_weights_stay_stored_as_they_were(
     assert_same(reference, model, result.model)
 
 
+def test_of_a_layer_that_nobody_reads_one_block_stays(tmp_path: Path, reference: Worker) -> None:
+    net = Network((1, 8))
+    x = net.fully_connected(net.input, weights(8, 8), encoding="block 1x4")
+    net.output(net.fully_connected(x, np.zeros((3, 8), np.float32), encoding="block 1x4"))
+    model = Model(net.write(tmp_path / "model.tflite"))
+    shrunk = shrink(model, tmp_path / "shrunk.tflite", multiple=1).model
+    assert [layer.shape for layer in shrunk.layers] == [(4, 8), (3, 4)]
+
+
 def test_blocks_are_not_cut(tmp_path: Path, reference: Worker) -> None:
     net = Network((1, 16))
     x = net.fully_connected(net.input, weights(16, 16), activation="RELU")

@@ -26,6 +26,7 @@ from pytest_sparsity.targets import (
     all_targets,
     available_targets,
     npm,
+    sealed,
     seeded_inputs,
 )
 from pytest_sparsity.targets.python import Environment
@@ -605,6 +606,26 @@ def test_the_package_is_installed_once(
         "package-lock.json",
         "package.json",
     ]
+
+
+def test_a_changed_package_is_installed_again(
+    fake_node: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = fake_node(f'{INSTALLS}; echo wasm > "$2/node_modules/@litertjs/core/a.wasm"')
+    wasm = npm.installed("node") / "a.wasm"
+    wasm.write_text("was")
+    sealed.forget()
+    capsys.readouterr()
+    assert npm.installed("node") == wasm.parent
+    assert f" again, since {wasm} has changed ...\n" in capsys.readouterr().err
+    assert wasm.read_text() == "wasm\n"
+    before = wasm.stat()
+    wasm.write_text("mawS\n")
+    os.utime(wasm, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert wasm.read_text() == "mawS\n"
+    npm.installed("node", thoroughly=True)  # as `targets --install` does
+    assert wasm.read_text() == "wasm\n"
+    assert len(log.read_text().splitlines()) == 3
 
 
 def test_processes_that_install_at_once_install_once(fake_node: Callable[..., Path]) -> None:

@@ -19,8 +19,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_sparsity import children
+from pytest_sparsity import children, store
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.targets import sealed, setting_up
 
 _HERE = Path(__file__).parent
 _MANIFEST, _LOCK = "package.json", "package-lock.json"
@@ -62,14 +63,14 @@ def failure(release: str = "") -> Unsupported | None:
     return None if is_installed(release) else _failures.get(cache_folder(release))
 
 
-def is_installed(release: str = "") -> bool:
-    """Return whether the package is there."""
-    return _package_folder(release).is_dir()
+def is_installed(release: str = "", *, thoroughly: bool = False) -> bool:
+    """Return whether the package is there, as it was installed."""
+    return not sealed.fault(_modules(release), thoroughly=thoroughly)
 
 
 def discard(release: str = "") -> None:
     """Remove the package."""
-    shutil.rmtree(cache_folder(release), ignore_errors=True)
+    setting_up.discard(cache_folder(release))
     _failures.pop(cache_folder(release), None)
 
 
@@ -90,29 +91,27 @@ def node_major(node: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def installed(node: str, release: str = "") -> Path:
+def installed(node: str, release: str = "", *, thoroughly: bool = False) -> Path:
     """Return the folder of the npm package, after installing it if it is not there.
 
     `node_modules` appears in one step under the hash of the lock file, so that a broken download
-    leaves nothing behind; a lock makes other processes wait for the one that downloads.
+    leaves nothing behind; a lock makes other processes wait for the one that downloads. What has
+    changed since it was installed is installed again.
 
     Args:
         node: the path of Node.
         release: the release of the package, "" for the pinned one.
+        thoroughly: look at every byte of what is there.
 
     Raises:
         Unsupported: npm is missing or fails, or the cache cannot be written.
     """
-    import fcntl
-
     folder, package = cache_folder(release), _package_folder(release)
-    if package.is_dir():
+    if is_installed(release, thoroughly=thoroughly):
         return package
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not package.is_dir():
+        with store.locked(folder / "lock"):
+            if not is_installed(release):
                 _install(folder, node, release)
     except OSError as error:
         _failures[folder] = Unsupported(
@@ -133,8 +132,12 @@ def cache_folder(release: str = "") -> Path:
     return platformdirs.user_cache_path("pytest-sparsity") / "npm" / (release or digest)
 
 
+def _modules(release: str) -> Path:
+    return cache_folder(release) / "node_modules"
+
+
 def _package_folder(release: str = "") -> Path:
-    return cache_folder(release) / "node_modules" / _PACKAGE
+    return _modules(release) / _PACKAGE
 
 
 def _demand(folder: Path, release: str) -> None:
@@ -150,7 +153,9 @@ def _demand(folder: Path, release: str) -> None:
 def _install(folder: Path, node: str, release: str) -> None:
     _demand(folder, release)
     what = f"{_PACKAGE} {release or version()}"
-    sys.stderr.write(f"pytest-sparsity: installing {what} into {folder} ...\n")
+    modules = _modules(release)
+    again = f" again, since {sealed.fault(modules)}" if modules.exists() else ""
+    sys.stderr.write(f"pytest-sparsity: installing {what} into {folder}{again} ...\n")
     sys.stderr.flush()
     with children.workspace(folder, "install-") as scratch:
         _demand(scratch, release)
@@ -165,9 +170,9 @@ def _install(folder: Path, node: str, release: str) -> None:
                 f"{_CERTIFY if unknown else _REACH} and run: {_INSTALL}"
                 + (f"=={release}" if release else ""),
             )
-        # What an interrupted npm may have left there.
-        shutil.rmtree(folder / "node_modules", ignore_errors=True)
-        Path(scratch, "node_modules").replace(folder / "node_modules")
+        sealed.seal(scratch / "node_modules")
+        setting_up.discard(modules)
+        Path(scratch, "node_modules").replace(modules)
 
 
 def _run_npm(node: str, do: str, folder: str, *options: str) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.targets import setting_up
+from pytest_sparsity.targets import sealed, setting_up
 from pytest_sparsity.targets.places import this_arch
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import NIGHTLY, named
@@ -54,11 +53,14 @@ def missing(runtime: Runtime, release: str, host: str | None = None) -> Unsuppor
     """Say what that release lacks on this machine, or None; starts nothing."""
     if not release:
         return Environment().missing(runtime)
-    if folder(runtime, release).is_dir():
+    installed = folder(runtime, release)
+    fault = sealed.fault(installed)
+    if not fault:
         return None
     name = named(runtime.name, release, host)
+    unusable = f"cannot be used: {fault}" if installed.exists() else "is not installed"
     return Unsupported(
-        f"{named(runtime.name, release)} is not installed",
+        f"{named(runtime.name, release)} {unusable}",
         f"pytest-sparsity targets --install {name}",
     )
 
@@ -80,14 +82,16 @@ def install(runtime: Runtime, release: str, progress: Progress) -> None:
     if release == NIGHTLY:
         discard(runtime, release)
     setting_up.publish(
-        folder(runtime, release), lambda aside: unpack(runtime, release, aside, progress)
+        folder(runtime, release),
+        lambda aside: unpack(runtime, release, aside, progress),
+        thoroughly=True,
     )
 
 
 def discard(runtime: Runtime, release: str) -> bool:
     """Remove what `install` brought; False if the release is not one that it brings."""
     if release:
-        shutil.rmtree(folder(runtime, release), ignore_errors=True)
+        setting_up.discard(folder(runtime, release))
     return bool(release)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from pytest_sparsity import children
+from pytest_sparsity import children, store
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.targets import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,25 +21,50 @@ if TYPE_CHECKING:
 _PATIENCE = 1800.0
 
 
-def publish(final: Path, build: Callable[[Path], None]) -> None:
-    """Build a folder aside and rename it, so that it is never seen half built.
+_CACHE = "set XDG_CACHE_HOME to a folder of your own that can be written"
 
-    Does nothing if it exists. One process at a time builds; the lock ends with its process.
+
+def publish(final: Path, build: Callable[[Path], None], *, thoroughly: bool = False) -> None:
+    """Build a folder aside, seal it and rename it, so that it is never seen half built.
+
+    Does nothing if it is there and as it was sealed; what has been changed since is replaced. One
+    process at a time builds; the lock ends with its process.
+
+    Args:
+        final: the folder.
+        build: fills a folder.
+        thoroughly: look at every byte of what is there.
+
+    Raises:
+        Unsupported: the cache cannot be written, or `build` says so.
     """
-    import fcntl
-
-    if final.exists():
+    if not sealed.fault(final, thoroughly=thoroughly):
         return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with (final.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if final.exists():
-            return
-        aside = final.with_name(f".{final.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        build(aside)
-        aside.rename(final)
+    try:
+        with store.locked(final.parent / ".lock"):
+            if sealed.fault(final, thoroughly=final.exists()):
+                _replace(final, build)
+    except OSError as error:
+        raise Unsupported(f"{final} cannot be set up: {error}", _CACHE) from None
+
+
+def _replace(final: Path, build: Callable[[Path], None]) -> None:
+    aside = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    build(aside)
+    sealed.seal(aside)
+    discard(final)
+    aside.rename(final)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder in one step, as far as others can see."""
+    away = folder.with_name(f".{folder.name}.discarded")
+    shutil.rmtree(away, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def run(

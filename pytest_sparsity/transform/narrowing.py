@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -120,9 +121,10 @@ def _kept(channels: Channels, multiple: int) -> NDArray[np.bool_]:
     together = channels.find(np.arange(len(kept)))
     for operator in channels.layers:
         mine = channels.of[channels.work.operators[operator].outputs[0]]
-        step = int(np.lcm.reduce([multiple, *(channels.blocks.get(int(c), 1) for c in mine)]))
+        block = int(np.lcm.reduce([channels.blocks.get(int(c), 1) for c in mine]))
+        step = math.lcm(multiple, block)
         left = int(kept[mine].sum())
-        wanted = max(step * -(-left // step), 1)  # no layer has no channels at all
+        wanted = max(step * -(-left // step), block)  # no layer has no channels at all
         spare = mine[~kept[mine]][: wanted - left]
         kept[np.isin(together, together[spare])] = True
     return kept

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 import warnings
@@ -103,6 +104,8 @@ def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about
     manifest = {"schema": SCHEMA, "files": digests, "about": about}
     written = json.dumps(manifest, indent=1, sort_keys=True)
     (folder / MANIFEST).write_text(f"{written}\n")
+    for path in folder.iterdir():
+        path.chmod(path.stat().st_mode & ~stat.S_IWOTH)  # a careless umask
     final = store / key
     if final.is_dir() and not _holds(final, json.loads(written)):
         discarded = Path(tempfile.mkdtemp(prefix=".discarded-", dir=store))
@@ -119,6 +122,7 @@ def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about
 
 def _verified(folder: Path) -> Entry:
     try:
+        _check_owner(folder)
         manifest = strict_json.loads((folder / MANIFEST).read_bytes())
         files = {role: (folder / f["name"], f["sha256"]) for role, f in manifest["files"].items()}
         schema, about = manifest["schema"], manifest["about"]
@@ -127,11 +131,23 @@ def _verified(folder: Path) -> Entry:
     if schema != SCHEMA:
         raise _Damaged(f"{MANIFEST} has schema {schema!r}")
     for path, sha256 in files.values():
+        if path.parent != folder:
+            raise _Damaged(f"{MANIFEST} names {path.name} elsewhere")
         if not path.is_file():
             raise _Damaged(f"{path.name} is missing")
         if _sha256(path) != sha256:
             raise _Damaged(f"{path.name} has changed")
     return Entry(folder, {role: path for role, (path, _) in files.items()}, about)
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise _Damaged if others can make of it what they want: its hashes are beside its files."""
+    for path in (folder, *folder.iterdir()):
+        status = path.lstat()
+        if status.st_uid not in {0, os.getuid()}:
+            raise _Damaged(f"{path.name} belongs to another user")
+        if status.st_mode & stat.S_IWOTH:
+            raise _Damaged(f"{path.name} can be written by everybody")
 
 
 def _holds(folder: Path, manifest: dict[str, Any]) -> bool:

@@ -88,7 +88,7 @@ class Node(Place):
         if node is None:
             raise self.missing(runtime) or Unsupported("Node is not installed", _REMEDY)
         progress(f"{runtime.packages[0]} {self.version(runtime)}: installing")
-        npm.installed(node, self.release)
+        npm.installed(node, self.release, thoroughly=True)
 
     def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
         """Remove the npm package, so that installing it begins anew."""

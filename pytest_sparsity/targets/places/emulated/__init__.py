@@ -73,6 +73,9 @@ class Emulated(Place):
         if shutil.which(self.emulator) is None:
             return Unsupported(f"the emulator {self.emulator} is not installed", remedy)
         if not self.native and guests.find(runtime, self.core.arch, self.release) is None:
+            damage = guests.damage(runtime, self.core.arch, self.release)
+            if damage:
+                return Unsupported(f"{self.named(runtime)} cannot be used: {damage}", remedy)
             return Unsupported(f"no {self.core.arch} guest with {runtime.name} is set up", remedy)
         return None
 
@@ -233,7 +236,7 @@ class Emulated(Place):
             releases.install(runtime, self.release, progress)
         if self.cannot_count() is None:
             progress("the counting plugin: building")
-            counting.build()
+            counting.build(thoroughly=True)
 
     def discard(self, runtime: Runtime, /) -> bool:
         """Remove the guest, so that setting it up begins anew."""

@@ -73,8 +73,8 @@ def _plugin_file() -> Path:
     return guests.folder() / f"count-{hashlib.sha256(source).hexdigest()[:12]}" / "count.so"
 
 
-def build() -> Path:
-    """Return the plugin, built if it is not there yet."""
+def build(*, thoroughly: bool = False) -> Path:
+    """Return the plugin, built if it is not there yet, or not as it was built."""
     built = _plugin_file()
     source = Path(__file__).with_name("count.c")
 
@@ -82,7 +82,7 @@ def build() -> Path:
         command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(aside / built.name), str(source)]
         setting_up.run(command, "building the counting plugin", SYSTEM_PACKAGES)
 
-    setting_up.publish(built.parent, compiled)
+    setting_up.publish(built.parent, compiled, thoroughly=thoroughly)
     return built
 
 

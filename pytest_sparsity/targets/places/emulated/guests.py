@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.targets import releases, setting_up, symbols
+from pytest_sparsity.targets import releases, sealed, setting_up, symbols
 
 if TYPE_CHECKING:
     from pytest_sparsity.targets.runtimes import Runtime
@@ -83,7 +83,23 @@ def release() -> Release | None:
 
 
 def find(runtime: Runtime, arch: str, version: str = "") -> Guest | None:
-    """Return the guest of a runtime, or of one of its releases, if it is set up."""
+    """Return the guest of a runtime, or of one of its releases, if it is set up and whole."""
+    guest = _expected(runtime, arch, version)
+    return None if guest is None or _fault(guest) else guest
+
+
+def damage(runtime: Runtime, arch: str, version: str = "") -> str:
+    """Say what is wrong with the guest of a runtime that is there; "" if nothing or none is."""
+    guest = _expected(runtime, arch, version)
+    return _fault(guest) if guest is not None and guest.site.exists() else ""
+
+
+def _fault(guest: Guest) -> str:
+    return sealed.fault(guest.system) or sealed.fault(guest.site)
+
+
+def _expected(runtime: Runtime, arch: str, version: str) -> Guest | None:
+    """Return the guest as far as a system with a Python is there."""
     here = release()
     if here is None:
         return None
@@ -91,8 +107,7 @@ def find(runtime: Runtime, arch: str, version: str = "") -> Guest | None:
     python = _python(system)
     if python is None:
         return None
-    site = _site(runtime, arch, python, version)
-    return Guest(system, python, site) if site.is_dir() else None
+    return Guest(system, python, _site(runtime, arch, python, version))
 
 
 def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -> Guest:
@@ -115,7 +130,9 @@ def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -
             "run the claim in a debian:12 container, or on a native ARM runner",
         )
     system = _system(here, arch)
-    setting_up.publish(system, lambda aside: _unpack_system(here, arch, aside, progress))
+    setting_up.publish(
+        system, lambda aside: _unpack_system(here, arch, aside, progress), thoroughly=True
+    )
     python = _python(system)
     if python is None:
         raise Unsupported(f"the packages of {here.distribution} {here.version} hold no Python")
@@ -129,15 +146,15 @@ def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -
         else:
             _unpack_site(runtime.name, arch, number, aside, progress)
 
-    setting_up.publish(site, unpack)
+    setting_up.publish(site, unpack, thoroughly=True)
     return Guest(system, python, site)
 
 
 def discard(runtime: Runtime, arch: str, version: str = "") -> None:
     """Remove the guest of a runtime, so that setting it up begins anew."""
-    guest = find(runtime, arch, version)
+    guest = _expected(runtime, arch, version)
     for part in (guest.system, guest.site) if guest else ():
-        shutil.rmtree(part)
+        setting_up.discard(part)
 
 
 def foreign(guest: Guest, arch: str) -> Path | None:
