@@ -396,6 +396,14 @@ def _transposed(p: Parts, x: Value) -> Value:
     return p.net.operator("TRANSPOSE", [x, order], shape, "TransposeOptions")
 
 
+def _reshaped_at_run_time(p: Parts, x: Value) -> Value:
+    """An average that keeps its dimensions, in a shape that XNNPACK does not know beforehand."""
+    average, size = p.net.mean(x, keep_dims=True), (x.shape[0], x.shape[3])
+    options = {"out_type": 2}
+    shape = p.net.operator("SHAPE", [p.net.mean(x)], (2,), "ShapeOptions", options, dtype="int32")
+    return p.net.operator("RESHAPE", [average, shape], size, "ReshapeOptions")
+
+
 def _resize(p: Parts, x: Value, factor: int = 2) -> Value:
     return p.net.resize_bilinear(x, (x.shape[1] * factor, x.shape[2] * factor))
 
@@ -607,6 +615,15 @@ CASES: tuple[Case, ...] = (
     Case("entry only", lambda p, x: p.finish(p.entry(x))),
     Case("pool 1x1 at the end", _ending(lambda p, x: p.net.max_pool(p.net.unary(x, "RELU"), 1))),
     Case("two pads before entry", lambda p, x: _entry()(p, p.net.pad(x, 1))),
+    Case("reshape at run time", _ending(_reshaped_at_run_time)),
+    Case(
+        "one channel before max pool",
+        _chain(lambda p, x: p.net.max_pool(p.pointwise(p.pointwise(x, 1, zeros=0.5)), 2)),
+    ),
+    Case(
+        "3x3 convolution of averages",
+        _ending(lambda p, x: p.conv(p.net.mean(x, keep_dims=True), 8, padding="SAME")),
+    ),
     # branches and outputs
     Case("two outputs", _two_outputs),
     Case("middle output", _middle_output),

@@ -109,6 +109,23 @@ def test_a_mean_of_squares_is_one_node_for_floats_only() -> None:
         assert [each.name for each in graph.nodes] == names
 
 
+@pytest.mark.parametrize(("twice", "rules"), [(False, ["bias-type"]), (True, [])])
+def test_float16_weights_that_are_an_input_too_are_unpacked(
+    twice: bool, rules: list[str], tmp_path: Path
+) -> None:
+    """Otherwise they are read as they are stored, and then the bias must be float16 as well."""
+    net = Network((4, 4))
+    weights = net.weights(np.eye(4, dtype=np.float32), dtype="float16")
+    bias = net.constant(np.ones(4, np.float32))
+    options = "FullyConnectedOptions"
+    y = net.operator("FULLY_CONNECTED", [net.input, weights, bias], (4, 4), options)
+    if twice:
+        other = net.weights(np.eye(4, dtype=np.float32))
+        y = net.operator("FULLY_CONNECTED", [weights, other, bias], (4, 4), options)
+    net.output(y)
+    assert refused(net, tmp_path) == rules
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_has_its_words(name: str) -> None:
     rule = RULES[name]

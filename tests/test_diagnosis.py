@@ -30,6 +30,7 @@ from pytest_sparsity.diagnosis import (
     explanation,
     layer_table,
     lines,
+    observation,
     outputs,
     probes,
 )
@@ -779,6 +780,18 @@ def test_a_worker_that_crashed_is_replaced(tmp_path: Path) -> None:
         assert broken.verdict == "fails"
         assert observer.observe(model_of("average", tmp_path)).verdict == "dense"
         assert observer.worker is not first
+
+
+@pytest.mark.parametrize("tainted", [True, False])
+def test_a_worker_is_replaced_after_wrong_outputs_where_they_taint_it(
+    tainted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observation, "_verdict", lambda *_: "miscomputes")
+    target = replace(LITERT, record=replace(LITERT.record, tainted=tainted))
+    with Observer(target) as observer:
+        first = observer.worker
+        observer.observe(model_of("average", tmp_path), profile=False)
+        assert (observer.worker is not first) == tainted
 
 
 def test_subnormals_are_observed(tmp_path: Path) -> None:
