@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from pytest_sparsity.errors import Inconclusive
-from pytest_sparsity.race import Controls, race
+from pytest_sparsity.racing import Controls, race
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 BUDGET = 1.0

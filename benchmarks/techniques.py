@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity import Model, Target, Variants, build_variants, diagnose, zoo
+from pytest_sparsity import Model, Target, Variants, build_variants, diagnose, prunable_layers, zoo
 from pytest_sparsity.errors import TargetError, one_line
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.properties import gzip_nbytes
@@ -186,7 +186,7 @@ def verdict(model: Model, dense: Model, target: str) -> tuple[str, str]:
     except TargetError as error:
         return f"{type(error).__name__}", "no"
     reason = f": {diagnosis.findings[0].code}" if diagnosis.findings else ""
-    prunable = [diagnosis.kernels[x.index] for x in model.layers if x.prunable]
+    prunable = [diagnosis.kernels[x.index] for x in prunable_layers(model)]
     running = [kernel for kernel in prunable if kernel in {"sparse", "block"}]
     if diagnosis.verdict == "sparse":
         of = "" if len(running) == len(prunable) else f" {len(running)} of {len(prunable)}"

@@ -47,7 +47,7 @@ import numpy as np
 
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.machine import this_machine
-from pytest_sparsity.race import check_control, start
+from pytest_sparsity.racing import check_control, start
 from pytest_sparsity.targets import Target
 from pytest_sparsity.writer import Network
 

@@ -305,7 +305,7 @@ def tolerant() -> Iterator[None]:
 
 def command_race(options: argparse.Namespace) -> int:
     """Race two models until the claim is decided, or which is better, or the budget is spent."""
-    from pytest_sparsity.race import race
+    from pytest_sparsity.racing import race
     from pytest_sparsity.report import tables
 
     result = race(

@@ -15,7 +15,7 @@ from pytest_sparsity.diagnosis import diagnose
 from pytest_sparsity.errors import Inconclusive, Unsupported, WrongAnswers, one_line
 from pytest_sparsity.findings import dense, wrong
 from pytest_sparsity.model import Model, replace_file
-from pytest_sparsity.race import race as run_race
+from pytest_sparsity.racing import race as run_race
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform import densify
 from pytest_sparsity.transform import repair as rewrite
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.findings import Finding
     from pytest_sparsity.inputs import InputsLike, Shapes
-    from pytest_sparsity.race import Controls, Race
+    from pytest_sparsity.racing import Controls, Race
     from pytest_sparsity.transform import Repair
 
 USELESS = frozenset({"miscomputes", "fails"})

@@ -24,7 +24,7 @@ from pytest_sparsity.diagnosis import Diagnosis
 from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
-from pytest_sparsity.race.originals import ORIGINALS
+from pytest_sparsity.racing.originals import ORIGINALS
 from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec
 
 if TYPE_CHECKING:

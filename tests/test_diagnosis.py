@@ -17,7 +17,7 @@ import pytest
 import conformance
 from corpus import CASES, Case, Parts, Recipe
 from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
-from pytest_sparsity import properties, xnnpack
+from pytest_sparsity import properties, prunable_layers, xnnpack
 from pytest_sparsity.comparison import QUANTIZED_TOLERANCE, TOLERANCE, Comparison
 from pytest_sparsity.diagnosis import (
     Diagnosis,
@@ -225,7 +225,7 @@ def profiled(share: float) -> Callable[[Path], Diagnosis]:
     def diagnosis(folder: Path) -> Diagnosis:
         model = model_of("average", folder)
         analysis = xnnpack.analyse(model, "litert", "2.3.0", "x86_64", frozenset({"avx"}))
-        prunable = {layer.operator for layer in model.layers if layer.prunable}
+        prunable = {layer.operator for layer in prunable_layers(model)}
         mine = sum(operator in prunable for operator in analysis.order)
         others = len(analysis.order) - mine
         profile = [
@@ -591,7 +591,7 @@ def test_observation_decides_and_the_disagreement_comes_first(tmp_path: Path) ->
 def test_a_profile_that_disagrees_about_one_layer(tmp_path: Path) -> None:
     model = model_of("average", tmp_path)
     analysis = xnnpack.analyse(model, "litert", "2.3.0", "aarch64", frozenset())
-    pointwise = [layer.operator for layer in model.layers if layer.prunable]
+    pointwise = [layer.operator for layer in prunable_layers(model)]
     names = ["SPMM" if op in pointwise else "IGEMM" for op in analysis.order]
     right = seen("sparse", profile=[(name, 1000) for name in names])
     assert "rules-disagree" not in codes(conclusion.conclude(analysis, LITERT, right, None, 1))

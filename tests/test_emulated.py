@@ -26,7 +26,7 @@ from pytest_sparsity.targets import (
     Target,
     callgrind,
     install,
-    proof,
+    microkernels,
     sealed,
     setting_up,
     symbols,
@@ -645,17 +645,19 @@ def test_offsets_of_translated_code(tmp_path: Path) -> None:
         list(emulated._offsets(log, maps, Path("third.so")))
 
 
-def test_proof_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_trace_of_microkernels_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(Target, "missing", lambda _: None)
     with pytest.raises(Unsupported, match="tensorflow does not name its microkernels"):
-        proof.microkernels("tensorflow", tmp_path)
+        microkernels.microkernels("tensorflow", tmp_path)
     without(monkeypatch, "valgrind")
     with pytest.raises(CannotTrace, match="valgrind is not installed: sudo apt-get install"):
-        proof.microkernels("litert", tmp_path)
+        microkernels.microkernels("litert", tmp_path)
     lacking = Unsupported("no guest")
     monkeypatch.setattr(Target, "missing", lambda _: lacking)
     with pytest.raises(Unsupported, match="no guest"):
-        proof.microkernels(A53, tmp_path)
+        microkernels.microkernels(A53, tmp_path)
 
 
 def test_the_plugin_compiles_without_a_warning(tmp_path: Path, compiler: str) -> None:

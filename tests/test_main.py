@@ -15,7 +15,7 @@ import pytest
 
 import corpus
 import pytest_sparsity.diagnosis
-import pytest_sparsity.race
+import pytest_sparsity.racing
 from pytest_sparsity.__main__ import main
 from pytest_sparsity.baseline.files import Ratio, write
 from pytest_sparsity.baseline.store import Place, Store
@@ -62,7 +62,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str
     monkeypatch.setattr(pytest_sparsity.diagnosis, "check_outputs", lambda *_, **__: None)
     monkeypatch.setattr(pytest_sparsity.diagnosis, "skips_zeros", lambda *_: True)
     yield said
-    sys.modules["pytest_sparsity.race"]._CONTROLS.clear()
+    pytest_sparsity.racing._CONTROLS.clear()
 
 
 # --- race ------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from patching import (
     OPERATOR_INPUTS,
     Patch,
 )
+from pytest_sparsity import prunable_layers
 from pytest_sparsity.encoding import Sparsity, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
@@ -96,7 +97,7 @@ def test_sparse_and_dense_files_hold_the_same_weights(name: str) -> None:
     assert 0.6 < dense.sparsity < 0.8
     assert sparse.sparsity == dense.sparsity
     for a, b in zip(dense.layers, sparse.layers, strict=True):
-        facts = ("op", "shape", "dtype", "parameters", "prunable", "graph", "subnormals")
+        facts = ("op", "shape", "dtype", "parameters", "graph", "subnormals")
         assert [getattr(a, f) for f in facts] == [getattr(b, f) for f in facts]
         ours, theirs = sparse.weights(b.tensor, b.graph), dense.weights(a.tensor, a.graph)
         np.testing.assert_array_equal(ours, theirs, strict=True)
@@ -105,13 +106,13 @@ def test_sparse_and_dense_files_hold_the_same_weights(name: str) -> None:
 
 def test_layers_of_a_real_network() -> None:
     model = Model(DATA / "cnn_sparse.tflite")
-    facts = [(x.op, x.shape, x.encoding, x.prunable) for x in model.layers]
+    facts = [(x.op, x.shape, x.encoding) for x in model.layers]
     assert facts == [
-        ("CONV_2D", (8, 3, 3, 3), "sparse", False),
-        ("DEPTHWISE_CONV_2D", (1, 3, 3, 8), "sparse", False),
-        ("CONV_2D", (260, 1, 1, 8), "sparse", True),
-        ("CONV_2D", (8, 1, 1, 260), "sparse", True),
-        ("FULLY_CONNECTED", (6, 8), "sparse", False),
+        ("CONV_2D", (8, 3, 3, 3), "sparse"),
+        ("DEPTHWISE_CONV_2D", (1, 3, 3, 8), "sparse"),
+        ("CONV_2D", (260, 1, 1, 8), "sparse"),
+        ("CONV_2D", (8, 1, 1, 260), "sparse"),
+        ("FULLY_CONNECTED", (6, 8), "sparse"),
     ]
     assert [x.index for x in model.layers] == list(range(5))
     assert all(model.graph.operators[x.operator].op == x.op for x in model.layers)
@@ -304,14 +305,8 @@ def test_without_pointwise_convolution_fully_connected_is_prunable(path: Path) -
     net = Network((1, 4, 4, 8))
     x = net.conv2d(net.input, np.ones((8, 3, 3, 8), np.float32))
     net.output(net.fully_connected(net.mean(x), np.ones((2, 8), np.float32)))
-    assert [x.prunable for x in Model(net.write(path)).layers] == [False, True]
-    assert [x.prunable for x in Model(DATA / "cnn_dense.tflite").layers] == [
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
+    assert [x.index for x in prunable_layers(net.write(path))] == [1]
+    assert [x.index for x in prunable_layers(DATA / "cnn_dense.tflite")] == [2, 3]
 
 
 def test_shared_weights_are_several_layers_but_count_once(path: Path) -> None:

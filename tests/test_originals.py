@@ -14,8 +14,8 @@ import pytest
 from conformance import working
 from killing import SIGNALS, leftovers, until
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.race import start
-from pytest_sparsity.race.originals import ORIGINALS, Originals
+from pytest_sparsity.racing import start
+from pytest_sparsity.racing.originals import ORIGINALS, Originals
 from pytest_sparsity.targets import Target, Worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills orphans")
@@ -83,7 +83,7 @@ def test_a_copy_that_hangs_dies_with_its_original(worker: Worker, tmp_path: Path
 
 def test_another_original_after_so_many_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     originals, pids = Originals(), []
-    monkeypatch.setattr(sys.modules["pytest_sparsity.race.originals"], "COPIES", 2)
+    monkeypatch.setattr(sys.modules["pytest_sparsity.racing.originals"], "COPIES", 2)
     for _ in range(5):
         with originals.process(LITERT, 1) as (worker, _):
             pids.append(worker.pid)

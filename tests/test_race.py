@@ -20,11 +20,11 @@ from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, Wro
 from pytest_sparsity.estimate import LOOKS, Budget
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
-from pytest_sparsity.race import CONTROL_MARGIN, Controls, Race, check_control, race, start
-from pytest_sparsity.race.entrants import remarks
-from pytest_sparsity.race.pairs import Pair
-from pytest_sparsity.race.trials import Plan, Trials, choose_clock, pairs_per_process
-from pytest_sparsity.race.warm_up import NATIVE_LIMIT_NS, WARM_UP_LIMIT_NS, Batch, warm_up_needed
+from pytest_sparsity.racing import CONTROL_MARGIN, Controls, Race, check_control, race, start
+from pytest_sparsity.racing.entrants import remarks
+from pytest_sparsity.racing.pairs import Pair
+from pytest_sparsity.racing.trials import Plan, Trials, choose_clock, pairs_per_process
+from pytest_sparsity.racing.warm_up import NATIVE_LIMIT_NS, WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
 from pytest_sparsity.writer import Network
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.race import race
+from pytest_sparsity.racing import race
 from pytest_sparsity.targets import Blocks, Target, Worker, seeded_inputs
 from pytest_sparsity.targets.versus import Versus
 

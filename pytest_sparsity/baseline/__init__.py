@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_sparsity.estimate import Claim
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
 
 __all__ = ["Baseline", "BaselineError", "Comparison", "NoBaseline", "Recorded", "Store", "Suite"]
 

@@ -15,7 +15,9 @@ from pytest_sparsity.errors import NeedsInputs, Unsupported
 from pytest_sparsity.findings import Finding, finding, ranked
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
-from pytest_sparsity.targets.proof import Microkernel, microkernels
+from pytest_sparsity.targets.microkernels import Microkernel
+from pytest_sparsity.targets.microkernels import microkernels as trace
+from pytest_sparsity.xnnpack import prunable_layers
 from pytest_sparsity.xnnpack.names import PRUNED
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Diagnosis:
         inputs: names and shapes of what the model was run on; empty if it was not run.
         nanoseconds: of one inference in each layer's operator, by the target's profile; empty
             without one.
-        microkernels: the proof, if it was asked for: what ran in one inference by name, the ones
+        microkernels: their trace, if it was asked for: what ran in one inference by name, the ones
             with most instructions first.
     """
 
@@ -91,7 +93,7 @@ class Diagnosis:
         pairs = list(zip(self.model.layers, self.kernels, strict=True))
         running = sum(kernel in SPARSE for _, kernel in pairs)
         dense = [x for x, kernel in pairs if kernel not in SPARSE and x.sparsity >= PRUNED]
-        larger = sum(not layer.prunable for layer in dense)
+        larger = len(set(dense).difference(prunable_layers(self.model)))
         share = f"{running} of {running + len(dense)} pruned layers"
         others = "the others are" if larger == len(dense) else f"{larger} of the others are"
         return f"{share}: {others} no 1x1 convolutions" if larger else share
@@ -141,7 +143,7 @@ def diagnose(
     dense: Model | str | PathLike[str] | None = None,
     threads: int = 1,
     observer: Observer | None = None,
-    proof: bool = False,
+    microkernels: bool = False,
     inputs: InputsLike | None = None,
     shapes: Shapes | None = None,
 ) -> Diagnosis:
@@ -158,7 +160,7 @@ def diagnose(
             same too, and differences are findings.
         threads: of the model that is run.
         observer: of the target, to be used for several models; by default a worker is started.
-        proof: also name the microkernels that run, on an emulated target by its emulator, on this
+        microkernels: also name those that run, on an emulated target by its emulator, on this
             machine by valgrind, which takes some ten seconds.
         inputs: what to run the model on, see `pytest_sparsity.inputs.feed`; by default drawn.
         shapes: of the inputs: needed where the file leaves sizes other than the batch open.
@@ -167,7 +169,7 @@ def diagnose(
         ModelError: the file is not a model.
         ValueError: the inputs do not fit, or a size is open and not given.
         Unsupported: the target cannot run here; it has no rules and the model is not to run; or
-            proof is asked for and cannot be had.
+            the microkernels are asked for and cannot be had.
         TargetError: the target fails with the probe, which has nothing to do with the model.
     """
     model, target = Model.of(model), Target.of(target)
@@ -187,7 +189,7 @@ def diagnose(
     else:
         assert seen is not None
         diagnosis = without_rules(model, target, seen, other)
-    return replace(diagnosis, microkernels=microkernels(target, model.path)) if proof else diagnosis
+    return replace(diagnosis, microkernels=trace(target, model.path)) if microkernels else diagnosis
 
 
 def conclude(

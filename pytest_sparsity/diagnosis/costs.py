@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import transform
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.xnnpack import prunable_layers
 from pytest_sparsity.xnnpack.delegate import WEIGHTED
 from pytest_sparsity.xnnpack.names import layer_name
 
@@ -67,7 +68,7 @@ def pointwise_share(analysis: Analysis, profile: Profile | None) -> float | None
         return None
     if sum(ns for _, ns in profile) < PROFILE_FROM:
         return None
-    prunable = {x.operator for x in analysis.model.layers if x.prunable and x.graph == 0}
+    prunable = {x.operator for x in prunable_layers(analysis.model) if x.graph == 0}
     mine = sum(
         ns
         for operator, (_, ns) in zip(analysis.order, profile, strict=True)

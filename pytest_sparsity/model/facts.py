@@ -114,8 +114,6 @@ class Layer:
         dtype: of the stored weights.
         sparsity: exact zeros (-0.0, and a quantized zero, included) / elements.
         encoding: `"dense"`, `"sparse"`, `"block 1x4"`, ...
-        prunable: whether a sparse kernel exists for it: 1x1 CONV_2D, and FULLY_CONNECTED in a
-            file without any 1x1 CONV_2D.
         parameters: elements.
         subnormals: weights too small for a normal number of the type they are computed in. A
             float16 weight never counts: as a float32 it is normal.
@@ -133,7 +131,6 @@ class Layer:
     dtype: str
     sparsity: float
     encoding: str
-    prunable: bool
     parameters: int
     subnormals: int
     negative_zeros: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -119,7 +119,7 @@ def find_layers(graphs: Sequence[Graph], stored: Callable[[int], Array]) -> tupl
         if key not in counts:
             counts[key] = _check_and_count(values, weights)
         found.append(_layer(len(found), g, operator, weights, counts[key], values.size))
-    return tuple(_mark_prunable(found))
+    return tuple(found)
 
 
 def _operators_with_weights(graphs: Sequence[Graph]) -> Iterator[tuple[int, Operator, Tensor]]:
@@ -176,16 +176,8 @@ def _layer(
         dtype=weights.dtype,
         sparsity=zeros / parameters if parameters else 0.0,
         encoding=encoding.label(weights.sparsity),
-        prunable=False,
         parameters=parameters,
         subnormals=counts.subnormals,
         negative_zeros=counts.negative_zeros,
         nbytes=stored + metadata,
     )
-
-
-def _mark_prunable(layers: list[Layer]) -> Iterator[Layer]:
-    pointwise = [x.op == "CONV_2D" and x.shape[1:3] == (1, 1) for x in layers]
-    for layer, is_pointwise in zip(layers, pointwise, strict=True):
-        linear = layer.op == "FULLY_CONNECTED" and not any(pointwise)
-        yield replace(layer, prunable=is_pointwise or linear)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_sparsity.diagnosis import Diagnosis
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
 

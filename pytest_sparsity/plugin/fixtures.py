@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         RaceFixture,
         VariantsFixture,
     )
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
     from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.variants import Variants
 
@@ -65,7 +65,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
     """
     from pytest_sparsity.model import Model
     from pytest_sparsity.plugin.evidence import Entry
-    from pytest_sparsity.race import race as run_race
+    from pytest_sparsity.racing import race as run_race
     from pytest_sparsity.targets import Target
 
     bound, evidence = _sparsity_settings, evidence_of(request.config)
@@ -110,7 +110,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
 def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> DiagnoseFixture:
     """Say which layers run sparse kernels, why the others do not, and whether answers are right.
 
-    `diagnose(model, *, target=None, observe=True, dense=None, proof=False, inputs=None,
+    `diagnose(model, *, target=None, observe=True, dense=None, microkernels=False, inputs=None,
     shapes=None) -> Diagnosis`
     """
     from pytest_sparsity.diagnosis import diagnose as run_diagnose
@@ -125,7 +125,7 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
         target: str | Target | None = None,
         observe: bool = True,
         dense: AnyModel | None = None,
-        proof: bool = False,
+        microkernels: bool = False,
         inputs: InputsLike | None = None,
         shapes: Shapes | None = None,
     ) -> Diagnosis:
@@ -138,7 +138,7 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
             observe=observe,
             dense=other,
             threads=threads,
-            proof=proof,
+            microkernels=microkernels,
             inputs=_sparsity_settings.inputs if inputs is None else inputs,
             shapes=_sparsity_settings.shapes if shapes is None else shapes,
         )

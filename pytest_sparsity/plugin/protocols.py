@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.model import Model
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
     from pytest_sparsity.repairing import Repaired
     from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.transform import Shrunk
@@ -50,7 +50,7 @@ class DiagnoseFixture(Protocol):
         target: str | Target | None = None,
         observe: bool = True,
         dense: AnyModel | None = None,
-        proof: bool = False,
+        microkernels: bool = False,
         inputs: InputsLike | None = None,
         shapes: Shapes | None = None,
     ) -> Diagnosis:

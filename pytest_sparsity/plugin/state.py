@@ -12,7 +12,7 @@ from pytest_sparsity.plugin.options import Options, demand, target_named
 if TYPE_CHECKING:
     from pytest_sparsity.baseline import Suite
     from pytest_sparsity.plugin.evidence import Evidence
-    from pytest_sparsity.race import Controls
+    from pytest_sparsity.racing import Controls
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import patterns
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties.common import named, zero_of
+from pytest_sparsity.xnnpack import prunable_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -235,7 +236,7 @@ def _along_inputs(name: str) -> Pattern:
 
 
 def _chosen(model: Model, layers: Choice | None) -> list[Layer]:
-    found = [x for x in model.layers if (x.prunable if layers is None else layers(x))]
+    found = list(prunable_layers(model) if layers is None else filter(layers, model.layers))
     if not found:
         ops = ", ".join(layer.op for layer in model.layers) or "none"
         raise AssertionError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.baseline import Comparison
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.estimate import Estimate
-    from pytest_sparsity.race import Race, Timing
+    from pytest_sparsity.racing import Race, Timing
     from pytest_sparsity.variants import Variants
 
 # What pytest (8.4 to 9.2) prints of an explanation before it cuts it: `_pytest.assertion.truncate`.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.estimate import Claim, Estimate
     from pytest_sparsity.model import Model
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
     from pytest_sparsity.variants import Variants
 
 Record = dict[str, Any]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.baseline.history import Change, Entry
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.findings import Finding
-    from pytest_sparsity.race import Race
+    from pytest_sparsity.racing import Race
 
 TARGETS = 3  # columns with names; more have numbers, which the verdicts below explain
 NAME = 40  # longest name of a layer; longer ones lose their beginning

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.model import Model
 from pytest_sparsity.patterns import parse
 from pytest_sparsity.transform.edit import Edit
+from pytest_sparsity.xnnpack import prunable_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def prune(
         sparsity: share of zeros in each layer, 0 to 1; of "m:n" it follows from the pattern.
         pattern: "unstructured", blocks "1xn" of which the mean magnitude counts, or "m:n": m zeros
             in every n consecutive inputs.
-        layers: "prunable" (those that a sparse kernel exists for, see `Layer.prunable`), "all", or
+        layers: "prunable" (those that a sparse kernel exists for, see `prunable_layers`), "all", or
             names and indices of `Model.layers`.
 
     Raises:
@@ -66,8 +67,8 @@ def _chosen(model: Model, layers: str | Sequence[str | int], pattern: Pattern) -
     if named:
         found = [_find(model, which) for which in ([layers] if isinstance(layers, str) else layers)]
     else:
-        found = [layer for layer in model.layers if layers == "all" or layer.prunable]
-        found = [x for x in found if x.dtype in PRUNED and x.shape[-1] % pattern.width == 0]
+        could = model.layers if layers == "all" else prunable_layers(model)
+        found = [x for x in could if x.dtype in PRUNED and x.shape[-1] % pattern.width == 0]
     if not found:
         raise ValueError(
             f"{model.path.name} has no layer to prune so; name some of these: {_listed(model)}"

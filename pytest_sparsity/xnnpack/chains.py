@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name, stay
+from pytest_sparsity.xnnpack.prunable import prunable_layers
 from pytest_sparsity.xnnpack.rewrite import (
     INCOMPATIBLE_CLUSTER,
     NCHW,
@@ -134,9 +135,10 @@ class _Chain:
     def dense(self) -> Iterator[Finding]:
         """Why the 1x1 convolutions of the partition stay dense: one finding per cause."""
         causes: dict[_Cause, list[Layer]] = {}
+        prunable = set(prunable_layers(self.model))
         for position, node in enumerate(self.nodes):
             layer = self.layers.get(node.operator)
-            if layer is None or not layer.prunable or layer.op != "CONV_2D" or not node.fp:
+            if layer not in prunable or layer.op != "CONV_2D" or not node.fp:
                 continue
             if layer.sparsity < PRUNED:
                 continue  # Of a layer without zeros nothing could be gained.

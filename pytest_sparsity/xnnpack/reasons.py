@@ -8,6 +8,7 @@ from pytest_sparsity import patterns
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack import chains
 from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name
+from pytest_sparsity.xnnpack.prunable import prunable_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,8 @@ def findings(analysis: Analysis) -> list[Finding]:
 def _runtime(analysis: Analysis) -> Iterator[Finding]:
     release = analysis.release
     pruned = any(
-        layer.op == "CONV_2D" and layer.prunable and layer.sparsity >= PRUNED
-        for layer in analysis.model.layers
+        layer.op == "CONV_2D" and layer.sparsity >= PRUNED
+        for layer in prunable_layers(analysis.model)
     )
     if analysis.closed and pruned:
         yield finding(analysis.closed, release=release)
@@ -54,7 +55,7 @@ def _defects(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _file(analysis: Analysis) -> Iterator[Finding]:
-    prunable = [layer for layer in analysis.model.layers if layer.prunable]
+    prunable = prunable_layers(analysis.model)
     if not prunable:
         yield finding("nothing-prunable")
         return
@@ -67,7 +68,7 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
     yield from _encoding(analysis, prunable)
 
 
-def _types(model: Model, prunable: list[Layer]) -> Iterator[Finding]:
+def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
     quantized = [
         layer
         for layer in prunable
@@ -108,7 +109,7 @@ def _in_blocks(model: Model, layer: Layer) -> bool:
     return weights.shape[-1] % 4 == 0 and not BLOCKS.breaches(weights != 0)[1].any()
 
 
-def _encoding(analysis: Analysis, prunable: list[Layer]) -> Iterator[Finding]:
+def _encoding(analysis: Analysis, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
     model = analysis.model
     enough = [layer for layer in prunable if layer.sparsity >= CONVERTER_THRESHOLD]
     few = [

@@ -15,9 +15,9 @@ import pytest
 
 from claims.networks import Network, Row
 from corpus import CASES
-from pytest_sparsity import Model, Race, Target, Unsupported, Variants, diagnose, zoo
+from pytest_sparsity import Model, Race, Target, Unsupported, Variants, diagnose, microkernels, zoo
 from pytest_sparsity.errors import TargetError, WrongAnswers
-from pytest_sparsity.targets import Launch, Worker, proof, seeded_inputs
+from pytest_sparsity.targets import Launch, Worker, seeded_inputs
 from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.emulated import guests
 
@@ -178,7 +178,7 @@ def test_counts_repeat_under_load_and_with_any_hash_seed(
 def test_the_microkernels_have_names(core: str, encoded: bool, variants: Build) -> None:
     files = variants(zoo.xnnpack_cnn, sparsity=0.75)
     model = files.sparse if encoded else files.dense
-    kernels = proof.microkernels(counting(f"litert@{core}"), model.path)
+    kernels = microkernels(counting(f"litert@{core}"), model.path)
     assert all(kernel.instructions for kernel in kernels)
     assert any("_spmm_" in kernel.name for kernel in kernels) == encoded
     assert any("_conv_hwc2chw_" in kernel.name for kernel in kernels) == encoded
@@ -191,7 +191,7 @@ def test_the_emulators_log_names_the_same_microkernels(variants: Build) -> None:
     """What is left where the emulator takes no plugins: what was reached, packing included."""
     target = counting("litert@cortex-a53")
     model = variants(zoo.xnnpack_cnn, sparsity=0.75).sparse.path
-    executed = {kernel.name for kernel in proof.microkernels(target, model)}
+    executed = {kernel.name for kernel in microkernels(target, model)}
     reached = set(emulated.at("cortex-a53")._reached(target.record, model))
     assert executed <= reached
     beyond = {name for name in reached - executed if "_ukernel_" in name}
@@ -206,7 +206,7 @@ def test_callgrind_proves_the_dense_kernels_here(runtime: str, variants: Build) 
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed: sudo apt-get install -y valgrind")
     files = variants(zoo.xnnpack_cnn, sparsity=0.75)
-    diagnosis = diagnose(files.sparse, target=target, proof=True)
+    diagnosis = diagnose(files.sparse, target=target, microkernels=True)
     names = [kernel.name for kernel in diagnosis.microkernels]
     assert any(name.startswith("xnn_f32_gemm_minmax_ukernel_") for name in names)
     assert not any("_spmm_" in name for name in names)

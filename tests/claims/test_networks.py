@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from claims.networks import CONVOLUTIONAL, FULLY_CONNECTED, Network, Row
-from pytest_sparsity import Estimate, Model, Race, Target, Variants, diagnose
+from pytest_sparsity import Estimate, Model, Race, Target, Variants, diagnose, prunable_layers
 
 NATIVE = ("litert", "tflite-runtime", "tensorflow")
 BROWSER = "litert-js"
@@ -73,7 +73,7 @@ def test_sparse_file_is_no_larger_than_dense(files: Variants) -> None:
 
 
 def test_every_prunable_layer_has_the_zeros_asked_for(network: Network, files: Variants) -> None:
-    prunable = [layer for layer in files.sparse.layers if layer.prunable]
+    prunable = prunable_layers(files.sparse)
     assert prunable
     for layer in prunable:
         assert layer.sparsity == pytest.approx(network.sparsity, abs=1 / layer.parameters), layer

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from claims import asked
-from pytest_sparsity import Model, Target, Variants, zoo
+from pytest_sparsity import Model, Target, Variants, prunable_layers, zoo
 from pytest_sparsity.diagnosis.probes import flushes_subnormals
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.plugin.protocols import DiagnoseFixture, RaceFixture
@@ -123,7 +123,7 @@ def tutorial(request: pytest.FixtureRequest, variants: Build) -> Variants:
 def test_the_policy_takes_the_tutorials_network_with_and_without_keepdims(
     tutorial: Variants, diagnose: DiagnoseFixture
 ) -> None:
-    pointwise = [layer for layer in tutorial.sparse.layers if layer.prunable]
+    pointwise = prunable_layers(tutorial.sparse)
     assert [layer.sparsity for layer in pointwise] == [0.75, 0.75]
     diagnosis = diagnose(tutorial.sparse, target="litert-js")
     assert [diagnosis.kernels[layer.index] for layer in pointwise] == ["sparse", "sparse"]

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pytest_sparsity.writer import Encoding
 
 CLAIMS = """
-    from pytest_sparsity import Model
+    from pytest_sparsity import Model, prunable_layers
 
     MODEL = Model("model.tflite")
-    PRUNABLE = [layer for layer in MODEL.layers if layer.prunable]
+    PRUNABLE = prunable_layers(MODEL)
 
     def test_the_zeros_are_there(baseline):
         assert [layer.sparsity for layer in PRUNABLE] >= baseline("zeros")

@@ -177,7 +177,7 @@ def outlook(model: Model, target: Target) -> Outlook:
         for layer in sparse
     )
     work = sum(layer.parameters * count for layer, count in zip(sparse, pixels, strict=True))
-    prunable = sum(layer.prunable for layer in model.layers)
+    prunable = len(xnnpack.prunable_layers(model))
     return Outlook(xnnpack.verdict(analysis), len(sparse), prunable, work)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import CannotMeasure
 from pytest_sparsity.estimate import LOOKS, Budget, Stop, hodges_lehmann, resolvable
-from pytest_sparsity.race.originals import ORIGINALS
-from pytest_sparsity.race.pairs import Interpreters, Pair
-from pytest_sparsity.race.warm_up import Batch, settle, warm_up_needed
+from pytest_sparsity.racing.originals import ORIGINALS
+from pytest_sparsity.racing.pairs import Interpreters, Pair
+from pytest_sparsity.racing.warm_up import Batch, settle, warm_up_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.race.entrants import check_finite, check_signatures
+from pytest_sparsity.racing.entrants import check_finite, check_signatures
 
 if TYPE_CHECKING:
     import random

@@ -25,8 +25,8 @@ from pytest_sparsity.estimate import (
 from pytest_sparsity.inputs import Feed, feed
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
-from pytest_sparsity.race.entrants import remarks
-from pytest_sparsity.race.trials import Trials
+from pytest_sparsity.racing.entrants import remarks
+from pytest_sparsity.racing.trials import Trials
 from pytest_sparsity.targets import Target, Where
 from pytest_sparsity.turns import turn
 

@@ -1,4 +1,4 @@
-"""Kernel proof: which of XNNPACK's microkernels a model really runs on a target, by name.
+"""Which of XNNPACK's microkernels a model really runs on a target, by name: their trace.
 
 A place that can tell which functions of the runtime's library an inference executes says so; the
 names are those of the library's symbol table.
