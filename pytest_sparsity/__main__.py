@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_sparsity import __version__
+from pytest_sparsity import __version__, defaults
 from pytest_sparsity.errors import (
     CannotMeasure,
     Inconclusive,
@@ -117,13 +117,20 @@ def parser() -> argparse.ArgumentParser:
     race.add_argument("dense", metavar="DENSE", help="the .tflite file to compare with")
     race.add_argument("sparse", metavar="SPARSE", help="the .tflite file that is to be better")
     race.add_argument(
-        "--target", metavar="T", default="litert", help="where to race, see `targets`; %(default)s"
+        "--target",
+        metavar="T",
+        default=defaults.TARGET,
+        help="where to race, see `targets`; %(default)s",
     )
     race.add_argument(
         "--threads", metavar="N", type=threads, default=1, help="of the runtime; %(default)s"
     )
     race.add_argument(
-        "--budget", metavar="S", type=seconds, default=10.0, help="seconds to race; %(default)g"
+        "--budget",
+        metavar="S",
+        type=seconds,
+        default=defaults.BUDGET,
+        help="seconds to race; %(default)g",
     )
     race.add_argument(
         "--claim",
@@ -161,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument(
         "--target",
         metavar="T",
-        default="litert-js",
+        default=defaults.SPARSE_TARGET,
         help="where it is to run sparse, see `targets`; %(default)s",
     )
     repair.add_argument(
@@ -171,7 +178,11 @@ def parser() -> argparse.ArgumentParser:
         help="keep what the rules say is better; default: what a race shows to be faster",
     )
     repair.add_argument(
-        "--budget", metavar="S", type=seconds, default=10.0, help="seconds to race; %(default)g"
+        "--budget",
+        metavar="S",
+        type=seconds,
+        default=defaults.BUDGET,
+        help="seconds to race; %(default)g",
     )
     add_inputs(repair)
     for made in (encode, densify, prune, shrink, repair):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_sparsity import defaults
 from pytest_sparsity.errors import Inconclusive, WrongAnswers
 from pytest_sparsity.estimate import LIKELY, Claim, Estimate
 from pytest_sparsity.inference import outputs
@@ -137,9 +138,9 @@ def accuracy(
     samples: Mapping[str, Array] | Array | Sequence[Array],
     labels: ArrayLike,
     *,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     shapes: Shapes | None = None,
-    confidence: float = 0.95,
+    confidence: float = defaults.CONFIDENCE,
     classify: Callable[[Array], Array] | None = None,
 ) -> Accuracy:
     """Measure on a target how often a model tells the label of a sample.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import defaults
 from pytest_sparsity.inputs import as_stored, by_input, output_order, settled, split
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
@@ -27,7 +28,7 @@ def outputs(
     model: str | PathLike[str] | Model,
     samples: Mapping[str, Array] | Array | Sequence[Array],
     *,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     shapes: Shapes | None = None,
 ) -> tuple[Array, ...]:
     """Run a model on samples, one after the other, and return its outputs.

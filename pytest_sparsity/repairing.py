@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import defaults
 from pytest_sparsity.diagnosis import diagnose
 from pytest_sparsity.errors import Inconclusive, Unsupported, WrongAnswers, one_line
 from pytest_sparsity.findings import dense, wrong
@@ -62,9 +63,9 @@ def repair(
     model: Model | str | PathLike[str],
     path: str | PathLike[str],
     *,
-    target: str | Target = "litert-js",
+    target: str | Target = defaults.SPARSE_TARGET,
     race: bool = True,
-    budget: float = 10.0,
+    budget: float = defaults.BUDGET,
     controls: Controls | None = None,
     inputs: InputsLike | None = None,
     shapes: Shapes | None = None,

@@ -36,7 +36,7 @@ from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.emulated import counting, guests
 from pytest_sparsity.targets.places.emulated.guests import Release
 from pytest_sparsity.targets.python import Environment
-from pytest_sparsity.targets.runtimes import RUNTIMES
+from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -261,17 +261,15 @@ def test_no_wheel_for_the_distributions_python(system: FakeSystem) -> None:
         guests.set_up(TFLITE, "aarch64", silent)
 
 
-@pytest.mark.parametrize("runtime", guests.WHEELS)
-def test_every_wheel_is_pinned_by_hash(runtime: str) -> None:
-    text = (Path(guests.__file__).parent / f"guest-{runtime}.txt").read_text("utf-8")
-    version, pythons = guests.WHEELS[runtime]
-    distribution = {"litert": "ai-edge-litert"}.get(runtime, runtime)
-    assert f"{distribution}=={version} " in text
+@pytest.mark.parametrize("runtime", [LITERT, TFLITE], ids=lambda runtime: runtime.name)
+def test_every_wheel_is_pinned_by_hash(runtime: Runtime) -> None:
+    text = (Path(guests.__file__).parent / f"guest-{runtime.name}.txt").read_text("utf-8")
+    assert f"{runtime.packages[0]}=={runtime.guest_version} " in text
     requirements = [line for line in re.sub(r"\\\n", "", text).splitlines() if line[0] != "#"]
     for requirement in requirements:
         name, *hashes = requirement.split()
         assert re.fullmatch(r"[a-z-]+==[\d.]+", name)
-        assert len(set(hashes)) == len(pythons)
+        assert len(set(hashes)) == len(runtime.guest_pythons)
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text) for text in hashes)
 
 

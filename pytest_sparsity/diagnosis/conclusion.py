@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity import xnnpack
+from pytest_sparsity import defaults, xnnpack
 from pytest_sparsity.diagnosis import costs, elsewhere, size
 from pytest_sparsity.diagnosis.contradictions import WRONG, agree, contradictions, outcome
 from pytest_sparsity.diagnosis.observation import Observer
@@ -137,7 +137,7 @@ class Diagnosis:
 
 def diagnose(
     model: Model | str | PathLike[str],
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     *,
     observe: bool = True,
     dense: Model | str | PathLike[str] | None = None,

@@ -218,10 +218,11 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
 
 
 def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:
-    if threads > 1 and analysis.release.runtime == "tflite-runtime":
+    release = analysis.release
+    if threads > 1 and release.slow_threads:
         cause = (
-            f"tflite-runtime gets slower with {threads} threads on small models (13 to 21 us for "
-            f"a 3-layer MLP with 2)"
+            f"{release.runtime} gets slower with {threads} threads on small models "
+            f"({release.slow_threads})"
         )
         yield finding("threads", cause=cause)
     graph = analysis.model.graph

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import xnnpack
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.targets.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,16 +14,20 @@ if TYPE_CHECKING:
     from pytest_sparsity.model import Model
     from pytest_sparsity.xnnpack import Analysis
 
-PLACES = (("litert", "aarch64", "litert on ARM"), ("litert-js", "wasm32", "litert-js"))
-"""Runtimes with sparse kernels on every CPU of an architecture, and how to call them."""
+CALLED = {"aarch64": "{} on ARM"}
+"""How a runtime on an architecture is called, if not by the runtime's name alone."""
 
 
 def analyses(model: Model) -> list[tuple[str, Analysis]]:
     """The rules for runtimes and CPUs with sparse kernels, in their newest releases."""
-    return [
-        (name, xnnpack.analyse(model, runtime, xnnpack.newest(runtime).version, arch, frozenset()))
-        for runtime, arch, name in PLACES
-    ]
+    found = []
+    for runtime in RUNTIMES.values():
+        if runtime.sparse_arch:
+            name = CALLED.get(runtime.sparse_arch, "{}").format(runtime.name)
+            version = xnnpack.newest(runtime.rules).version
+            where = runtime.rules, version, runtime.sparse_arch, frozenset[str]()
+            found.append((name, xnnpack.analyse(model, *where)))
+    return found
 
 
 def findings(here: Analysis, verdict: str) -> list[Finding]:

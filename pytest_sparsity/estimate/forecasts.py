@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import defaults
 from pytest_sparsity.estimate.intervals import (
     LOOKS,
     RESOLUTION,
@@ -52,7 +53,7 @@ def seconds_to_decide(
 
 
 def resolvable(
-    spread: float, process_seconds: float, budget: float, confidence: float = 0.95
+    spread: float, process_seconds: float, budget: float, confidence: float = defaults.CONFIDENCE
 ) -> float:
     """Return the smallest log ratio that a budget probably tells from 0; infinite if none.
 
@@ -71,7 +72,7 @@ def resolvable(
 
 
 def seconds_to_resolve(
-    effect: float, spread: float, process_seconds: float, confidence: float = 0.95
+    effect: float, spread: float, process_seconds: float, confidence: float = defaults.CONFIDENCE
 ) -> float:
     """Return the seconds that probably tell a log ratio of `effect` from 0; infinite if none do."""
     for look, processes in enumerate(LOOKS):

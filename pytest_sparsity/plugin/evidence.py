@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import defaults
 from pytest_sparsity.baseline import Baseline, Comparison, Recorded
 from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.model import Model
@@ -221,7 +222,9 @@ class Evidence:
         for variants in self.variants:
             text = failure.sizes(variants)
             if not explained:
-                reasons = diagnosed(variants.sparse, "litert", variants.pruned, observe=False)
+                reasons = diagnosed(
+                    variants.sparse, defaults.TARGET, variants.pruned, observe=False
+                )
                 text += f"\n\n{failure.section(reasons)}"
             shown.append(("sparsity: variants", text))
         return shown

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity import store
+from pytest_sparsity import defaults, store
 from pytest_sparsity.errors import printable
 
 if TYPE_CHECKING:
     from pytest_sparsity.targets import Target
 
 
-DEFAULT_TARGET = "litert"
 REPORTS = (".html", ".json", ".md")
 FLAGS = (
     "sparsity_target",
@@ -107,7 +106,7 @@ class Options:
 
     def _check(self, config: pytest.Config) -> None:
         for name in (*self.targets, *self.require):
-            if name != DEFAULT_TARGET:  # the registry is imported only if it is needed
+            if name != defaults.TARGET:  # the registry is imported only if it is needed
                 target_named(name)
         demand(bool(self.targets), "sparsity_targets", self.targets, "at least one target")
         demand(self.budget > 0, "sparsity_budget", self.budget, "seconds, more than 0")
@@ -209,10 +208,19 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--sparsity-report", metavar="PATH", help="write a report to this path: .html, .json or .md"
     )
-    parser.addini("sparsity_targets", "where race tests run", type="args", default=[DEFAULT_TARGET])
+    parser.addini(
+        "sparsity_targets", "where race tests run", type="args", default=[defaults.TARGET]
+    )
     parser.addini("sparsity_require", "targets whose claims must run", type="args", default=[])
-    parser.addini("sparsity_budget", "most seconds that a race may take", type="float", default=10)
-    parser.addini("sparsity_confidence", "of every interval", type="float", default=0.95)
+    parser.addini(
+        "sparsity_budget",
+        "most seconds that a race may take",
+        type="float",
+        default=defaults.BUDGET,
+    )
+    parser.addini(
+        "sparsity_confidence", "of every interval", type="float", default=defaults.CONFIDENCE
+    )
     parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")
     parser.addini(
         "sparsity_inconclusive", "what an undecided claim does: fail or skip", default="fail"

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_sparsity import patterns
+from pytest_sparsity import defaults, patterns
 from pytest_sparsity.errors import TargetError
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties.files import (
@@ -116,7 +116,7 @@ def check(
     sparsity: float | None = None,
     pattern: str = "unstructured",
     layers: Callable[[Layer], bool] | None = None,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
 ) -> tuple[str, ...]:
     """Check every property that applies to three files of one network.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import defaults
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.inference import KEY, as_real, invoked
 from pytest_sparsity.inputs import feed, named, natural, output_order
@@ -42,7 +43,7 @@ layers; trained weights do better, and a network's own tests should ask for less
 
 def runs(
     model: ModelLike,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     *,
     inputs: InputsLike | None = None,
     shapes: Shapes | None = None,
@@ -86,7 +87,7 @@ def _without_xnnpack(fed: Feed, target: Target) -> str:
 def same_outputs(
     reference: ModelLike | Function,
     model: ModelLike,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     *,
     tolerance: float | None = None,
     inputs: InputsLike | None = None,
@@ -195,7 +196,7 @@ def _name(reference: ModelLike | Function) -> str:
 
 def outputs_vary(
     model: ModelLike,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     *,
     at_least: float = 1e-6,
     inputs: InputsLike | None = None,
@@ -239,7 +240,7 @@ def outputs_vary(
 
 def repeatable(
     model: ModelLike,
-    target: str | Target = "litert",
+    target: str | Target = defaults.TARGET,
     *,
     inputs: InputsLike | None = None,
     shapes: Shapes | None = None,

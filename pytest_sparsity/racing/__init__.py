@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import defaults
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.estimate import (
     Budget,
@@ -285,10 +286,10 @@ def race(
     dense: str | os.PathLike[str] | Model,
     sparse: str | os.PathLike[str] | Model,
     *,
-    target: Where = "litert",
+    target: Where = defaults.TARGET,
     threads: int = 1,
-    budget: float = 10.0,
-    confidence: float = 0.95,
+    budget: float = defaults.BUDGET,
+    confidence: float = defaults.CONFIDENCE,
     seed: int = 0,
     controls: Controls | None = None,
     inputs: InputsLike | None = None,
@@ -355,7 +356,7 @@ def start(
     target: Target,
     threads: int,
     budget: float,
-    confidence: float = 0.95,
+    confidence: float = defaults.CONFIDENCE,
     seed: int = 0,
     now: Callable[[], float] = time.monotonic,
 ) -> Race:

@@ -30,7 +30,11 @@ class Runtime:
         symbols: its library has a symbol table, so that the microkernels that run can be named.
         build: the build of the runtime's WebAssembly module, "normal" (relaxed SIMD where the
             engine has it) or "compat"; "" for others.
-        emulated: it runs on emulated CPUs, too.
+        guest_version: the version that emulated CPUs run, whose hashes stand in `guest-NAME.txt`;
+            "" if none does.
+        guest_pythons: the CPythons that have a wheel of it.
+        sparse_arch: an architecture on every CPU of which it has sparse kernels, as Linux calls
+            it; "" if there is none.
         newest_python: the last version of Python that it has wheels for, None for no such limit.
         tainted: after a model that computes wrong answers the memory of its process is not to be
             trusted, and the next model needs another one.
@@ -46,7 +50,9 @@ class Runtime:
     profile: bool = False
     symbols: bool = False
     build: str = ""
-    emulated: bool = False
+    guest_version: str = ""
+    guest_pythons: tuple[str, ...] = ()
+    sparse_arch: str = ""
     newest_python: tuple[int, int] | None = None
     tainted: bool = False
 
@@ -70,6 +76,7 @@ _LITERT_JS = Runtime(
     rules="litert-js",
     extra="js",
     build="normal",
+    sparse_arch="wasm32",
     # Its outputs have a fixed size, which XNNPACK may have written over: the next model would meet
     # what is left of the heap.
     tainted=True,
@@ -86,7 +93,9 @@ RUNTIMES = {
             extra="litert",
             profile=True,
             symbols=True,
-            emulated=True,
+            guest_version="2.3.0",
+            guest_pythons=("3.10", "3.11", "3.12", "3.13"),
+            sparse_arch="aarch64",
         ),
         Runtime(
             "tflite-runtime",
@@ -95,7 +104,8 @@ RUNTIMES = {
             rules="tflite-runtime",
             extra="tflite-runtime",
             symbols=True,
-            emulated=True,
+            guest_version="2.14.0",
+            guest_pythons=("3.10", "3.11"),
             newest_python=(3, 11),
         ),
         Runtime(
@@ -108,7 +118,7 @@ RUNTIMES = {
             bare="tensorflow",
         ),
         _LITERT_JS,
-        replace(_LITERT_JS, name="litert-js-compat", build="compat"),
+        replace(_LITERT_JS, name="litert-js-compat", build="compat", sparse_arch=""),
     )
 }
 

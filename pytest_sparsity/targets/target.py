@@ -146,7 +146,7 @@ def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
     """Return the place of a host, None if the runtime does not run there."""
     if host is None:
         return Node(release) if runtime.build else Native(release)
-    if runtime.emulated and host in emulated.HOSTS:
+    if runtime.guest_version and host in emulated.HOSTS:
         return emulated.at(host, release)
     return None
 

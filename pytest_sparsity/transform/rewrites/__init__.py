@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity import xnnpack
+from pytest_sparsity import defaults, xnnpack
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform.densification import densify
@@ -125,7 +125,7 @@ class Repair:
 
 
 def repair(
-    model: Model | str | PathLike[str], path: Path, *, target: str | Target = "litert-js"
+    model: Model | str | PathLike[str], path: Path, *, target: str | Target = defaults.SPARSE_TARGET
 ) -> Repair:
     """Write a file that computes the same and runs sparse kernels, rightly, on a target.
 

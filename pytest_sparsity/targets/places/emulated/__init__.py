@@ -95,7 +95,7 @@ class Emulated(Place):
         if self.native:
             return releases.version(runtime, self.release)
         if self.release != NIGHTLY:
-            return self.release or guests.WHEELS[runtime.name][0]
+            return self.release or runtime.guest_version
         guest = guests.find(runtime, self.core.arch, self.release)
         return Environment(guest.site).version(runtime) if guest else "unknown"
 

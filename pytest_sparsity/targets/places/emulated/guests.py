@@ -33,11 +33,6 @@ _PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g")
 _DEBIAN_NAMES = {"aarch64": "arm64"}
 # What is tagged thus runs on the glibc of Debian 12 (2.36), Ubuntu 22.04 (2.35) and later.
 _PLATFORMS = ("manylinux_2_34", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
-# Runtime -> (version, CPythons with a wheel); versions and hashes stand in guest-RUNTIME.txt.
-WHEELS = {
-    "litert": ("2.3.0", ("3.10", "3.11", "3.12", "3.13")),
-    "tflite-runtime": ("2.14.0", ("3.10", "3.11")),
-}
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -
     """Set up what the guest of a runtime lacks, and return it.
 
     Args:
-        runtime: one of `WHEELS`.
+        runtime: one that has a `guest_version`.
         arch: the guest's architecture, `"aarch64"`.
         progress: gets one line before every step.
         version: of the runtime, "" for the pinned one.
@@ -144,7 +139,7 @@ def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -
             platforms = [f"{tag}_{arch}" for tag in _PLATFORMS]
             releases.unpack(runtime, version, aside, progress, number, platforms)
         else:
-            _unpack_site(runtime.name, arch, number, aside, progress)
+            _unpack_site(runtime, arch, number, aside, progress)
 
     setting_up.publish(site, unpack, thoroughly=True)
     return Guest(system, python, site)
@@ -175,7 +170,7 @@ def _system(here: Release, arch: str) -> Path:
 
 def _site(runtime: Runtime, arch: str, python: Path, version: str) -> Path:
     # The pinned release and the same one by its name differ in the numpy beside it.
-    pinned = f"{runtime.name}-{WHEELS[runtime.name][0]}"
+    pinned = f"{runtime.name}-{runtime.guest_version}"
     name = f"release-{runtime.name}-{version}" if version else pinned
     return folder() / f"{name}-{python.name}-{arch}"
 
@@ -240,16 +235,16 @@ def _apt_options(arch: str, work: Path) -> list[str]:
     return ["-qq", *(f"-o{name}={value}" for name, value in settings.items())]
 
 
-def _unpack_site(runtime: str, arch: str, number: str, aside: Path, progress: Progress) -> None:
-    version, pythons = WHEELS[runtime]
+def _unpack_site(runtime: Runtime, arch: str, number: str, aside: Path, progress: Progress) -> None:
+    name, version, pythons = runtime.name, runtime.guest_version, runtime.guest_pythons
     if number not in pythons:
         raise Unsupported(
-            f"{runtime} {version} has no {arch} wheel for this system's Python {number},"
+            f"{name} {version} has no {arch} wheel for this system's Python {number},"
             f" only for {', '.join(pythons)}",
             "run the claim in a debian:12 container",
         )
-    progress(f"{runtime} {version} for {arch}: fetching the wheels")
-    requirements = Path(__file__).with_name(f"guest-{runtime}.txt")
+    progress(f"{name} {version} for {arch}: fetching the wheels")
+    requirements = Path(__file__).with_name(f"guest-{name}.txt")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]
     command += ["--implementation=cp", f"--python-version={number}"]
