@@ -139,7 +139,28 @@ def parser() -> argparse.ArgumentParser:
         help="a comparison of the ratio dense / sparse, such as '>= 1.2': exit with status 1 if it"
         " does not hold, or is undecided when the budget is spent",
     )
-    for made in (explain, race):
+    bisect = add("bisect", command_bisect, "find the releases of a runtime that changed a verdict")
+    bisect.add_argument("model", metavar="MODEL", help="a .tflite file")
+    bisect.add_argument(
+        "--target",
+        metavar="T",
+        default="litert",
+        help="whose releases to try, e.g. litert@cortex-a53; they are installed into the user's"
+        " cache and stay there; %(default)s",
+    )
+    bisect.add_argument(
+        "--claim",
+        metavar="CLAIM",
+        default="verdict",
+        help="'verdict', 'verdict == sparse', 'outputs match', or of the model against its densely"
+        " stored copy 'speedup >= 1.2' or 'instruction_ratio >= 1.2'; %(default)s",
+    )
+    bisect.add_argument("--since", metavar="R", default="", help="the oldest release to try")
+    bisect.add_argument("--until", metavar="R", default="", help="the newest release to try")
+    bisect.add_argument(
+        "--budget", metavar="S", type=seconds, default=10.0, help="seconds of a race; %(default)g"
+    )
+    for made in (explain, race, bisect):
         add_inputs(made)
     encode = add("encode", command_encode, "store zeros sparsely, where that pays")
     densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
@@ -341,6 +362,32 @@ def command_race(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         return refuse(f"{sign} {threshold:g} {said}: the ratio is {result.ratio}", REFUTED)
     return DONE
+
+
+def command_bisect(options: argparse.Namespace) -> None:
+    """Find the releases of a runtime that changed what becomes of a model."""
+    from pytest_sparsity.bisection import Claim, Question, bisect
+    from pytest_sparsity.model import Model
+    from pytest_sparsity.report import tables
+
+    question = Question(
+        Model(options.model),
+        Claim.of(options.claim),
+        options.budget,
+        options.inputs,
+        dict(options.shape or ()),
+    )
+    found = bisect(
+        question,
+        options.target,
+        lambda line: print(printable(line), file=sys.stderr, flush=True),
+        since=options.since,
+        until=options.until,
+    )
+    if options.json:
+        put(found.as_json())
+    else:
+        show(tables.bisection(found))
 
 
 def command_encode(options: argparse.Namespace) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.baseline.recorded import text
 from pytest_sparsity.diagnosis import finding_lines
 from pytest_sparsity.report.failure import table, timing, where
+from pytest_sparsity.xnnpack.changes import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_sparsity.baseline.history import Change, Entry
+    from pytest_sparsity.bisection import Bisection
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.findings import Finding
     from pytest_sparsity.racing import Race
@@ -95,6 +97,23 @@ def targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     said = table(("target", "version", "on", "counts", "sparse kernels"), cells) if able else []
     return [*said, *(f"{row['name']}: {row['missing']}" for row in rows if not row["available"])]
+
+
+def bisection(found: Bisection) -> list[str]:
+    """Return where the outcome changed, and what may explain it."""
+    count = f"{len(found.releases)} releases of {found.target}"
+    said = [f"{count}, {len(found.steps)} tried, {found.installed} installed"]
+    for turn in found.turns:
+        before, after = turn.before, turn.after
+        said.append(f"{before.release} -> {after.release}: {before.outcome} -> {after.outcome}")
+        if any(turn.sources):
+            one, other = (date[:10] or "a date not known" for date in turn.sources)
+            said.append(f"    XNNPACK of {one} -> of {other}")
+        said += [f"    {name}: {CHANGES[name].what}" for name in turn.changes]
+    if not found.turns:
+        outcomes = {step.outcome for step in found.steps} - {None}
+        said.append(f"the same in the oldest and the newest: {', '.join(map(str, outcomes))}")
+    return said
 
 
 def baselines(values: Sequence[Entry]) -> list[str]:

@@ -175,6 +175,26 @@ def _install(folder: Path, node: str, release: str) -> None:
         Path(scratch, "node_modules").replace(modules)
 
 
+def published(node: str) -> tuple[str, ...]:
+    """Return the releases of LiteRT.js, the oldest first; no pre-releases.
+
+    Raises:
+        Unsupported: npm is missing or cannot tell.
+    """
+    done = _npm_does(node, ("view", _PACKAGE, "versions", "--json"))
+    unknown = _UNKNOWN_CERTIFICATE.search(done.stderr)
+    if unknown:
+        done = _npm_does(node, ("view", _PACKAGE, "versions", "--json"), _SYSTEM_CERTIFICATES)
+    if done.returncode:
+        reason = _reason(done)
+        remedy = _CERTIFY if unknown else _REACH
+        raise Unsupported(
+            f"the releases of {_PACKAGE} cannot be listed, npm says {reason!r}", remedy
+        )
+    found = json.loads(done.stdout)
+    return tuple(version for version in found if "-" not in version)
+
+
 def _run_npm(node: str, do: str, folder: str, *options: str) -> str:
     """Install what the files in the folder demand; return npm's reason if that fails, or "".
 
@@ -184,13 +204,29 @@ def _run_npm(node: str, do: str, folder: str, *options: str) -> str:
     Raises:
         Unsupported: there is no npm.
     """
+    done = _npm_does(node, (do, "--ignore-scripts", "--prefix", folder), *options)
+    return _reason(done) if done.returncode else ""
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    return next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
+
+
+def _npm_does(
+    node: str, arguments: tuple[str, ...], *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run npm; the options are Node's. Where nothing comes for long, that is its reason.
+
+    Raises:
+        Unsupported: there is no npm.
+    """
     npm = _npm(node)
     if npm is None:
         raise Unsupported(f"{_PACKAGE} cannot be installed, npm is not found", _REMEDY)
-    command = (*npm, do, "--ignore-scripts", "--prefix", folder, *_NPM_OPTIONS)
+    command = (*npm, *arguments, *_NPM_OPTIONS)
     flags = " ".join(filter(None, (os.environ.get("NODE_OPTIONS"), *options)))
     try:
-        done = subprocess.run(
+        return subprocess.run(
             children.guarded(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -200,10 +236,7 @@ def _run_npm(node: str, do: str, folder: str, *options: str) -> str:
             env={**os.environ, "NODE_OPTIONS": flags},
         )
     except subprocess.TimeoutExpired:
-        return f"nothing for {_INSTALL_TIMEOUT} s"
-    if done.returncode == 0:
-        return ""
-    return next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
+        return subprocess.CompletedProcess(command, 1, "", f"nothing for {_INSTALL_TIMEOUT} s")
 
 
 def _npm(node: str) -> tuple[str, ...] | None:

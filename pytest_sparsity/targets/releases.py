@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -88,6 +89,31 @@ def install(runtime: Runtime, release: str, progress: Progress) -> None:
     )
 
 
+def published(
+    runtime: Runtime, python: str = THIS_PYTHON, platforms: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the releases of a runtime that have a wheel, the oldest first; no pre-releases.
+
+    Args:
+        runtime: a runtime of Python.
+        python: the version of Python that the wheel is for, e.g. `"3.11"`.
+        platforms: pip's names of the platforms that it is for, by default this one.
+
+    Raises:
+        Unsupported: pip cannot tell: no network, no such package.
+    """
+    package = _package(runtime)
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "index", "versions"]
+    command += [package, "--only-binary=:all:", *_elsewhere(python, platforms)]
+    said = setting_up.run(
+        command, f"listing the releases of {package}", "let pip reach its index, and try again"
+    )
+    found = re.search(r"^Available versions: (.*)$", said, re.MULTILINE)
+    if found is None:
+        raise Unsupported(f"pip does not list the releases of {package}", "update pip")
+    return tuple(reversed(found[1].split(", ")))
+
+
 def discard(runtime: Runtime, release: str) -> bool:
     """Remove what `install` brought; False if the release is not one that it brings."""
     if release:
@@ -122,9 +148,7 @@ def unpack(
     command += ["--no-deps", "--only-binary=:all:", "--no-compile", f"--target={aside}"]
     if release == NIGHTLY:
         command.append("--pre")
-    if platforms:
-        command += ["--implementation=cp", f"--python-version={python}"]
-        command += [f"--platform={platform}" for platform in platforms]
+    command += _elsewhere(python, platforms)
     with tempfile.TemporaryDirectory(prefix="pytest-sparsity-") as scratch:
         report = Path(scratch, "report.json")
         command += [f"--report={report}", *_requirements(runtime, release, python)]
@@ -139,12 +163,25 @@ def unpack(
     (aside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
+def _elsewhere(python: str, platforms: Sequence[str]) -> list[str]:
+    """Return pip's options for wheels of another Python and machine."""
+    if not platforms:
+        return []
+    options = [f"--platform={platform}" for platform in platforms]
+    return ["--implementation=cp", f"--python-version={python}", *options]
+
+
+def _package(runtime: Runtime) -> str:
+    """Return the package of which one release is installed alone."""
+    return runtime.wheel or runtime.packages[0]
+
+
 def _requirements(runtime: Runtime, release: str, python: str) -> list[str]:
     numbers = tuple(map(int, python.split(".")))
     numpy = "numpy<2" if numbers <= _LAST_WITH_NUMPY_1 else "numpy"
     if release == NIGHTLY:
         return [next(name for name in runtime.packages if NIGHTLY in name), numpy]
-    return [f"{runtime.wheel or runtime.packages[0]}=={release}", numpy]
+    return [f"{_package(runtime)}=={release}", numpy]
 
 
 def _facts(report: dict[str, Any]) -> dict[str, dict[str, str]]:

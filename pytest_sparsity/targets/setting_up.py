@@ -72,8 +72,8 @@ def run(
     doing: str,
     remedy: str = "mend that and run the command again; what is done stays done",
     environment: Mapping[str, str] | None = None,
-) -> None:
-    """Run a command that must succeed.
+) -> str:
+    """Run a command that must succeed, and return what it prints.
 
     Args:
         command: program and arguments.
@@ -102,6 +102,7 @@ def run(
         raise Unsupported(f"{doing} failed: {error}", remedy) from None
     if ended.returncode:
         raise Unsupported(f"{doing} failed: {_reason(ended.stderr or ended.stdout)}", remedy)
+    return ended.stdout
 
 
 def _reason(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,13 @@ class Analysis:
 
 
 def analyse(
-    model: Model, runtime: str, version: str, arch: str, features: frozenset[str]
+    model: Model,
+    runtime: str,
+    version: str,
+    arch: str,
+    features: frozenset[str],
+    *,
+    lacks: frozenset[str] = frozenset(),
 ) -> Analysis:
     """Apply the rules.
 
@@ -84,12 +90,14 @@ def analyse(
         version: of the runtime.
         arch: "x86_64", "aarch64", "wasm32", ...
         features: of the CPU as Linux spells them, those that the runtime sees.
+        lacks: changes of XNNPACK that the release is taken not to have, to see what they do.
 
     Raises:
         ValueError: no rules are known for the runtime.
         ModelError: the model's weights are inconsistent.
     """
     release, _ = release_of(runtime, version)
+    release = replace(release, lacks=release.lacks | lacks)
     closed = gate_closed(release, arch, features)
     constant = lru_cache(maxsize=None)(model.weights)
     delegation = delegate(model.graph, release, constant)

@@ -76,6 +76,22 @@ class Place:
             Unsupported: something is missing that only the user can bring; with the command.
         """
 
+    def published(self, runtime: Runtime, /) -> tuple[str, ...]:
+        """Return the releases of a runtime that could be had there, the oldest first.
+
+        Raises:
+            Unsupported: there are none, or they cannot be listed.
+        """
+        raise Unsupported(f"{self.named(runtime)} has no releases that could be had one by one")
+
+    def at(self, release: str, /) -> Place:
+        """Return the place for another release of a runtime, "" for what is installed.
+
+        Raises:
+            Unsupported: no release can be had there.
+        """
+        raise Unsupported(f"no release {release} can be had there")
+
     def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
         """Remove what `install` brought, so that it begins anew; False if it brings nothing."""
         return False

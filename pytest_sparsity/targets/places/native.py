@@ -45,6 +45,14 @@ class Native(Place):
         if self.release:
             releases.install(runtime, self.release, progress)
 
+    def published(self, runtime: Runtime, /) -> tuple[str, ...]:
+        """Return the releases that have a wheel for this Python."""
+        return releases.published(runtime)
+
+    def at(self, release: str, /) -> Native:
+        """Return this machine with a release."""
+        return Native(release)
+
     def discard(self, runtime: Runtime, /) -> bool:
         """Remove the release that is named; False if none is."""
         return releases.discard(runtime, self.release)

@@ -90,6 +90,17 @@ class Node(Place):
         progress(f"{runtime.packages[0]} {self.version(runtime)}: installing")
         npm.installed(node, self.release, thoroughly=True)
 
+    def published(self, runtime: Runtime, /) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the releases of the npm package."""
+        node = npm.find_node()
+        if node is None:
+            raise Unsupported("npm comes with Node, which is not installed", _REMEDY)
+        return npm.published(node)
+
+    def at(self, release: str, /) -> Node:
+        """Return Node with a release."""
+        return Node(release)
+
     def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
         """Remove the npm package, so that installing it begins anew."""
         npm.discard(self.release)

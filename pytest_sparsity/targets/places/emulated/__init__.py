@@ -12,7 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -237,6 +237,20 @@ class Emulated(Place):
         if self.cannot_count() is None:
             progress("the counting plugin: building")
             counting.build(thoroughly=True)
+
+    def published(self, runtime: Runtime, /) -> tuple[str, ...]:
+        """Return the releases that have a wheel for the Python that runs there.
+
+        Raises:
+            Unsupported: the guest is not set up, or pip cannot tell.
+        """
+        if self.native:
+            return releases.published(runtime)
+        return guests.published(runtime, self.core.arch)
+
+    def at(self, release: str, /) -> Emulated:
+        """Return the CPU with a release."""
+        return replace(self, release=release)
 
     def discard(self, runtime: Runtime, /) -> bool:
         """Remove the guest, so that setting it up begins anew."""

@@ -132,17 +132,32 @@ def set_up(runtime: Runtime, arch: str, progress: Progress, version: str = "") -
     if python is None:
         raise Unsupported(f"the packages of {here.distribution} {here.version} hold no Python")
     site = _site(runtime, arch, python, version)
-    number = python.name.removeprefix("python")
+    number = _number(python)
 
     def unpack(aside: Path) -> None:
         if version:
-            platforms = [f"{tag}_{arch}" for tag in _PLATFORMS]
-            releases.unpack(runtime, version, aside, progress, number, platforms)
+            releases.unpack(runtime, version, aside, progress, number, _platforms(arch))
         else:
             _unpack_site(runtime, arch, number, aside, progress)
 
     setting_up.publish(site, unpack, thoroughly=True)
     return Guest(system, python, site)
+
+
+def published(runtime: Runtime, arch: str) -> tuple[str, ...]:
+    """Return the releases of a runtime that have a wheel for the guest, the oldest first.
+
+    Raises:
+        Unsupported: its Python is not known yet, since nothing is set up, or pip cannot tell.
+    """
+    here = release()
+    python = None if here is None else _python(_system(here, arch))
+    if python is None:
+        raise Unsupported(
+            f"no {arch} guest is set up, so its Python is not known",
+            f"pytest-sparsity targets --install {runtime.name}@cortex-a53",
+        )
+    return releases.published(runtime, _number(python), _platforms(arch))
 
 
 def discard(runtime: Runtime, arch: str, version: str = "") -> None:
@@ -178,6 +193,16 @@ def _site(runtime: Runtime, arch: str, python: Path, version: str) -> Path:
 def _python(system: Path) -> Path | None:
     """Return the guest's Python, e.g. `usr/bin/python3.11`."""
     return next(iter(sorted(system.glob("usr/bin/python3.*[0-9]"))), None)
+
+
+def _number(python: Path) -> str:
+    """Return the version of a Python, e.g. "3.11"."""
+    return python.name.removeprefix("python")
+
+
+def _platforms(arch: str) -> list[str]:
+    """Return pip's names of the guest."""
+    return [f"{tag}_{arch}" for tag in _PLATFORMS]
 
 
 # Debian's servers hold every architecture. Ubuntu keeps ARM on a server of its own, which a machine
@@ -248,7 +273,7 @@ def _unpack_site(runtime: Runtime, arch: str, number: str, aside: Path, progress
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-compile"]
     command += ["--implementation=cp", f"--python-version={number}"]
-    command += [f"--platform={tag}_{arch}" for tag in _PLATFORMS]
+    command += [f"--platform={platform}" for platform in _platforms(arch)]
     command += [f"--target={aside}", f"--requirement={requirements}"]
     # pip refuses a target when it is told elsewhere to install for the user.
     setting_up.run(command, "pip install", environment={**os.environ, "PIP_USER": "0"})
