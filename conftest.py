@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +25,15 @@ def pytest_configure() -> None:
         raise pytest.UsageError(
             "pytest-sparsity is not installed; install it with: python -m pip install -e ."
         )
+
+
+@pytest.fixture(autouse=True)
+def no_real_process_left() -> Iterator[None]:
+    """A test that scripts its workers is not to copy the process that a real race has left."""
+    yield
+    originals = sys.modules.get("pytest_sparsity.race.originals")
+    if originals is not None:
+        originals.ORIGINALS.close()
 
 
 @pytest.fixture(scope="session")
