@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 def no_real_process_left() -> Iterator[None]:
     """A test that scripts its workers is not to copy the process that a real race has left."""
     yield
-    originals = sys.modules.get("pytest_sparsity.race.originals")
+    originals = sys.modules.get("pytest_sparsity.racing.originals")
     if originals is not None:
         originals.ORIGINALS.close()
 

@@ -26,7 +26,7 @@ from pytest_sparsity.errors import (
     WrongAnswers,
     one_line,
 )
-from pytest_sparsity.race import race
+from pytest_sparsity.racing import race
 from pytest_sparsity.targets import LoadError, Target, install
 from pytest_sparsity.transform import densify
 from pytest_sparsity.xnnpack.changes import CHANGES
