@@ -103,17 +103,17 @@ class Measured:
 def models(folder: Path, random: int, every: int) -> Iterator[tuple[str, Model]]:
     """The corpus, and random networks."""
     import corpus
-    from pytest_sparsity import strategies
+    from pytest_sparsity.strategies import chains
 
     for case in corpus.CASES[::every]:
         yield f"corpus: {case.name}", Model(case.write(folder))
     rng = np.random.default_rng(0)
-    good, bad = strategies.STEPS, strategies.STEPS | strategies.BAD_STEPS
+    good, bad = chains.STEPS, chains.STEPS | chains.BAD_STEPS
     for number in range(random):
         steps = good if number % 3 else bad
-        chain = strategies.Chain(
+        chain = chains.Chain(
             steps=tuple(rng.choice(list(steps), rng.integers(0, 4)).tolist()),
-            end=str(rng.choice(list(strategies.ENDS))),
+            end=str(rng.choice(list(chains.ENDS))),
             zeros=float(rng.choice([0.7, 0.75, 0.9])),
             channels=int(rng.choice([4, 8, 12])),
             size=int(rng.choice([16, 18, 24])),

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from corpus import Case, Parts, Recipe
+from corpus import Case, Recipe
 from pytest_sparsity.encoding import encode
 from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer.parts import Parts
 
 
 def linear(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import conformance
-from corpus import CASES, Case, Parts, Recipe
+from corpus import CASES, Case, Recipe
 from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
 from pytest_sparsity import properties, prunable_layers, xnnpack
 from pytest_sparsity.comparison import QUANTIZED_TOLERANCE, TOLERANCE, Comparison
@@ -44,6 +44,7 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights, shrink
 from pytest_sparsity.writer import Encoding, Network, Value
+from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.releases import gate_closed
 from test_writer import with_a_resource
 

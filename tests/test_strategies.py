@@ -19,6 +19,7 @@ from pytest_sparsity.encoding import decode, encode
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.strategies import Chain, Schedule, SingleLayer
+from pytest_sparsity.strategies.chains import BAD_ENDS, BAD_ENTRIES, BAD_STEPS, STEPS
 from pytest_sparsity.xnnpack import analyse, kernels, verdict
 
 PATTERNS = ("unstructured", "2:4", "1:3", "1x4", "1x16")
@@ -252,9 +253,9 @@ def test_networks_with_a_fault_do_not_run_sparse(
 @pytest.mark.parametrize(
     "fault",
     [
-        *({"entry": name} for name in strategies.BAD_ENTRIES),
-        *({"steps": (name,)} for name in strategies.BAD_STEPS),
-        *({"end": name} for name in strategies.BAD_ENDS),
+        *({"entry": name} for name in BAD_ENTRIES),
+        *({"steps": (name,)} for name in BAD_STEPS),
+        *({"end": name} for name in BAD_ENDS),
         {"encoding": "dense"},
         {"zeros": 0.5},
     ],
@@ -269,7 +270,7 @@ def test_every_fault_is_drawn_and_is_all_that_is_left(fault: dict[str, Any]) -> 
 
 
 def test_any_two_steps_fit_together(folder: Path) -> None:
-    names = [*strategies.STEPS, *strategies.BAD_STEPS]
+    names = [*STEPS, *BAD_STEPS]
     for steps in itertools.product(names, repeat=2):
         assert written(Chain(steps=steps, channels=8), folder).layers
 

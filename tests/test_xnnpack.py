@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpus import CASES, Case, Parts
+from corpus import CASES, Case
 from pytest_sparsity import xnnpack
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.changes import CHANGES
 from pytest_sparsity.xnnpack.names import short
 from pytest_sparsity.xnnpack.releases import gate_closed

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from claims.observing import observing, rules
-from corpus import CASES, ENDS, ENTRIES, MIDDLES, Recipe
+from corpus import CASES, Recipe
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observer, diagnose
 from pytest_sparsity.diagnosis.contradictions import agree
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import all_targets
+from pytest_sparsity.writer.grammar import ENDS, ENTRIES, MIDDLES
 
 USUAL_MIDDLES = [
     "pointwise",

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from corpus import Parts
-
 if TYPE_CHECKING:
     from plugin.conftest import Project
-    from pytest_sparsity.writer import Encoding
+    from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer import Encoding
 
 CLAIMS = """
     from pytest_sparsity import Model, prunable_layers
