@@ -25,7 +25,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const kinds = chips.filter((chip) => chip.getAttribute("aria-pressed") === "true").map((chip) => chip.value);
       let shown = 0;
       for (const item of items) {
-        const found = item.textContent.toLowerCase();
+        const found = words.length ? item.textContent.toLowerCase() : "";
         item.hidden = !(
           words.every((word) => found.includes(word)) &&
           (!kinds.length || kinds.includes(item.dataset.kind)) &&
