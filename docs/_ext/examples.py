@@ -87,21 +87,20 @@ def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.normal(0, spread, shape).astype(np.float32)
 
 
-def flags() -> list[tuple[str, str, str]]:
-    """Return name, default and help of every flag of the plugin."""
+def flags(kind: str) -> list[tuple[str, str, str]]:
+    """Return name, default and help of every flag of the plugin ("flags") or of the "suite"."""
     found = []
-    for option in _Recorder.filled().flags:
-        names, keywords = option
-        metavar = keywords.get("metavar")
+    for names, keywords in _Recorder.filled(kind).flags:
+        metavar, default = keywords.get("metavar"), keywords.get("default")
         name = f"{names[0]} {metavar}" if metavar else names[0]
-        found.append((name, "", str(keywords["help"])))
+        found.append((name, "" if default is None else f"`{default:g}`", str(keywords["help"])))
     return found
 
 
 def ini_values() -> list[tuple[str, str, str]]:
     """Return name, default and help of every ini value of the plugin."""
     found = []
-    for name, text, keywords in _Recorder.filled().ini:
+    for name, text, keywords in _Recorder.filled("flags").ini:
         default = keywords.get("default")
         shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
         found.append((name, f"`{shown}`" if shown else "", str(text)))
@@ -117,11 +116,11 @@ class _Recorder(pytest.Parser):
         self.ini: list[tuple[str, str, dict[str, object]]] = []
 
     @classmethod
-    def filled(cls) -> _Recorder:
-        from pytest_sparsity.plugin import options
+    def filled(cls, kind: str) -> _Recorder:
+        from pytest_sparsity.plugin import options, two_files
 
         recorder = cls()
-        options.add(recorder)
+        (two_files if kind == "suite" else options).add(recorder)
         return recorder
 
     def getgroup(self, *arguments: object, **keywords: object) -> _Recorder:  # type: ignore[override]

@@ -78,15 +78,16 @@ class Terminal(SphinxDirective):
 
 
 class PluginOptions(SphinxDirective):
-    """A table of the plugin's flags or ini values: `:kind: flags` or `:kind: ini`."""
+    """A table of the plugin's flags or ini values: `:kind:` is `flags`, `suite` or `ini`."""
 
     option_spec: ClassVar[dict[str, Any]] = {
-        "kind": lambda given: directives.choice(given, ("flags", "ini"))
+        "kind": lambda given: directives.choice(given, ("flags", "suite", "ini"))
     }
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        rows = examples.flags() if self.options["kind"] == "flags" else examples.ini_values()
+        kind = self.options["kind"]
+        rows = examples.ini_values() if kind == "ini" else examples.flags(kind)
         table = "\n".join(
             ["| name | default | what it does |", "| --- | --- | --- |"]
             + [f"| `{name}` | {default} | {text} |" for name, default, text in rows]

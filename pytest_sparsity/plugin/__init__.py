@@ -6,13 +6,14 @@ into pytest's outcomes, `evidence` is what a test left behind, and `ledger` prin
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
-from pytest_sparsity.plugin import registry, tested
+from pytest_sparsity.plugin import registry, tested, two_files
 from pytest_sparsity.plugin.files import densify, encode, prune, repair, shrink
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
@@ -29,6 +30,7 @@ from pytest_sparsity.plugin.state import (
     COLLECTED,
     EVIDENCE,
     OPTIONS,
+    TWO_FILES,
     Collected,
     evidence_of,
     marked,
@@ -57,6 +59,7 @@ FIXTURES = frozenset(__all__)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flags and the ini values."""
     _options.add(parser)
+    two_files.add(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -105,6 +108,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     found = item.config.stash[COLLECTED].setdefault(module.rpartition(".")[0], Collected())
     found.module = getattr(item.getparent(pytest.Module), "obj", None)
     found.tests.add(test)
+    if isinstance(found.module, ModuleType) and found.module.__name__.startswith(two_files.SUITE):
+        item.config.stash.setdefault(TWO_FILES, two_files.TwoFiles.of(item.config))
     fixtures: list[str] = getattr(item, "fixturenames", [])
     if "race" in fixtures:
         if item.get_closest_marker("race") is None:

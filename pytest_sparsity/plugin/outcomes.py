@@ -17,6 +17,7 @@ from pytest_sparsity.errors import (
     printable,
 )
 from pytest_sparsity.plugin.state import OPTIONS, evidence_of, target_of
+from pytest_sparsity.plugin.two_files import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,9 @@ def shorten(traceback: TracebackType | None) -> None:
     """End a traceback at the last line of the user's before the first of ours that it led to."""
     end = None
     while traceback is not None:
-        package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        # The suite for two files stands for tests that somebody wrote.
+        package = SUITE if module.startswith(SUITE) else module.partition(".")[0]
         if package == OWN and end is not None:
             end.tb_next = None
             return

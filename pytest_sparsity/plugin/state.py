@@ -12,6 +12,7 @@ from pytest_sparsity.plugin.options import Options, demand, target_named
 if TYPE_CHECKING:
     from pytest_sparsity.baseline import Suite
     from pytest_sparsity.plugin.evidence import Evidence
+    from pytest_sparsity.plugin.two_files import TwoFiles
     from pytest_sparsity.racing import Controls
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
@@ -33,6 +34,8 @@ class Collected:
 OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
 CONTROLS: pytest.StashKey[Controls] = pytest.StashKey()
 SUITE: pytest.StashKey[Suite] = pytest.StashKey()
+# Of `pytest_sparsity.suite`, once a test of it is collected.
+TWO_FILES: pytest.StashKey[TwoFiles] = pytest.StashKey()
 # By test module, its path from the root without the suffix.
 COLLECTED: pytest.StashKey[dict[str, Collected]] = pytest.StashKey()
 # Of the test that is running, once it has used one of the fixtures.

@@ -1,0 +1,131 @@
+"""The flags of `pytest_sparsity.suite`, which claims the usual things of two files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_sparsity.errors import ModelError, one_line, printable
+from pytest_sparsity.plugin.options import demand
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SUITE = "pytest_sparsity.suite"
+
+
+@dataclass(frozen=True, repr=False)
+class TwoFiles:
+    """What the suite is to claim of which files.
+
+    Attributes:
+        dense: the file to compare with.
+        sparse: the file that is to be better.
+        inputs: an `.npz` file of what they are run on; None to draw it.
+        shapes: of inputs whose sizes the files leave open, by name.
+        min_zeros: the least share of zeros in the weights of the sparse file.
+        min_shrink: how many times as large the dense file is, at least.
+        min_ratio: how many times as long, or as many instructions, the dense one takes, at least.
+    """
+
+    dense: Path
+    sparse: Path
+    inputs: Path | None
+    shapes: Mapping[str, tuple[int, ...]]
+    min_zeros: float
+    min_shrink: float
+    min_ratio: float
+
+    def __repr__(self) -> str:
+        return f"TwoFiles({self.dense.name!r}, {self.sparse.name!r})"
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> TwoFiles:
+        """Read and check the flags.
+
+        Raises:
+            pytest.UsageError: a file is not named, not there or no model, or a number is off.
+        """
+        from pytest_sparsity.inputs import parse_shape
+
+        given = config.getoption("sparsity_inputs")
+        try:
+            shapes = dict(map(parse_shape, config.getoption("sparsity_shape") or ()))
+        except ValueError as error:
+            raise pytest.UsageError(f"--sparsity-shape: {error}") from error
+        zeros = config.getoption("sparsity_min_zeros")
+        demand(0 <= zeros <= 1, "--sparsity-min-zeros", zeros, "a share, from 0 to 1")
+        for name in ("shrink", "ratio"):
+            value = config.getoption(f"sparsity_min_{name}")
+            demand(value > 0, f"--sparsity-min-{name}", value, "more than 0")
+        return cls(
+            dense=_model(config, "--sparsity-dense", config.getoption("sparsity_dense")),
+            sparse=_model(config, "--sparsity-sparse", config.getoption("sparsity_sparse")),
+            inputs=_file(config, "--sparsity-inputs", given) if given else None,
+            shapes=shapes,
+            min_zeros=zeros,
+            min_shrink=config.getoption("sparsity_min_shrink"),
+            min_ratio=config.getoption("sparsity_min_ratio"),
+        )
+
+
+def _model(config: pytest.Config, flag: str, named: str | None) -> Path:
+    from pytest_sparsity.model import Model
+
+    if not named:
+        raise pytest.UsageError(
+            f"{SUITE} needs two files: --sparsity-dense D.tflite --sparsity-sparse S.tflite"
+        )
+    try:
+        return Model(_file(config, flag, named)).path
+    except ModelError as error:
+        raise pytest.UsageError(f"{flag}: {one_line(error)}") from error
+
+
+def _file(config: pytest.Config, flag: str, named: str) -> Path:
+    path = config.invocation_params.dir / named
+    if not path.is_file():
+        raise pytest.UsageError(f"{flag}: there is no file {printable(str(path))}")
+    return path
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add the flags."""
+    group = parser.getgroup("sparsity suite", f"of two files, with pytest --pyargs {SUITE}")
+    group.addoption("--sparsity-dense", metavar="FILE", help="the file to compare with")
+    group.addoption("--sparsity-sparse", metavar="FILE", help="the file that is to be better")
+    group.addoption(
+        "--sparsity-inputs",
+        metavar="FILE",
+        help="an .npz file of arrays by the names of the inputs",
+    )
+    group.addoption(
+        "--sparsity-shape",
+        metavar="NAME=1,224,224,3",
+        action="append",
+        help="the shape of an input whose sizes the files leave open; repeatable",
+    )
+    group.addoption(
+        "--sparsity-min-zeros",
+        metavar="SHARE",
+        type=float,
+        default=0.5,
+        help="of the sparse file's weights, at least so many are zero",
+    )
+    group.addoption(
+        "--sparsity-min-shrink",
+        metavar="TIMES",
+        type=float,
+        default=1.0,
+        help="the dense file is at least so many times as large, as it is and after gzip",
+    )
+    group.addoption(
+        "--sparsity-min-ratio",
+        metavar="TIMES",
+        type=float,
+        default=1.0,
+        help="the dense file takes at least so many times as long, or as many instructions",
+    )
