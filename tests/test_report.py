@@ -480,7 +480,7 @@ def test_the_page_shows_everything(tmp_path: Path) -> None:
         "litert 2.3.0", "x (1, 8, 8, 3)", "sparse.tflite on litert", "dense 3 µs", "block 0",
         "size of dense.tflite and its sparse files", "speedup over dense.tflite",
         "50.0%litert1.50x [1.40, 1.60]",
-        "3 races, 3 claims about races",
+        "3 races, 3 claims, 3 baselines, 2 diagnoses",
     ):  # fmt: skip
         assert expected in said, expected
     assert "still" not in said, "what has not moved is no trend"

@@ -157,6 +157,18 @@ def test_on_a_phone_the_numbers_come_first_and_nothing_is_wider(
         assert page.complaints() == []
 
 
+@pytest.mark.parametrize("width", [1280, PHONE])
+def test_all_ticks_and_plots_are_seen(browser: Browser, tmp_path: Path, width: int) -> None:
+    document.write(tmp_path / "report.html", full())
+    page = browser.open(tmp_path / "report.html", width=width)
+    cut = page.run(
+        "[...document.querySelectorAll('svg text, svg circle, svg .ci')].filter(e => {"
+        " const [a, b] = [e.getBoundingClientRect(), e.closest('svg').getBoundingClientRect()];"
+        " return a.width && (a.left < b.left - 1 || a.right > b.right + 1) }).length"
+    )
+    assert cut == 0
+
+
 def test_without_a_script_everything_is_shown(browser: Browser, tmp_path: Path) -> None:
     document.write(tmp_path / "report.html", listed())
     html = (tmp_path / "report.html").read_text()

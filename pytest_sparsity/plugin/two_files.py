@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,20 +56,26 @@ class TwoFiles:
             shapes = dict(map(parse_shape, config.getoption("sparsity_shape") or ()))
         except ValueError as error:
             raise pytest.UsageError(f"--sparsity-shape: {error}") from error
-        zeros = config.getoption("sparsity_min_zeros")
+        zeros = _number(config, "sparsity_min_zeros")
+        shrink = _number(config, "sparsity_min_shrink")
+        ratio = _number(config, "sparsity_min_ratio")
         demand(0 <= zeros <= 1, "--sparsity-min-zeros", zeros, "a share, from 0 to 1")
-        for name in ("shrink", "ratio"):
-            value = config.getoption(f"sparsity_min_{name}")
-            demand(value > 0, f"--sparsity-min-{name}", value, "more than 0")
+        demand(shrink > 0, "--sparsity-min-shrink", shrink, "more than 0")
+        demand(ratio > 0, "--sparsity-min-ratio", ratio, "more than 0")
         return cls(
             dense=_model(config, "--sparsity-dense", config.getoption("sparsity_dense")),
             sparse=_model(config, "--sparsity-sparse", config.getoption("sparsity_sparse")),
             inputs=_file(config, "--sparsity-inputs", given) if given else None,
             shapes=shapes,
             min_zeros=zeros,
-            min_shrink=config.getoption("sparsity_min_shrink"),
-            min_ratio=config.getoption("sparsity_min_ratio"),
+            min_shrink=shrink,
+            min_ratio=ratio,
         )
+
+
+def _number(config: pytest.Config, name: str) -> float:
+    value: Any = config.getoption(name)
+    return float(value)
 
 
 def _model(config: pytest.Config, flag: str, named: str | None) -> Path:

@@ -25,6 +25,8 @@ def nbytes(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time: `5.16 ms`."""
+    if not seconds:
+        return "0 s"
     for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {name}"

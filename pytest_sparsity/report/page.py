@@ -144,17 +144,17 @@ def _did(test: Record) -> str:
     claims = sum(len(race["claims"]) for race in test["races"])
     counted = {
         "race": len(test["races"]),
-        "claim about races": claims,
+        "claim": claims,
         "baseline": len(test["baselines"]),
         "diagnosis": len(test["diagnoses"]),
         "network": len(test["variants"]),
     }
-    plurals = {"diagnosis": "diagnoses", "claim about races": "claims about races"}
-    return ", ".join(
-        f"{count} {name if count == 1 else plurals.get(name, f'{name}s')}"
-        for name, count in counted.items()
-        if count
-    )
+    return ", ".join(f"{count} {_plural(name, count)}" for name, count in counted.items() if count)
+
+
+def _plural(name: str, count: int) -> str:
+    several = {"diagnosis": "diagnoses"}.get(name, f"{name}s")
+    return name if count == 1 else several
 
 
 def _baselines(document: Record) -> Iterable[Record]:
