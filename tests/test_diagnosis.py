@@ -121,6 +121,14 @@ def with_subnormals(count: int, folder: Path) -> Model:
     return replace_weights(model, {layer.tensor: weights}, folder / "subnormal.tflite")
 
 
+def multiplied(*factors: float) -> Network:
+    """A layer whose weights are multiplied, column by column, when it runs."""
+    net = Network((1, 4))
+    weights = net.mul(net.constant(np.full((8, 4), 0.5, np.float32)), np.array(factors, np.float32))
+    net.output(net.fully_connected(net.input, weights))
+    return net
+
+
 def undelegated() -> Network:
     net = Network((1, 4, 4, 3))
     net.output(net.operator("L2_NORMALIZATION", [net.input], (1, 4, 4, 3), "L2NormOptions"))
@@ -306,6 +314,8 @@ PAIRS: dict[str, Pair] = {
     "needs-fp16": differing("average", PI, PI5),
     "delegate-off": both(undelegated(), "average"),
     "channels-removed": (beside(100), beside(96)),
+    "not-stripped": both(multiplied(1, 0, 0, 0), multiplied(1, 2, 0, 0)),
+    "computed-weights": both(multiplied(1, 2, 0, 0), multiplied(1, 0, 0, 0)),
     "nothing-prunable": both("entry only", "average"),
     "not-pruned": both(flat(0.04, encoding="dense"), flat(0.06, encoding="dense")),
     "not-encoded": both(flat(0.8, encoding="dense"), flat(0.8)),
@@ -547,6 +557,34 @@ def test_kernels_for_blocks_use_a_thread_per_row_of_the_batch(tmp_path: Path) ->
     int8: dict[str, Any] = {"dtype": "int8", "encoding": "block 1x16", "int8": True}
     [message] = told(2, batch=3, **int8)
     assert message.endswith("uses 1 of 2, and dense kernels use all")
+
+
+def test_a_network_in_the_wrappers_of_pruning_is_told_so() -> None:
+    """What the converter makes of it: variables, multiplied by masks and assigned."""
+    model = Model(Path(__file__).parent / "data" / "wrapped.tflite")
+    diagnosis = diagnose(model, "litert")
+    assert (diagnosis.verdict, diagnosis.outputs_match) == ("dense", True)
+    assert diagnosis.cause is not None
+    assert diagnosis.cause.code == "not-stripped"
+    assert "2 layers" in diagnosis.cause.message
+    assert "79.8% of the masks are zero" in diagnosis.cause.message
+    assert "strip_pruning" in diagnosis.cause.remedy
+    assert "nothing-prunable" not in codes(diagnosis)
+
+
+def test_weights_that_the_inputs_change_are_not_called_computed(tmp_path: Path) -> None:
+    """In a product of two activations, as of attention, neither is a layer's weights."""
+    net = Network((4, 4))
+    options = ("BatchMatMulOptions", {})
+    net.output(
+        net.operator(
+            "BATCH_MATMUL",
+            [net.input, net.mul(net.input, np.ones(4, np.float32))],
+            (4, 4),
+            *options,
+        )
+    )
+    assert model_of(net, tmp_path).computed_weights == ()
 
 
 def test_a_short_profile_says_nothing(tmp_path: Path) -> None:

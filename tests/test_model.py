@@ -31,6 +31,7 @@ from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Layer, Model, replace_file
 from pytest_sparsity.model.flatbuffer import Table
 from pytest_sparsity.model.serializer import pieces
+from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network, Quantization, Value
 from pytest_sparsity.xnnpack import analyse
 
@@ -808,3 +809,28 @@ def attempt(path: Path, look: Callable[[], T]) -> T | None:
         message = str(error)
     assert message.startswith(f"{path}: ")
     return None
+
+
+# ------------------------------------------------------------------- weights that a call hands over
+
+
+def test_weights_that_branches_are_handed_are_layers() -> None:
+    model = Model(DATA / "branches.tflite")
+    assert [(x.op, x.name, x.shape) for x in model.layers] == [
+        ("FULLY_CONNECTED", "cond/input_2", (16, 8)),
+        ("BATCH_MATMUL", "cond/input_0", (16, 8)),
+    ]
+    assert {(x.graph, model.graph.operators[x.operator].op) for x in model.layers} == {(0, "IF")}
+    for layer in model.layers:
+        weights = model.weights(layer.tensor, layer.graph)
+        assert layer.sparsity == np.mean(weights == 0)
+    assert model.sparsity == pytest.approx(165 / 256)
+
+
+def test_what_a_branch_is_handed_may_be_computed(tmp_path: Path) -> None:
+    """Then nothing is stored: the operand is the input here."""
+    model = Model(DATA / "branches.tflite")
+    edit = Edit(model)
+    call = next(o for o in model.graph.operators if o.op == "IF")
+    edit.operator(0, call.index)["inputs"] = [call.inputs[0], *[model.graph.inputs[0]] * 3]
+    assert [x.name for x in edit.write(tmp_path / "handed.tflite").layers] == []

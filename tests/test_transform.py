@@ -715,3 +715,15 @@ def test_what_cannot_be_pruned_is_said(arguments: dict[str, Any], message: str, 
     with pytest.raises(ValueError, match="is sparse-encoded: densify the file first"):
         prune(data("cnn_sparse"), path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("transform", [densify, encode, flush, widen])
+def test_what_branches_are_handed_survives(path: Path, transform: Any) -> None:
+    model = data("branches")
+    fed = feed(model, np.random.default_rng(0).standard_normal((2, 1, 16)).astype(np.float32))
+    found = []
+    with Target.of("litert").open() as worker:
+        for each in (model, Model.of(getattr(transform(model, path), "model", path))):
+            worker.load("model", each)
+            found.append(invoked(worker, "model", fed.like(each), range(2)))
+    np.testing.assert_array_equal(found[0], found[1])

@@ -18,6 +18,35 @@ do, on every target, and needs no sparse kernel for that.
 """,
     ),
     Kind(
+        "not-stripped",
+        (
+            "{count} layers multiply their weights by masks of pruning at run time ({share:.1%} of "
+            "the masks are zero), the first {first}: nothing is stored or run sparsely that way"
+        ),
+        Remedy("call strip_pruning(model) before converting", "conversion"),
+        """
+The network was converted with TFMOT's pruning wrappers around its layers: masks and dense weights
+are stored, and multiplied at every inference. The file is larger than without pruning and no kernel
+skips anything. Such layers are not in the table, since their weights are not in the file. Call
+`tfmot.sparsity.keras.strip_pruning(model)` before converting.
+""",
+    ),
+    Kind(
+        "computed-weights",
+        (
+            "{count} layers compute their weights at run time, the first {first}: what is not "
+            "stored cannot be pruned or run sparsely"
+        ),
+        Remedy(
+            "convert a network whose weights are constants, with wrappers taken off", "conversion"
+        ),
+        """
+The weights of these layers do not depend on the inputs, and yet are computed at every inference
+from constants or variables: by a wrapper, a constraint or a normalisation of weights that was left
+around the layer. They are not in the table, since they are not in the file.
+""",
+    ),
+    Kind(
         "nothing-prunable",
         ("no layer is a 1x1 convolution or fully connected, and only those have sparse kernels"),
         Remedy("replace regular convolutions by depthwise and 1x1 convolutions", "training"),

@@ -19,7 +19,14 @@ from pytest_sparsity.model.facts import Graph, Layer, Operator, SignatureDef, Te
 from pytest_sparsity.model.files import map_file, naming, replace_file, stamp
 from pytest_sparsity.model.flatbuffer import read
 from pytest_sparsity.model.reader import main_signature, read_graphs, reading
-from pytest_sparsity.model.weights import as_numbers, decoded_nbytes, find_layers, naming_weights
+from pytest_sparsity.model.weights import (
+    Computed,
+    as_numbers,
+    decoded_nbytes,
+    find_computed,
+    find_layers,
+    naming_weights,
+)
 
 if TYPE_CHECKING:
     import mmap
@@ -119,6 +126,11 @@ class Model:
         with naming(self.path):
             self._check_unchanged()
             return find_layers(self.graphs, self.stored)
+
+    @cached_property
+    def computed_weights(self) -> tuple[Computed, ...]:
+        """Layers without stored weights: computed at run time, as behind TFMOT's masks."""
+        return find_computed(self.graphs)
 
     @cached_property
     def sparsity(self) -> float:

@@ -101,7 +101,8 @@ class SignatureDef:
 class Layer:
     """An operator with constant weights, seen through DENSIFY and DEQUANTIZE.
 
-    An operator with several weights, such as an LSTM, is several layers.
+    An operator with several weights, such as an LSTM, is several layers. Weights that a branch or a
+    loop is handed are those of a layer where they are: its graph and operator are the call's.
 
     Attributes:
         index: position in `Model.layers`.

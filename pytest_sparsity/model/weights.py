@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, Tensor
-from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS, stored_bytes
+from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS, WEIGHTED, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from pytest_sparsity.encoding import Array
+
+    _Place: TypeAlias = tuple[int, Operator, Tensor]
 
 CHUNK = 2**20  # bytes of weights looked at at once: what the counts need fits into a CPU cache
 
@@ -26,6 +29,13 @@ _STORED_AS = {
     "float64": "<u8",
 }
 _SMALLEST_NORMAL = {"float32": 1 << 23, "float64": 1 << 52}
+# Operators that run other graphs, by the option that names the graph: their first operand for it.
+CALLING: Mapping[str, Mapping[str, int]] = {
+    "IF": {"then_subgraph_index": 1, "else_subgraph_index": 1},
+    "WHILE": {"cond_subgraph_index": 0, "body_subgraph_index": 0},
+    "CALL": {"subgraph": 0},
+}
+COMPUTING = frozenset((*WEIGHTED, "CONV_3D", "BATCH_MATMUL"))
 
 
 @contextmanager
@@ -113,38 +123,149 @@ def find_layers(graphs: Sequence[Graph], stored: Callable[[int], Array]) -> tupl
     """The layers of all graphs; `stored` gives the bytes of a buffer."""
     found: list[Layer] = []
     counts: dict[tuple[int, int], _Counts] = {}
-    for g, operator, weights in _operators_with_weights(graphs):
+    for op, (g, operator, weights) in _operators_with_weights(graphs):
         key = (g, weights.index)
         values = stored(weights.buffer)
         if key not in counts:
             counts[key] = _check_and_count(values, weights)
-        found.append(_layer(len(found), g, operator, weights, counts[key], values.size))
+        layer = _layer(len(found), g, operator, weights, counts[key], values.size)
+        found.append(replace(layer, op=op))
     return tuple(found)
 
 
-def _operators_with_weights(graphs: Sequence[Graph]) -> Iterator[tuple[int, Operator, Tensor]]:
+def _operators_with_weights(graphs: Sequence[Graph]) -> Iterator[tuple[str, _Place]]:
+    """Names of operators, each with the place of its weights, which may be that of a call."""
+    producers = [{output: o for o in graph.operators for output in o.outputs} for graph in graphs]
+    calls = _calls(graphs)
     for g, graph in enumerate(graphs):
-        producers = {output: o for o in graph.operators for output in o.outputs}
         for operator in graph.operators:
             for operand in WEIGHT_OPERANDS.get(operator.op, ()):
-                weights = _stored_weights(graph, producers, operator, operand)
-                if weights is not None:
-                    yield g, operator, weights
+                index = operator.inputs[operand] if operand < len(operator.inputs) else -1
+                place = _stored_weights(graphs, producers, calls, (g, operator, index))
+                if place is not None:
+                    yield operator.op, place
 
 
 def _stored_weights(
-    graph: Graph, producers: Mapping[int, Operator], operator: Operator, operand: int
-) -> Tensor | None:
-    """The constant behind an operand, at most one DENSIFY and one DEQUANTIZE away."""
-    index = operator.inputs[operand] if operand < len(operator.inputs) else -1
-    for _ in range(2):
-        producer = producers.get(index)
-        if producer is None or producer.op not in ("DENSIFY", "DEQUANTIZE"):
+    graphs: Sequence[Graph],
+    producers: Sequence[Mapping[int, Operator]],
+    calls: Mapping[int, list[tuple[int, Operator, Mapping[int, int]]]],
+    wanted: tuple[int, Operator, int],
+) -> _Place | None:
+    """The constant behind a tensor, at most one DENSIFY and one DEQUANTIZE away.
+
+    What a branch or a loop is handed is followed into the graph that calls it, if all calls hand
+    over a constant; the first one's is taken. The converter transposes it in the branch.
+    """
+    g, operator, index = wanted
+    passed = {"DENSIFY", "DEQUANTIZE"} | ({"TRANSPOSE"} if g in calls else set())
+    for _ in passed:
+        producer = producers[g].get(index)
+        if producer is None or producer.op not in passed:
             break
         index = producer.inputs[0]
-    if index < 0 or not graph.tensors[index].constant:
+    if index >= 0 and graphs[g].tensors[index].constant:
+        return g, operator, graphs[g].tensors[index]
+    if index not in graphs[g].inputs or g not in calls:
         return None
-    return graph.tensors[index]
+    places = [
+        _stored_weights(graphs, producers, calls, (caller, call, handed[index]))
+        for caller, call, handed in calls[g]
+        if caller < g and index in handed
+    ]
+    return places[0] if len(places) == len(calls[g]) and None not in places else None
+
+
+def _calls(
+    graphs: Sequence[Graph],
+) -> Mapping[int, list[tuple[int, Operator, Mapping[int, int]]]]:
+    """Of every graph the operators that call it, and what each hands over for which input."""
+    found: dict[int, list[tuple[int, Operator, Mapping[int, int]]]] = {}
+    for g, graph in enumerate(graphs):
+        for operator in graph.operators:
+            for option, first in CALLING.get(operator.op, {}).items():
+                called = int(str(operator.options[option]))
+                inputs, handed = graphs[called].inputs, operator.inputs[first:]
+                pairs = dict(zip(inputs, handed, strict=False))
+                if operator.op == "WHILE":  # what the loop changes is no constant
+                    body = graphs[int(str(operator.options["body_subgraph_index"]))]
+                    kept = [a == b for a, b in zip(body.inputs, body.outputs, strict=False)]
+                    pairs = {
+                        i: x for (i, x), same in zip(pairs.items(), kept, strict=False) if same
+                    }
+                found.setdefault(called, []).append((g, operator, pairs))
+    return found
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A layer whose weights are not stored but computed at run time, from constants or variables.
+
+    Attributes:
+        graph: index of its graph.
+        operator: the operator.
+        name: of the weights.
+        masks: constants of that graph which the weights are multiplied by.
+    """
+
+    graph: int
+    operator: Operator
+    name: str
+    masks: tuple[int, ...]
+
+
+def find_computed(graphs: Sequence[Graph]) -> tuple[Computed, ...]:
+    """The layers of all graphs whose weights do not depend on the inputs and are not stored."""
+    return tuple(found for g, graph in enumerate(graphs) for found in _computed_in(g, graph))
+
+
+def _computed_in(g: int, graph: Graph) -> Iterator[Computed]:
+    producers = {output: o for o in graph.operators for output in o.outputs}
+    dependent, assigned = _dependent(graph)
+    for operator in graph.operators:
+        operands = WEIGHT_OPERANDS[operator.op] if operator.op in COMPUTING else ()
+        for index in (operator.inputs[i] for i in operands if i < len(operator.inputs)):
+            chain = _above(index, producers, assigned)
+            stored = {"DENSIFY", "DEQUANTIZE"}.issuperset(o.op for o in chain)
+            if index < 0 or index in dependent or stored:
+                continue
+            factors = [i for o in chain if o.op == "MUL" for i in o.inputs]
+            masks = tuple(i for i in factors if graph.tensors[i].constant)
+            yield Computed(g, operator, graph.tensors[index].name, masks)
+
+
+def _dependent(graph: Graph) -> tuple[set[int], dict[int, list[int]]]:
+    """Tensors that depend on the inputs, and what is assigned to variables, by their handles."""
+    assigned: dict[int, list[int]] = {}
+    for operator in graph.operators:
+        if operator.op == "ASSIGN_VARIABLE":
+            assigned.setdefault(operator.inputs[0], []).append(operator.inputs[1])
+    dependent, before = set(graph.inputs), -1
+    while len(dependent) > before:  # a variable may be read before it is assigned
+        before = len(dependent)
+        for operator in graph.operators:
+            if dependent.intersection(operator.inputs):
+                dependent.update(operator.outputs)
+        dependent.update(h for h, values in assigned.items() if dependent.intersection(values))
+    return dependent, assigned
+
+
+def _above(
+    index: int, producers: Mapping[int, Operator], assigned: Mapping[int, list[int]]
+) -> list[Operator]:
+    """The operators that a tensor comes from, through variables too."""
+    found: list[Operator] = []
+    waiting, seen = [index], {index}
+    while waiting:
+        tensor = waiting.pop()
+        operator = producers.get(tensor)
+        further = list(assigned.get(tensor, ()))
+        if operator is not None:
+            found.append(operator)
+            further += operator.inputs
+        waiting += [i for i in further if i not in seen]
+        seen.update(further)
+    return found
 
 
 def _check_and_count(stored: Array, tensor: Tensor) -> _Counts:

@@ -55,9 +55,12 @@ def _defects(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _file(analysis: Analysis) -> Iterator[Finding]:
+    computed = list(_computed(analysis.model))
+    yield from computed
     prunable = prunable_layers(analysis.model)
     if not prunable:
-        yield finding("nothing-prunable")
+        if not computed:
+            yield finding("nothing-prunable")
         return
     parameters = sum(layer.parameters for layer in prunable)
     zeros = sum(round(layer.sparsity * layer.parameters) for layer in prunable)
@@ -66,6 +69,23 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
         return
     yield from _types(analysis.model, prunable)
     yield from _encoding(analysis, prunable)
+
+
+def _computed(model: Model) -> Iterator[Finding]:
+    """Layers without stored weights, those with masks of pruning apart."""
+    wrapped, others, values, zeros = [], [], 0, 0
+    for found in model.computed_weights:
+        masks = [model.weights(index, found.graph) for index in found.masks]
+        masks = [mask for mask in masks if mask.size > 1 and ((mask == 0) | (mask == 1)).all()]
+        (wrapped if masks else others).append(found)
+        values += sum(mask.size for mask in masks)
+        zeros += sum(int((mask == 0).sum()) for mask in masks)
+    if wrapped:
+        first = f"{wrapped[0].operator.op} with {wrapped[0].name!r}"
+        yield finding("not-stripped", count=len(wrapped), first=first, share=zeros / values)
+    if others:
+        first = f"{others[0].operator.op} with {others[0].name!r}"
+        yield finding("computed-weights", count=len(others), first=first)
 
 
 def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:

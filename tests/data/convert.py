@@ -90,6 +90,38 @@ def ops() -> Any:
     return prune(keras.Model(image, [layers.ELU()(x), layers.Activation("tanh")(y)]), 5, 0.0)
 
 
+def wrapped() -> Any:
+    """A network that is still in the wrappers of pruning, four fifths of whose masks are zero."""
+    from tensorflow_model_optimization.sparsity import keras as sparsity
+
+    image = keras.Input((4, 4, 3), batch_size=1)
+    x = layers.Conv2D(16, 1, activation="relu")(image)
+    x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
+    model: Any = sparsity.prune_low_magnitude(keras.Model(image, x))
+    rng = np.random.default_rng(7)
+    for layer in model.layers:
+        for weight, mask, _ in getattr(layer, "pruning_vars", ()):
+            weight.assign(rng.standard_normal(weight.shape))
+            mask.assign(
+                rng.permutation(np.arange(mask.shape.num_elements()) % 5 == 0).reshape(mask.shape)
+            )
+    return model
+
+
+def branches() -> bytes:
+    """Weights that are handed to the branches of an IF."""
+    rng = np.random.default_rng(8)
+    one, other = (tf.Variable(zeros(rng, (16, 8), share)) for share in (0.5, 0.75))
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 16), tf.float32)])  # type: ignore[untyped-decorator]
+    def chosen(x: Any) -> Any:
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: x @ one, lambda: x @ other + 1)
+
+    function = chosen.get_concrete_function()
+    content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    return content
+
+
 def convert(model: Any, *optimizations: Any, float16: bool = False) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = list(optimizations)
@@ -122,6 +154,8 @@ def main(folder: Path) -> None:
         "gru_dense": convert(gru()),
         "gru_sparse": convert(gru(), SPARSE),
         "ops": convert(ops()),
+        "wrapped": convert(wrapped()),
+        "branches": branches(),
     }
     for name, content in models.items():
         (folder / f"{name}.tflite").write_bytes(content)
