@@ -575,15 +575,8 @@ def test_a_network_in_the_wrappers_of_pruning_is_told_so() -> None:
 def test_weights_that_the_inputs_change_are_not_called_computed(tmp_path: Path) -> None:
     """In a product of two activations, as of attention, neither is a layer's weights."""
     net = Network((4, 4))
-    options = ("BatchMatMulOptions", {})
-    net.output(
-        net.operator(
-            "BATCH_MATMUL",
-            [net.input, net.mul(net.input, np.ones(4, np.float32))],
-            (4, 4),
-            *options,
-        )
-    )
+    other = net.mul(net.input, np.ones(4, np.float32))
+    net.output(net.operator("BATCH_MATMUL", [net.input, other], (4, 4), "BatchMatMulOptions", {}))
     assert model_of(net, tmp_path).computed_weights == ()
 
 

@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -1140,6 +1141,16 @@ def test_the_last_line_of_a_crash_is_told(child: Converter, tmp_path: Path) -> N
     child._log.write_text("first\nI0000 00:00:1 a.cc:1] chatter\nsegment lost\n\n")
     with pytest.raises(ConversionError, match=r"segment lost$"):
         child.convert(tmp_path, tmp_path / "a.tflite")
+
+
+def test_an_lstm_with_an_open_batch_is_told_to_fix_it(tmp_path: Path, keras: Any) -> None:
+    def build(batch: int | None) -> Any:
+        layers = keras.layers.LSTM(8), keras.layers.Dense(4)
+        return keras.Sequential([keras.Input((4, 8), batch_size=batch), *layers])
+
+    with pytest.raises(ConversionError, match=r"open batch cannot be converted.*batch_size=1"):
+        build_variants(partial(build, None), policy="all", cache=tmp_path)
+    assert build_variants(partial(build, 1), policy="all", cache=tmp_path).sparse.stateful
 
 
 def test_a_network_that_the_converter_refuses_is_one_error(tmp_path: Path, keras: Any) -> None:

@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model.flatbuffer import Flatbuffer
 
-__all__ = ["Graph", "Layer", "Model", "Operator", "SignatureDef", "Tensor", "replace_file"]
+__all__ = [
+    "Computed",
+    "Graph",
+    "Layer",
+    "Model",
+    "Operator",
+    "SignatureDef",
+    "Tensor",
+    "replace_file",
+]
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 TIMEOUT = 1800.0
 """Seconds for one request; InceptionV3 takes about ten."""
 
+REMEDIES = {
+    "requires element_shape to be static": (
+        "a recurrent layer with an open batch cannot be converted, so fix it:"
+        " keras.Input(..., batch_size=1), or LSTM(unroll=True)"
+    ),
+}
+"""What to do, by what is in the line that tells."""
+
 CHILD = "from pytest_sparsity.variants.converter import main; main()"
 
 
@@ -282,8 +290,9 @@ def _answer(request: dict[str, Any]) -> dict[str, str | None]:
 
 
 def fault(error: Exception) -> str:
-    """Return the kind of an error of the converter, and the line of its message that tells."""
-    return f"{type(error).__name__}: {telling_line(str(error)) or 'no message'}"
+    """Return the kind of an error of the converter, the line that tells, and a remedy if known."""
+    told = f"{type(error).__name__}: {telling_line(str(error)) or 'no message'}"
+    return next((f"{told}; {todo}" for known, todo in REMEDIES.items() if known in told), told)
 
 
 def main() -> None:

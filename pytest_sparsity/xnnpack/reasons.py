@@ -13,7 +13,7 @@ from pytest_sparsity.xnnpack.prunable import prunable_layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_sparsity.model import Layer, Model
+    from pytest_sparsity.model import Computed, Layer, Model
     from pytest_sparsity.xnnpack.prediction import Analysis
 
 BLOCKS = patterns.parse("1x4")
@@ -73,7 +73,9 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
 
 def _computed(model: Model) -> Iterator[Finding]:
     """Layers without stored weights, those with masks of pruning apart."""
-    wrapped, others, values, zeros = [], [], 0, 0
+    wrapped: list[Computed] = []
+    others: list[Computed] = []
+    values = zeros = 0
     for found in model.computed_weights:
         masks = [model.weights(index, found.graph) for index in found.masks]
         masks = [mask for mask in masks if mask.size > 1 and ((mask == 0) | (mask == 1)).all()]
