@@ -92,8 +92,9 @@ def ops() -> Any:
 
 def wrapped() -> Any:
     """A network that is still in the wrappers of pruning, four fifths of whose masks are zero."""
-    from tensorflow_model_optimization.sparsity import keras as sparsity
+    import tensorflow_model_optimization as tfmot
 
+    sparsity = tfmot.sparsity.keras
     image = keras.Input((4, 4, 3), batch_size=1)
     x = layers.Conv2D(16, 1, activation="relu")(image)
     x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
@@ -111,13 +112,14 @@ def wrapped() -> Any:
 def branches() -> bytes:
     """Weights that are handed to the branches of an IF."""
     rng = np.random.default_rng(8)
-    one, other = (tf.Variable(zeros(rng, (16, 8), share)) for share in (0.5, 0.75))
+    values: list[Any] = [zeros(rng, (16, 8), share) for share in (0.5, 0.75)]
+    one, other = map(tf.Variable, values)
 
-    @tf.function(input_signature=[tf.TensorSpec((1, 16), tf.float32)])  # type: ignore[untyped-decorator]
     def chosen(x: Any) -> Any:
         return tf.cond(tf.reduce_sum(x) > 0, lambda: x @ one, lambda: x @ other + 1)
 
-    function = chosen.get_concrete_function()
+    traced: Any = tf.function(chosen)
+    function = traced.get_concrete_function(tf.TensorSpec((1, 16), tf.float32))
     content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
     return content
 
