@@ -251,6 +251,8 @@ HERE = {"target": LITERT, "arch": "x86_64", "features": frozenset({"avx"})}
 BARE = {"target": LITERT, "arch": "x86_64", "features": frozenset({"sse2"})}
 PI = {"target": OLD, "arch": "aarch64", "features": frozenset({"asimd"})}
 PI5 = {"target": OLD, "arch": "aarch64", "features": frozenset({"asimd", "asimdhp"})}
+NEON = {"target": LITERT, "arch": "aarch64", "features": frozenset({"asimd"})}
+SME = NEON | {"features": frozenset({"asimd", "sme"})}
 SLIGHTLY = replace(RIGHT, deviation=2 * TOLERANCE)
 JUST = replace(RIGHT, deviation=TOLERANCE)
 
@@ -337,6 +339,7 @@ PAIRS: dict[str, Pair] = {
         lambda folder: ruled(with_subnormals(3, folder), folder),
         lambda folder: ruled(with_subnormals(0, folder), folder),
     ),
+    "sme": differing("average", SME, NEON),
     "threads": differing("average", PI5 | {"threads": 2}, PI5 | {"threads": 1}),
     "memory": both(
         linear(1000, units=256, encoding="sparse"), linear(900, units=256, encoding="sparse")

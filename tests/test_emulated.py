@@ -510,7 +510,7 @@ def test_which_emulators_take_plugins(
 
 
 def test_facts_of_the_cpus() -> None:
-    a53, a76, nehalem = map(emulated.at, emulated.HOSTS)
+    a53, a76, nehalem = map(emulated.at, emulated.USUAL)
     assert {kind.arch(LITERT) for kind in (a53, a76)} == {"aarch64"}
     assert nehalem.arch(LITERT) == "x86_64"
     # What the rules ask: half-precision arithmetic on ARM, AVX on x86.

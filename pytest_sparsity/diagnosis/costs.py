@@ -43,7 +43,10 @@ With AVX-512 the step is 32: 33 channels took 2.1 times as long as 32, 49 only 1
 
 
 def findings(
-    analysis: Analysis, kernels: tuple[str, ...], seen: Observation | None, threads: int
+    analysis: Analysis,
+    kernels: tuple[str, ...],
+    seen: Observation | None,
+    threads: int,
 ) -> list[Finding]:
     """All findings about costs."""
     model = analysis.model
@@ -54,6 +57,7 @@ def findings(
         *_alignment(model, kernels),
         *state(model, seen),
         *_threads(analysis, kernels, threads),
+        *_sme(analysis, kernels),
     ]
 
 
@@ -215,6 +219,12 @@ def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
         yield finding("keeps-state", keeper="the model, by ASSIGN_VARIABLE,")
     else:
         yield finding("keeps-state", keeper="a fused LSTM", remedy=UNROLL)
+
+
+def _sme(analysis: Analysis, kernels: tuple[str, ...]) -> Iterator[Finding]:
+    """Sparse kernels of NEON in place of dense ones of SME."""
+    if analysis.sme and "sparse" in kernels:
+        yield finding("sme")
 
 
 def _threads(analysis: Analysis, kernels: tuple[str, ...], threads: int) -> Iterator[Finding]:

@@ -53,11 +53,12 @@ class Target:
             first, second = target
             return Versus.between(Target.of(first), Target.of(second))
         known = {each.name: each for each in all_targets()}
-        found = known.get(target) or _of_a_release(target)
+        found = known.get(target) or _by_parts(target)
         if found is None:
             raise ValueError(
-                f"no target is called {target!r}; there are {', '.join(known)}, and those of a"
-                " release, such as litert==2.1.6 or litert-nightly"
+                f"no target is called {target!r}; there are {', '.join(known)}, those of a release,"
+                " such as litert==2.1.6 or litert-nightly, and those of the emulated CPUs"
+                f" {', '.join(host for host in emulated.HOSTS if host not in emulated.USUAL)}"
             )
         return found
 
@@ -153,26 +154,26 @@ def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
 
 def _built_in() -> Iterator[Target]:
     hosts = [(runtime, None) for runtime in RUNTIMES.values()]
-    emulators = itertools.product(RUNTIMES.values(), emulated.HOSTS)
+    emulators = itertools.product(RUNTIMES.values(), emulated.USUAL)
     for runtime, host in (*hosts, *emulators):
         place = _place(runtime, host, "")
         if place is not None:
             yield Target(place.named(runtime), runtime, place)
 
 
-# RUNTIME==VERSION or RUNTIME-nightly, and the host.
-_OF_A_RELEASE = re.compile(
-    r"(?P<runtime>[a-z-]+?)(?:==(?P<release>\d[\w.+-]*)|-(?P<nightly>nightly))(?:@(?P<host>.+))?"
+# RUNTIME, ==VERSION or -nightly, and the host.
+_PARTS = re.compile(
+    r"(?P<runtime>[a-z-]+?)(?:==(?P<release>\d[\w.+-]*)|-(?P<nightly>nightly))?(?:@(?P<host>.+))?"
 )
 
 
-def _of_a_release(name: str) -> Target | None:
-    """Return the target of a release by its name, None if it is not the name of one."""
-    parts = _OF_A_RELEASE.fullmatch(name)
+def _by_parts(name: str) -> Target | None:
+    """Return the target of a release, or of a CPU that is not listed; None if it is neither."""
+    parts = _PARTS.fullmatch(name)
     if parts is None or parts["runtime"] not in RUNTIMES:
         return None
     runtime = RUNTIMES[parts["runtime"]]
-    place = _place(runtime, parts["host"], parts["release"] or parts["nightly"])
+    place = _place(runtime, parts["host"], parts["release"] or parts["nightly"] or "")
     return None if place is None else Target(name, runtime, place)
 
 

@@ -47,6 +47,14 @@ CHANGES = {
             "41e87ce3ab",
             "sparse kernels need a CPU without AVX if it is x86, else nothing",
         ),
+        # src/configs/{gemm,pack-lh}-config.c: the dense kernels.
+        Change(
+            "sme-kernels",
+            "XNNPACK",
+            "2025-12-12T22:35Z",
+            "",
+            "dense float32 kernels use SME where the CPU has it (KleidiAI's; seen in LiteRT 2.1.0)",
+        ),
         # src/subgraph.c: the rewrite for sparse inference.
         Change(
             "static-mean-in-rewrite",

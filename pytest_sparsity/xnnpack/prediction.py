@@ -10,7 +10,7 @@ from pytest_sparsity.xnnpack.defects import Defect, defects, unwritten_outputs
 from pytest_sparsity.xnnpack.delegate import UNARY, Delegation, delegate, epochs
 from pytest_sparsity.xnnpack.layout import Execution, execute
 from pytest_sparsity.xnnpack.lowering import Lowering
-from pytest_sparsity.xnnpack.releases import Release, gate_closed, release_of
+from pytest_sparsity.xnnpack.releases import Release, dense_with_sme, gate_closed, release_of
 from pytest_sparsity.xnnpack.rewrite import Rewrite, rewrite
 from pytest_sparsity.xnnpack.subgraph import Subgraph, simplify
 
@@ -51,6 +51,7 @@ class Analysis:
         partitions: what becomes of it.
         order: the TFLite operator behind each operator that is executed, in order.
         defects: of the converter and the runtime that the file runs into.
+        sme: dense float32 kernels are those of SME, sparse ones are not.
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Analysis:
     partitions: list[Partition]
     order: list[int]
     defects: list[Defect]
+    sme: bool = False
 
     @property
     def lossy(self) -> bool:
@@ -121,7 +123,8 @@ def analyse(
         found.append(_partition(model.graph, operators, graph, release, active=active))
         order += [node.operator for node in graph.nodes]
     faults = defects(model, release, delegation) + unwritten_outputs(model.graph, unwritten)
-    return Analysis(model, release, version, closed, delegation, found, order, faults)
+    sme = dense_with_sme(release, arch, features)
+    return Analysis(model, release, version, closed, delegation, found, order, faults, sme)
 
 
 def _partition(

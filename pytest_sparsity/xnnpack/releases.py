@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pytest_sparsity.xnnpack.changes import CHANGES
 
 AVX = frozenset({"avx", "avx2", "avx512f"})
+SME = frozenset({"sme", "sme2"})
 
 
 @dataclass(frozen=True)
@@ -167,3 +168,12 @@ def gate_closed(release: Release, arch: str, features: frozenset[str]) -> str:
     if x86 and (release.needs_avx or features & AVX):
         return "x86-avx"
     return ""
+
+
+def dense_with_sme(release: Release, arch: str, features: frozenset[str]) -> bool:
+    """Whether dense float32 kernels are those of SME, while sparse ones are of NEON.
+
+    The gate of sparse inference asks nothing about SME (src/xnnpack/hardware-config.h, 75db3c093b).
+    Arguments as of `gate_closed`.
+    """
+    return arch == "aarch64" and bool(features & SME) and release.has("sme-kernels")

@@ -39,6 +39,7 @@ _PATIENCE = 900.0
 _KEY = "model"
 
 HOSTS = tuple(core.name for core in CORES)
+USUAL = tuple(core.name for core in CORES if core.usual)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Core:
             interpreter. XNNPACK chooses its kernels by implementer and part, so these lines are a
             part of the CPU's model.
         environment: variables that the guest needs.
+        usual: it is listed, and tried where no target is named; the others are to be named.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Core:
     model: str
     cpuinfo: str
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    usual: bool = True
 
     @property
     def features(self) -> frozenset[str]:
@@ -38,8 +40,13 @@ class Core:
         return frozenset(words[0].split())
 
 
-def _arm(name: str, part: str, variant: str, features: str) -> Core:
-    """Return one of Arm's own cores; part and variant are those of its main ID register."""
+def _arm(
+    name: str, part: str, variant: str, features: str, model: str = "", *, usual: bool = True
+) -> Core:
+    """Return one of Arm's own cores; part and variant are those of its main ID register.
+
+    The emulator's model is that of its name, unless it is given.
+    """
     cpuinfo = (
         "processor\t: 0\n"
         f"model name\t: {name} emulated by QEMU\n"
@@ -51,7 +58,7 @@ def _arm(name: str, part: str, variant: str, features: str) -> Core:
         f"CPU part\t: {part}\n"
         "CPU revision\t: 1\n\n"
     )
-    return Core(name, "aarch64", name, cpuinfo)
+    return Core(name, "aarch64", model or name, cpuinfo, usual=usual)
 
 
 _NEHALEM = Core(
@@ -71,10 +78,15 @@ _NEHALEM = Core(
     {"OPENBLAS_CORETYPE": "Nehalem"},
 )
 _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
+_ARMV8_2 = f"{_ARMV8} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
+_SME = f"{_ARMV8_2} sve sme smef32f32"
 CORES = (
     _arm("cortex-a53", "0xd03", "0x0", _ARMV8),
-    _arm(
-        "cortex-a76", "0xd0b", "0x4", f"{_ARMV8} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
-    ),
+    _arm("cortex-a76", "0xd0b", "0x4", _ARMV8_2),
     _NEHALEM,
+    _arm("neoverse-n1", "0xd0c", "0x4", _ARMV8_2, usual=False),
+    # No core that QEMU 7.2 knows has SME: its `max`, named as a Cortex-A76 where XNNPACK asks who
+    # it is. The vector length is 256 bits by default; in bytes here.
+    _arm("sme", "0xd0b", "0x4", _SME, "max,sme=on", usual=False),
+    _arm("sme512", "0xd0b", "0x4", _SME, "max,sme=on,sme-default-vector-length=64", usual=False),
 )
