@@ -27,7 +27,7 @@ def tfmot() -> Any:
 
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch: pytest.MonkeyPatch, tfmot: Any) -> Iterator[None]:
-    monkeypatch.setattr(variants, "tensorflow_runs", lambda: True)
+    monkeypatch.setattr(variants, "threads_run", lambda: True)
     monkeypatch.setattr(variants, "Converter", LocalConverter)
     with networks.quiet():
         yield

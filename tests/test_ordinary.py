@@ -41,7 +41,7 @@ def pruned(build: Callable[[], Any], **options: Any) -> Pruning:
         "seed": 0,
     }
     with keras_state.fresh(0), networks.quiet():
-        return building.prune(Recipe(build=build, **{**defaults, **options}))
+        return building.prune(Recipe(build=build, **{**defaults, **options}), build())
 
 
 def dense(*widths: int, **names: str) -> Callable[[], Any]:
@@ -127,7 +127,7 @@ def test_a_network_that_the_default_policy_rejects_is_pruned_with_one_line(keras
 def test_the_line_is_seen_cold_and_warm_and_not_for_whoever_chose(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variants, "tensorflow_runs", lambda: True)
+    monkeypatch.setattr(variants, "threads_run", lambda: True)
     monkeypatch.setattr(variants, "Converter", LocalConverter)
     for _ in range(2):
         with pytest.warns(SparsityWarning, match="policy='auto' prunes all 1 layers") as warned:

@@ -28,7 +28,7 @@ from pytest_sparsity.variants import (
     networks,
     recipe,
 )
-from pytest_sparsity.variants.building import ROLES
+from pytest_sparsity.variants.cache import ROLES
 from pytest_sparsity.variants.converter import ConversionError, Converter, LocalConverter
 from pytest_sparsity.variants.recipe import Recipe
 
@@ -63,7 +63,7 @@ def cnn(store: Path) -> Variants:
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests see what a build calls: in a process of its own it would not be seen here."""
-    monkeypatch.setattr(variants, "tensorflow_runs", lambda: True)
+    monkeypatch.setattr(variants, "threads_run", lambda: True)
 
 
 @pytest.fixture
@@ -74,6 +74,10 @@ def unconverted(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None: ...
 
     monkeypatch.setattr(variants, "Converter", NoConverter)
+
+
+def pruned_network(recipe: Recipe) -> building.Pruning:
+    return building.prune(recipe, recipe.build())
 
 
 def contents(built: Variants) -> dict[str, bytes]:
@@ -366,7 +370,7 @@ def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
 
     files = {}
     with keras_state.fresh(0), networks.quiet():
-        network = building.prune(asked)
+        network = pruned_network(asked)
         for role in ROLES:
             weights = network.dense_weights if role == "dense" else network.pruned_weights
             network.model.set_weights(weights)
@@ -430,7 +434,7 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
         sys.stdout.buffer.write(convert.convert())
         """
     with keras_state.fresh(0), networks.quiet():
-        saved = building.export(building.prune(wanted(recurrent)).model, tmp_path / "pruned")
+        saved = building.export(pruned_network(wanted(recurrent)).model, tmp_path / "pruned")
     command = [sys.executable, "-c", textwrap.dedent(program), str(saved)]
     assert built.sparse.path.read_bytes() == subprocess.check_output(command)
 
@@ -443,7 +447,7 @@ PROGRAM = """
     from pathlib import Path
     from pytest_sparsity import variants, zoo
     from pytest_sparsity.variants import build_variants
-    from pytest_sparsity.variants.building import ROLES
+    from pytest_sparsity.variants.cache import ROLES
     builds, fork = [], variants.in_a_fork
     variants.in_a_fork = lambda *work: builds.append(work) or fork(*work)
     built = build_variants(zoo.xnnpack_cnn, sparsity=0.75, cache=Path(sys.argv[1]))
@@ -716,7 +720,7 @@ def residual() -> Any:
 
 def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> None:
     with keras_state.fresh(0), networks.quiet():
-        network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.5))
+        network = pruned_network(wanted(with_everything, pattern="channels", sparsity=0.5))
         x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
         smaller: Any = network.smaller
         zeroed, without = network.model(x).numpy(), smaller(x).numpy()
@@ -735,9 +739,9 @@ def test_a_network_without_its_zero_channels_answers_the_same(keras: Any) -> Non
 def test_what_the_smaller_network_learns_goes_into_the_one_with_zeros(keras: Any) -> None:
     asked = {"pattern": "channels", "sparsity": 0.5}
     with keras_state.fresh(0), networks.quiet():
-        untrained_network = building.prune(wanted(with_everything, **asked))
+        untrained_network = pruned_network(wanted(with_everything, **asked))
     with keras_state.fresh(0), networks.quiet():
-        network = building.prune(wanted(with_everything, finetune=fit(3, rate=0.05), **asked))
+        network = pruned_network(wanted(with_everything, finetune=fit(3, rate=0.05), **asked))
         x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
         smaller: Any = network.smaller
         zeroed, without = network.model(x).numpy(), smaller(x).numpy()
@@ -749,7 +753,7 @@ def test_what_the_smaller_network_learns_goes_into_the_one_with_zeros(keras: Any
 
 def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
     with keras_state.fresh(0), networks.quiet():
-        network = building.prune(wanted(with_everything, pattern="channels", sparsity=0.25))
+        network = pruned_network(wanted(with_everything, pattern="channels", sparsity=0.25))
     before, after = network.dense_weights[0], network.pruned_weights[0]
     norms, zeros = np.abs(before).sum(axis=(0, 1, 2)), ~after.any(axis=(0, 1, 2))
     assert zeros.sum() == 2
@@ -781,7 +785,7 @@ def test_channels_leave_a_smaller_file(counted: type[Counted], tmp_path: Path) -
 
 def test_channels_that_others_need_stay(keras: Any) -> None:
     with keras_state.fresh(0), networks.quiet():
-        network = building.prune(wanted(residual, pattern="channels"))
+        network = pruned_network(wanted(residual, pattern="channels"))
     assert [w.layer for w in network.report] == ["free"]
 
 
@@ -1007,12 +1011,6 @@ def unprunable() -> Any:
     return sequence(Custom(name="mine"), shape=(8,))
 
 
-def of_keras_3() -> Any:
-    import keras
-
-    return keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(4)])
-
-
 def subclassed() -> Any:
     import tf_keras
 
@@ -1038,7 +1036,6 @@ def subclassed() -> Any:
         (perceptron, {"policy": "fast"}, "policy='fast' is unknown: use 'auto', 'xnnpack', 'all'"),
         (unprunable, {}, r"TFMOT cannot prune mine \(Custom\)"),
         (normalized, {"policy": ["batch_normalization"]}, "TFMOT prunes no weights"),
-        (of_keras_3, {}, "Keras 3 model .*`import tf_keras as keras`"),
         (subclassed, {}, "subclassed model"),
         (lambda: 3, {}, "must return a tf_keras model; it returned builtins.int"),
         (perceptron, {"schedule": 0.5}, "schedule must be a TFMOT PruningSchedule"),

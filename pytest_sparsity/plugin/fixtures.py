@@ -13,6 +13,7 @@ from pytest_sparsity.plugin.state import CLOCK, CONTROLS, OPTIONS, SUITE, Settin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_sparsity.baseline import Baseline, Suite
     from pytest_sparsity.diagnosis import Diagnosis
@@ -30,24 +31,44 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def variants(request: pytest.FixtureRequest) -> VariantsFixture:
-    """Make the dense, pruned and sparse files of a Keras network, cached on disk.
+    """Make the dense, pruned and sparse files of a network, cached on disk.
 
-    `variants(build, *, sparsity=0.8, pattern="unstructured", policy="xnnpack", ...) -> Variants`
+    `variants(build, *, sparsity=0.8, pattern="unstructured", policy="auto", ...) -> Variants`
+    `variants.from_files(dense=..., pruned=None, sparsity=..., pattern=...) -> Variants`
     """
-    from pytest_sparsity.variants import build_variants
-
     config = request.config
     cache = getattr(config, "cache", None)
     folder = cache.mkdir("sparsity") if cache is not None else None
 
-    def make(build: Callable[[], Any], **options: Any) -> Variants:
-        __tracebackhide__ = True
-        rebuild = config.stash[OPTIONS].rebuild
-        made = build_variants(build, cache=folder, rebuild=rebuild, **options)
-        evidence_of(config).variants.append(made)
-        return made
+    return Factory(config, folder)
 
-    return make
+
+class Factory:
+    """What the fixture `variants` is: a function, and one of files."""
+
+    def __init__(self, config: pytest.Config, folder: Path | None) -> None:
+        self._config, self._folder = config, folder
+
+    def __call__(self, build: Callable[[], Any], **options: Any) -> Variants:
+        """Build a network; see `VariantsFixture`."""
+        __tracebackhide__ = True
+        from pytest_sparsity.variants import build_variants
+
+        return self._note(build_variants(build, **self._where(), **options))
+
+    def from_files(self, dense: AnyModel, **options: Any) -> Variants:
+        """Take files that are there; see `VariantsFixture`."""
+        __tracebackhide__ = True
+        from pytest_sparsity.variants import from_files
+
+        return self._note(from_files(dense, **self._where(), **options))
+
+    def _where(self) -> dict[str, Any]:
+        return {"cache": self._folder, "rebuild": self._config.stash[OPTIONS].rebuild}
+
+    def _note(self, made: Variants) -> Variants:
+        evidence_of(self._config).variants.append(made)
+        return made
 
 
 @pytest.fixture

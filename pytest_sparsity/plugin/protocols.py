@@ -76,8 +76,23 @@ class VariantsFixture(Protocol):
         depends: Sequence[str | os.PathLike[str]] = ...,
         seed: int = ...,
         key: str | None = ...,
+        encoder: str | None = ...,
+        repair: bool = ...,
     ) -> Variants:
         """Return what `build_variants` does, from the project's cache if it is there."""
+        ...
+
+    def from_files(
+        self,
+        dense: AnyModel,
+        *,
+        pruned: AnyModel | None = ...,
+        sparsity: float | None = ...,
+        pattern: str = ...,
+        layers: str | Sequence[str | int] = ...,
+        repair: bool = ...,
+    ) -> Variants:
+        """Return what `pytest_sparsity.variants.from_files` does, from the project's cache."""
         ...
 
 

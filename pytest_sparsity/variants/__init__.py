@@ -13,11 +13,12 @@ from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.model import Model
 from pytest_sparsity.variants import cache as files
 from pytest_sparsity.variants import fingerprint
-from pytest_sparsity.variants.building import ROLES, build_entry
+from pytest_sparsity.variants.building import build_entry
 from pytest_sparsity.variants.converter import Converter, LocalConverter
 from pytest_sparsity.variants.counting import PrunedWeight
+from pytest_sparsity.variants.from_files import entry_from_files
 from pytest_sparsity.variants.isolation import in_a_fork, is_ours
-from pytest_sparsity.variants.keras_state import tensorflow_runs
+from pytest_sparsity.variants.keras_state import threads_run
 from pytest_sparsity.variants.recipe import SPARSITY, Recipe, asked, check
 
 if TYPE_CHECKING:
@@ -69,10 +70,15 @@ def build_variants(
     depends: Sequence[str | PathLike[str]] = (),
     seed: int = 0,
     key: str | None = None,
+    encoder: str | None = None,
+    repair: bool = False,
     cache: Path | None = None,
     rebuild: bool = False,
 ) -> Variants:
-    """Build a Keras network, prune it with TFMOT and convert it, or find that done on disk.
+    """Build a network, prune it and convert it, or find that done on disk.
+
+    TFMOT prunes networks of `tf_keras`. Those of Keras 3, which it does not know, get the same
+    masks at the same steps of its schedules.
 
     The same arguments give the same bytes in any process: Keras' names are reset and Python's,
     numpy's and TensorFlow's generators are seeded before the build function is called. The files
@@ -92,8 +98,13 @@ def build_variants(
     that if training follows pruning, or if a layer holds such an object.
 
     Args:
-        build: returns a Sequential or functional `tf_keras` model. A batch size that it leaves open
-            stays open in the files, which LiteRT.js does not take: `Input(..., batch_size=1)`.
+        build: returns a Sequential or functional model of `tf_keras`, a model of Keras 3 with the
+            TensorFlow backend, or the path of one that either saved (`.keras`, `.h5`). A batch size
+            that it leaves open stays open in the files, which LiteRT.js does not take:
+            `Input(..., batch_size=1)`. Or what is converted as it is and pruned in its file: the
+            folder of a SavedModel, a list of concrete functions, or a `torch.nn.Module` with what
+            it takes, `(module, example_inputs)`, for which litert-torch is needed. Weights stay as
+            they are but for the smallest; of a network that is pruned already, none changes.
         sparsity: the fraction of zeros in every weight tensor that the policy selects, in [0, 1).
         pattern: where the zeros go. `"unstructured"`: the smallest weights. `"1x4"`, `"1x16"`:
             blocks of consecutive inputs of one output, in dense layers, for which TFLite has
@@ -128,6 +139,11 @@ def build_variants(
         seed: of the generators.
         key: stands for the code of `build`, `finetune` and `representative`, which is then not
             looked at: change it when they change.
+        encoder: what stores the zeros sparsely: `"tensorflow"`, its converter, the default for
+            networks of Keras, or `"own"`, `transform.encode`, the default for all else, which knows
+            more cases and makes no larger files.
+        repair: whether exact rewrites may make `sparse` run sparse kernels, and rightly, where the
+            rules of LiteRT.js say that it does not (`transform.repair`).
         cache: the folder to keep the files in; by default in the user's cache folder.
         rebuild: whether to build even if the files are there.
 
@@ -153,6 +169,8 @@ def build_variants(
         depends=tuple(Path(path) for path in depends),
         seed=seed,
         key=key,
+        encoder=encoder,
+        repair=repair,
     )
     try:
         check(recipe)
@@ -161,6 +179,53 @@ def build_variants(
         if is_ours(error):  # its message says it all
             raise error.with_traceback(None) from None
         raise
+
+
+def from_files(
+    dense: str | PathLike[str] | Model,
+    *,
+    pruned: str | PathLike[str] | Model | None = None,
+    sparsity: float | None = None,
+    pattern: str = "unstructured",
+    layers: str | Sequence[str | int] = "prunable",
+    repair: bool = False,
+    cache: Path | None = None,
+    rebuild: bool = False,
+) -> Variants:
+    """Make the three files of files that are there; no TensorFlow is needed.
+
+    The files are kept on disk by the content of those that they are made of.
+
+    Args:
+        dense: the network as it was trained.
+        pruned: the same network, pruned and converted by its owner, stored in any way. Without it,
+            the smallest weights of `dense` are set to zero (`transform.prune`), which nothing
+            trains.
+        sparsity: with `pruned`, the share of zeros that its pruned layers must have, together;
+            without it, the share of zeros of each layer, 0.8 by default.
+        pattern: where the zeros go, without `pruned`: see `transform.prune`.
+        layers: which layers are pruned, without `pruned`: see `transform.prune`.
+        repair: whether exact rewrites may make `sparse` run sparse kernels, and rightly, where the
+            rules of LiteRT.js say that it does not (`transform.repair`).
+        cache: the folder to keep the files in; by default in the user's cache folder.
+        rebuild: whether to make the files even if they are there.
+
+    Raises:
+        ModelError: a file is no model, or is damaged.
+        ValueError: an argument is not supported, or the files are not one network pruned.
+    """
+    return _variants(
+        entry_from_files(
+            dense,
+            pruned,
+            sparsity=sparsity,
+            pattern=pattern,
+            layers=layers,
+            repaired=repair,
+            store=cache or default_store(),
+            rebuild=rebuild,
+        )
+    )
 
 
 def _entry(recipe: Recipe, store: Path, *, rebuild: bool) -> files.Entry:
@@ -194,7 +259,7 @@ def _build(recipe: Recipe, store: Path, *, rebuild: bool, key: str | None = None
     def build(start: Callable[[], Converts]) -> files.Entry:
         return build_entry(recipe, store, start, rebuild=rebuild, key=key)
 
-    if tensorflow_runs():
+    if threads_run():
         return build(Converter)
     return in_a_fork(partial(build, LocalConverter), f"the build of {recipe.name}")
 
@@ -207,7 +272,7 @@ def default_store() -> Path:
 
 
 def _variants(entry: files.Entry) -> Variants:
-    models = {role: Model(entry.files[role]) for role in ROLES}
+    models = {role: Model(entry.files[role]) for role in files.ROLES}
     about = entry.about["weights"]
     weights = [PrunedWeight(**{**each, "shape": tuple(each["shape"])}) for each in about]
     for note in entry.about["notes"]:

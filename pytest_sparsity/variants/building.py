@@ -10,22 +10,25 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import patterns
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
-from pytest_sparsity.transform import replace_weights
+from pytest_sparsity.transform import encode, repair, replace_weights
 from pytest_sparsity.variants import (
     cache,
     counting,
     fingerprint,
     finishing,
+    keras3,
     keras_state,
     location,
     networks,
     schedules,
+    sources,
 )
 from pytest_sparsity.variants.calibration import checked_samples, write_samples
 from pytest_sparsity.variants.channels import Channels
-from pytest_sparsity.variants.converter import ConversionError
+from pytest_sparsity.variants.converter import ConversionError, LocalConverter
+from pytest_sparsity.variants.from_files import about_of, prune_file
 from pytest_sparsity.variants.magnitude import Magnitude
-from pytest_sparsity.variants.recipe import SPARSITY, builder, content_of
+from pytest_sparsity.variants.recipe import REPAIRED_FOR, SPARSITY, builder, content_of
 from pytest_sparsity.variants.selection import select
 
 if TYPE_CHECKING:
@@ -46,8 +49,6 @@ if TYPE_CHECKING:
     Weights = list[NDArray[np.float32]]
 
 __tracebackhide__ = True
-
-ROLES = ("dense", "pruned", "sparse")
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,11 @@ def build_entry(
         rebuild: whether to build even if the files are there.
         key: of the entry; None if only the network can tell it.
     """
-    with closing(start()) as converter, keras_state.fresh(recipe.seed):
-        network = prune(recipe)
+    with closing(start()) as converter, keras_state.seeded(recipe.seed):
+        built = sources.loaded(recipe.build())
+        if isinstance(built, sources.Source):
+            return _convert_source(recipe, built, converter, store, key)
+        network = prune(recipe, built)
         if key is not None:
             return _convert(recipe, network, converter, store, key)
         try:
@@ -126,6 +130,7 @@ def _built(recipe: Recipe, network: Pruning) -> Iterator[object]:
         _code(layer) for layer in networks.leaves(network.model) if not networks.is_stock(layer)
     )
     yield recipe.name, recipe.pattern, recipe.quantize, recipe.clusters
+    yield recipe.encoder, recipe.repair
     yield [asdict(weight) for weight in network.report]
     yield network.notes
     for weights in (network.dense_weights, network.pruned_weights):
@@ -140,11 +145,11 @@ def _code(layer: Any) -> object:
     return getattr(layer, "function", type(layer))
 
 
-def prune(recipe: Recipe) -> Pruning:
-    """Build the network and prune it, checked; the generators are to be seeded."""
-    model = networks.bare(recipe.build())
+def prune(recipe: Recipe, built: object) -> Pruning:
+    """Prune a network of Keras, checked; the generators are to be seeded."""
+    model = networks.bare(built)
     counting.check_finite(model)
-    technique = _technique(recipe)
+    technique = _technique(recipe, model)
     selection = select(model, recipe.policy, technique)
     dense_weights = model.get_weights()
     pruned = technique.prune(model, selection.layers, recipe.finetune)
@@ -165,8 +170,14 @@ def prune(recipe: Recipe) -> Pruning:
     )
 
 
-def _technique(recipe: Recipe) -> Technique:
+def _technique(recipe: Recipe, model: Network) -> Technique:
     pattern = patterns.parse(recipe.pattern)
+    newer = keras3.is_network(model)
+    if newer and (pattern.channels or finishing.is_asked(recipe)):
+        raise ValueError(
+            "pattern='channels', clusters and quantize='qat' are TFMOT's or need its layers, and"
+            " TFMOT does not know Keras 3: build the network with `import tf_keras as keras`"
+        )
     sparsity = recipe.sparsity if pattern.sparsity is None else pattern.sparsity
     if pattern.channels:
         return Channels(pattern, sparsity)
@@ -176,7 +187,8 @@ def _technique(recipe: Recipe) -> Technique:
             f"sparsity={sparsity:g} contradicts the schedule, which ends at {asked:g}; leave"
             " sparsity out"
         )
-    return Magnitude(pattern, schedule, asked)
+    kind = keras3.Magnitude if newer else Magnitude
+    return kind(pattern, schedule, asked)
 
 
 def _convert(
@@ -184,7 +196,7 @@ def _convert(
 ) -> cache.Entry:
     """Convert and publish; without a key, under one that follows from the files."""
     with cache.workspace(store) as scratch, cache.workspace(store) as folder:
-        names = {role: f"{recipe.name}-{role}.tflite" for role in ROLES}
+        names = {role: f"{recipe.name}-{role}.tflite" for role in cache.ROLES}
         paths = {role: folder / name for role, name in names.items()}
         _Conversion(recipe, network, converter, scratch).write(paths)
         if key is None:
@@ -192,6 +204,47 @@ def _convert(
         weights = [asdict(weight) for weight in network.report]
         about = {"weights": weights, "notes": network.notes}
         return cache.publish(store, key, folder, names, about)
+
+
+def _convert_source(
+    recipe: Recipe, source: sources.Source, converter: Converts, store: Path, key: str | None
+) -> cache.Entry:
+    """Convert what is no network of Keras, prune it in the file, and publish the files."""
+    pattern = patterns.parse(recipe.pattern)
+    for name in ("schedule", "finetune", "clusters", "representative"):
+        if getattr(recipe, name) is not None:
+            raise ValueError(
+                f"{source.kind} is converted first and pruned in its file, which nothing trains:"
+                f" leave {name} out, or do that yourself and give the files: variants.from_files"
+            )
+    asked = recipe.sparsity if pattern.sparsity is None else pattern.sparsity
+    with cache.workspace(store) as scratch, cache.workspace(store) as folder:
+        names = {role: f"{recipe.name}-{role}.tflite" for role in cache.ROLES}
+        paths = {role: folder / name for role, name in names.items()}
+        raw = scratch / names["dense"]
+        source.convert(converter, scratch, raw, recipe.quantize)
+        canonical(raw, paths["dense"])
+        layers = _layers_of_a_file(recipe.policy)
+        chosen = prune_file(paths["dense"], paths["pruned"], asked, recipe.pattern, layers)
+        store_sparsely(recipe, None, paths)
+        if key is None:
+            key = fingerprint.digest([content_of(path) for path in paths.values()])
+        about = about_of(Model(paths["pruned"]), chosen, asked, pattern)
+        return cache.publish(store, key, folder, names, about)
+
+
+def _layers_of_a_file(policy: object) -> str | list[str]:
+    """What `transform.prune` calls the layers of a policy."""
+    if policy == "all":
+        return "all"
+    if policy in ("auto", "xnnpack"):
+        return "prunable"
+    if isinstance(policy, (list, tuple)):
+        return list(policy)
+    raise ValueError(
+        f"policy={policy!r} is for networks of Keras; layers of a file are chosen by 'auto', 'all',"
+        " or the names that `pytest-sparsity explain` lists"
+    )
 
 
 class _Conversion:
@@ -224,8 +277,7 @@ class _Conversion:
         if network.smaller is not None:
             self._convert(network.smaller, paths["sparse"], pruned=False)
         else:
-            self._converter.sparsify(paths["pruned"], paths["sparse"])
-            check_encoding(paths["pruned"], paths["sparse"])
+            store_sparsely(recipe, self._converter, paths)
 
     def _convert(self, model: Network, path: Path, *, pruned: bool) -> Model:
         if finishing.is_asked(self._recipe):
@@ -235,6 +287,22 @@ class _Conversion:
         saved = export(model, raw.with_suffix(""))
         self._converter.convert(saved, raw, self._recipe.quantize, self._samples)
         return canonical(raw, path)
+
+
+def store_sparsely(recipe: Recipe, converter: Converts | None, paths: dict[str, Path]) -> None:
+    """Write the sparse file of the pruned one, and repair it if that is asked for.
+
+    Without a converter, what stores the zeros is `transform.encode` unless TensorFlow is asked for.
+    """
+    if converter is None and recipe.encoder == "tensorflow":
+        converter = LocalConverter()
+    if recipe.encoder == "own" or converter is None:
+        encode(paths["pruned"], paths["sparse"])
+    else:
+        converter.sparsify(paths["pruned"], paths["sparse"])
+    check_encoding(paths["pruned"], paths["sparse"])
+    if recipe.repair:
+        repair(paths["sparse"], paths["sparse"], target=REPAIRED_FOR)
 
 
 def check_quantized(model: Model, quantize: str | None) -> None:
@@ -275,7 +343,10 @@ def export(model: Network, folder: Path) -> Path:
     """
     with networks.quiet(), redirect_stdout(io.StringIO()):
         try:
-            model.export(str(folder))
+            if keras3.is_network(model):
+                keras3.export(model, folder)
+            else:
+                model.export(str(folder))
         except Exception as error:
             raise ConversionError(f"TensorFlow cannot export the network: {error}") from error
     return folder
@@ -300,6 +371,8 @@ def _locate(network: Pruning, model: Model) -> Replacements | None:
     """Return the pruned constants of the dense file, None if full conversion is needed."""
     if network.pruned is not network.model or network.smaller is not None:
         return None  # training changes all weights, and channels take their biases with them
+    if keras3.is_network(network.model):
+        return None
     if not all(networks.is_stock(layer) for layer in networks.leaves(network.model)):
         return None
     if not all(_is_located(layer) for layer in network.layers):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
+ROLES = ("dense", "pruned", "sparse")
 MANIFEST = "manifest.json"
 SCHEMA = 1
 UNUSED_DAYS = 30

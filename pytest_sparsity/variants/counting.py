@@ -143,7 +143,8 @@ def _count(layer: Any, weight: Any, asked: float, pattern: Pattern) -> PrunedWei
     data = weight.numpy()
     zeros = data.size - int(np.count_nonzero(data))
     slack = pattern.slack(data.shape)
-    return PrunedWeight(layer.name, weight.name, data.shape, asked, zeros, data.size, slack)
+    name = getattr(weight, "path", weight.name)  # Keras 3 calls every kernel "kernel"
+    return PrunedWeight(layer.name, name, data.shape, asked, zeros, data.size, slack)
 
 
 def _why_masks(pruned: PrunedWeight, before: NDArray[np.float32]) -> str:

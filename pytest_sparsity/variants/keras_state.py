@@ -10,6 +10,7 @@ their own have gone (`tf.random.normal(..., seed=1)`), and devices that were con
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sys
@@ -62,6 +63,36 @@ _MISSING = object()
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """`fresh`; without TensorFlow, for which there is no state then, only seed the generators.
+
+    PyTorch's generator is seeded if it is imported; else it begins as always.
+    """
+    torch = sys.modules.get("torch")
+    with _without_tensorflow(seed) if not _installed() else fresh(seed):
+        if torch is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+
+def _installed() -> bool:
+    return "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is not None
+
+
+@contextmanager
+def _without_tensorflow(seed: int) -> Iterator[None]:
+    import numpy as np
+
+    with _generators_kept():
+        random.seed(seed)
+        np.random.seed(seed)
+        yield
+
+
+@contextmanager
 def fresh(seed: int) -> Iterator[None]:
     """Set Keras' defaults, seed all generators, and put everything back afterwards.
 
@@ -99,6 +130,11 @@ def tensorflow_runs() -> bool:
     """
     context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
     return context is not None and context._context_handle is not None  # noqa: SLF001
+
+
+def threads_run() -> bool:
+    """Whether threads run in this process that a fork would lack: TensorFlow's, or PyTorch's."""
+    return tensorflow_runs() or "torch" in sys.modules
 
 
 def _set_defaults(seed: int) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.variants import keras3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Network = Any
-"""A `tf_keras.Model`; TensorFlow and TFMOT ship no types."""
+"""A `tf_keras.Model` or a `keras.Model` of Keras 3; TensorFlow and TFMOT ship no types."""
 
 UNSTOCK = {"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "RNN"}
 """Layers of Keras' own with somebody else's code in them."""
@@ -61,6 +62,9 @@ def bare(model: Any) -> Network:
     Raises:
         TypeError: TFMOT cannot prune this kind of object; the message has the remedy.
     """
+    if keras3.is_network(model):
+        keras3.check(model)
+        return model
     check_network(model)
     wrappers = {type(layer).__name__ for layer in leaves(model)}
     keras = import_tfmot()
@@ -90,12 +94,6 @@ def check_network(model: object) -> None:
             " Sequential and functional models only"
         )
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    if kind.startswith("keras."):
-        raise TypeError(
-            f"the build function returned a Keras 3 model ({kind}), which TFMOT cannot prune: build"
-            " it with `import tf_keras as keras`, or set TF_USE_LEGACY_KERAS=1 before anything"
-            " imports tensorflow"
-        )
     raise TypeError(f"the build function must return a tf_keras model; it returned {kind}")
 
 
@@ -118,6 +116,9 @@ def inner_models(model: Network) -> Iterator[Network]:
 
 def leaves(model: Network) -> Iterator[Any]:
     """Return the layers of a network, and of models inside it, each once."""
+    if keras3.is_network(model):
+        yield from keras3.leaves(model)
+        return
     import tf_keras
 
     seen: set[int] = set()
@@ -135,14 +136,18 @@ def has_kernel(layer: Any) -> bool:
 
 
 def is_supported(layer: Any) -> bool:
-    """Whether TFMOT knows which weights of a layer to prune."""
+    """Whether it is known which weights of a layer to prune: by TFMOT, or by us of Keras 3."""
+    if keras3.is_layer(layer):
+        return bool(keras3.prunable_weights(layer))
     from tensorflow_model_optimization.python.core.sparsity.keras import prune_registry
 
     return hasattr(layer, "get_prunable_weights") or prune_registry.PruneRegistry.supports(layer)
 
 
 def prunable_weights(layer: Any) -> list[Any]:
-    """Return the variables of a layer that TFMOT prunes."""
+    """Return the variables of a layer that are pruned."""
+    if keras3.is_layer(layer):
+        return keras3.prunable_weights(layer)
     from tensorflow_model_optimization.python.core.sparsity.keras import prune_registry
 
     if not hasattr(layer, "get_prunable_weights"):
@@ -153,7 +158,7 @@ def prunable_weights(layer: Any) -> list[Any]:
 def is_stock(layer: Any) -> bool:
     """Whether all code of a layer is Keras' own."""
     kind = type(layer)
-    return kind.__module__.startswith("tf_keras.") and kind.__name__ not in UNSTOCK
+    return kind.__module__.startswith(("tf_keras.", "keras.src.")) and kind.__name__ not in UNSTOCK
 
 
 def unseen_variables(layer: Any) -> list[str]:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 SPARSITY = 0.8
 
-BUILT_BY = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
+BUILT_BY = (
+    *("tensorflow", "tf-keras", "tensorflow-model-optimization", "keras", "numpy"),
+    *("torch", "litert-torch"),
+)
 """Distributions whose versions decide about the bytes."""
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "qat")
@@ -28,8 +31,14 @@ QUANTIZATIONS = (None, "float16", "dynamic", "int8", "qat")
 FEWEST_CLUSTERS = 3
 """TFMOT 0.8.1 refuses two clusters if one of them is to be zero (cluster_wrapper.py)."""
 
-OWN = ("variants", "transform", "patterns.py")
+OWN = ("variants", "transform", "encoding.py", "patterns.py", "xnnpack")
 """What of this package decides about the bytes."""
+
+ENCODERS = ("tensorflow", "own")
+"""What stores zeros sparsely: TensorFlow's converter, or `transform.encode`."""
+
+REPAIRED_FOR = "litert-js"
+"""The target whose rules say what is to be repaired; it need not be here."""
 
 CODE = ("build", "finetune", "representative")
 """What a key of the user's stands for."""
@@ -54,6 +63,8 @@ class Recipe:
     depends: tuple[Path, ...]
     seed: int
     key: str | None = None
+    encoder: str | None = None
+    repair: bool = False
 
     @property
     def name(self) -> str:
@@ -96,6 +107,8 @@ def check(recipe: Recipe) -> None:
             " one with zeros and the one without; return the smaller one from the build function,"
             " or use quantize='int8'"
         )
+    if recipe.encoder not in (None, *ENCODERS):
+        raise ValueError(f"encoder={recipe.encoder!r} is unknown: use 'tensorflow' or 'own'")
     _check_quantization(recipe, zeros)
 
 
@@ -155,6 +168,11 @@ def builder() -> Iterator[object]:
     for name in BUILT_BY:
         yield name
         yield from (found.version for found in metadata.distributions(name=name))
+    yield from own_code()
+
+
+def own_code() -> Iterator[str]:
+    """Return the content of what of this package decides about the bytes."""
     for name in OWN:
         path = Path(__file__).parent.parent / name
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
+from pytest_sparsity.variants import keras3
 from pytest_sparsity.variants.networks import (
     has_kernel,
     import_tfmot,
@@ -61,7 +62,9 @@ def select(model: Network, policy: object, technique: Technique) -> Selection:
         for layer in layers
         if (names := unseen_variables(layer))
     ]
-    if policy == AUTO:
+    if keras3.is_network(model) and policy in (AUTO, "xnnpack"):
+        chosen = _of_keras3(model, layers, str(policy), technique)
+    elif policy == AUTO:
         chosen = _automatic(model, layers, technique)
     elif policy == "all":
         chosen = _able(model, _supported(layers), policy, technique)
@@ -77,6 +80,26 @@ def select(model: Network, policy: object, technique: Technique) -> Selection:
         allowed = [layer for layer in layers if wanted.allow_pruning(layer)]
         chosen = _able(model, _supported(allowed), policy, technique)
     return Selection(chosen.layers, (*notes, *chosen.notes))
+
+
+def _of_keras3(
+    model: Network, layers: Sequence[Any], policy: str, technique: Technique
+) -> Selection:
+    """Return the 1x1 convolutions, and for "auto", if there are none, all that can be pruned.
+
+    TFMOT's policy, which looks at the whole network, does not know Keras 3. What runs sparse a
+    diagnosis tells.
+    """
+    fit = [x for x in layers if keras3.pointwise(x) and technique.obstacle(model, x) is None]
+    if fit or policy != AUTO:
+        return _able(model, fit, policy, technique)
+    chosen = _able(model, [x for x in layers if is_supported(x)], policy, technique)
+    note = (
+        f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
+        " those that no sparse kernel runs, since no 1x1 convolution can have"
+        f" pattern={technique.pattern.name!r} (say so with policy='all', or {LISTED})"
+    )
+    return Selection(chosen.layers, (note, *chosen.notes))
 
 
 def _automatic(model: Network, layers: Sequence[Any], technique: Technique) -> Selection:
@@ -113,7 +136,7 @@ def _unable(layers: Sequence[Any]) -> list[str]:
     return [
         f"{layer.name} ({type(layer).__name__})"
         for layer in layers
-        if has_kernel(layer) and not is_supported(layer)
+        if has_kernel(layer) and not is_supported(layer) and not keras3.is_layer(layer)
     ]
 
 
