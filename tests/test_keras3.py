@@ -314,7 +314,8 @@ def test_a_saved_model_is_pruned_in_its_file(tmp_path: Path) -> None:
 def test_concrete_functions(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    weights = tf.Variable(np.random.default_rng(0).standard_normal((32, 16), np.float32))
+    drawn: Any = np.random.default_rng(0).standard_normal((32, 16), np.float32)
+    weights = tf.Variable(drawn)
 
     def build() -> Any:
         spec = tf.TensorSpec((1, 32), tf.float32, name="x")

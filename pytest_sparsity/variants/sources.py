@@ -12,6 +12,7 @@ import os
 import sys
 import zipfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,8 @@ def _from_functions(functions: Sequence[Any]) -> Callable[..., None]:
     def convert(converter: Converts, scratch: Path, path: Path, quantize: str | None) -> None:
         import tensorflow as tf
 
-        holder, folder = tf.Module(), scratch / "functions"
+        folder = scratch / "functions"
+        holder: Any = tf.Module()
         holder.functions = list(functions)
         holder.tracked = [v for function in functions for v in function.graph.variables]
         names = ["serving_default"]
@@ -172,7 +174,7 @@ def _of_torch(module: Any, inputs: tuple[Any, ...] | None) -> Source:
             " from the build function, or give the module an example_input_array"
         )
     try:
-        import litert_torch
+        litert_torch: Any = import_module("litert_torch")
     except ModuleNotFoundError as error:
         raise Unsupported(
             f"a module of PyTorch becomes a file by litert-torch, and {error.name} is not"
