@@ -194,6 +194,24 @@ def test_an_average_behind_a_transposition_moves_before_it(
     assert_same(reference, model, result.model, exact=True)
 
 
+def test_squeeze_and_excite_keeps_its_dimensions(tmp_path: Path, reference: Worker) -> None:
+    """As in MobileNetV3: an average inside the chain, which a product brings back into it."""
+    rng = np.random.default_rng(0)
+    net = Network((1, 16, 16, 3))
+    x = net.conv2d(net.input, _weights(rng, 8, 3, 3, 3), stride=2, padding="SAME")
+    x = net.conv2d(x, _sparse(rng, 16, 1, 1, 8), encoding="sparse")
+    squeezed = net.mean(x, (1, 2), keep_dims=True)
+    scale = net.conv2d(squeezed, _sparse(rng, 16, 1, 1, 16), activation="RELU6")
+    x = net.conv2d(net.mul(x, scale), _sparse(rng, 16, 1, 1, 16), encoding="sparse")
+    net.output(net.mean(x))
+    model = Model(net.write(tmp_path / "model.tflite"))
+    result = repair(model, tmp_path / "repaired.tflite", target=TARGET)
+    assert result.before.verdict == "dense"
+    assert str(result.after) == "sparse, 3 of 3 prunable layers sparse"
+    assert [rewrite.rule for rewrite in result.rewrites] == ["mirror", "entry"]
+    assert_same(reference, model, result.model, exact=False)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (18, 14), (17, 16), (15, 13)])
 def test_windows_of_any_image_are_computed_the_same(
     size: tuple[int, int], tmp_path: Path, reference: Worker

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_sparsity.encoding import encode
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform.narrowing import Narrowed, dead_channels, shrink
@@ -143,6 +144,20 @@ def test_blocks_are_not_cut(tmp_path: Path, reference: Worker) -> None:
     result = shrink(model, tmp_path / "shrunk.tflite", multiple=1)
     assert result.layers == (Narrowed(result.layers[0].name, 16, 12),)
     assert_same(reference, model, result.model)
+
+
+def test_a_width_that_the_blocks_do_not_fill_is_left_alone(tmp_path: Path) -> None:
+    """As the converter writes it, which drops the columns behind the last whole block."""
+    net = Network((1, 16))
+    x = net.fully_connected(net.input, weights(6, 16), activation="RELU")
+    values, sparsity = encode(weights(8, 4, seed=1), 4)
+    cut = net.constant(values, "cut", shape=(8, 6), sparsity=sparsity)
+    net.output(net.fully_connected(x, cut))
+    model = Model(net.write(tmp_path / "model.tflite"))
+    assert dead_channels(model, 1) == ()
+    assert bytes(shrink(model, tmp_path / "shrunk.tflite", multiple=1).model.data) == bytes(
+        model.data
+    )
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

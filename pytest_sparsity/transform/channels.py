@@ -295,15 +295,17 @@ class Channels:
         channels = self._channels(source)
         if weights is None or stored is None or weights.shape[-1] != len(channels):
             return False
+        sparsity = self.tensor(stored).sparsity
+        block = max(sparsity.blocks, default=1) if sparsity is not None else 1
+        if len(channels) % block:  # the converter has dropped columns: nothing is known of them
+            return False
         flat = weights.reshape(weights.shape[0], -1, weights.shape[-1]).any(1)
         flat = flat & ~self._zero[source]
         made = self._fresh(len(flat))
         self.layers.append(operator.index)
         self._uses.append(_Use(made, channels, flat))
-        sparsity = self.tensor(stored).sparsity
-        if sparsity is not None and max(sparsity.blocks, default=1) > 1:
-            for channel in channels:
-                self.blocks[int(channel)] = max(sparsity.blocks)
+        if block > 1:
+            self.blocks |= {int(channel): block for channel in channels}
         self._give(output, made, self._silent(operator, ~flat.any(1)))
         if self.tensor(output).shape[-1:] != (len(made),):
             self._pin(output)

@@ -51,6 +51,12 @@ REWRITES: tuple[Callable[[Work], Iterator[Change]], ...] = (
 REORDERED = frozenset({"mirror", "average-pool", "global-pool"})
 """Rewrites that add the same numbers in another order; all others keep every bit."""
 
+INSIDE = "kept-dimensions"
+"""What mends an average at the end of a chain breaks one inside it (squeeze and excite), whose
+dimensions are kept rightly; so all is tried with it and without."""
+ANY = ""
+"""Stands for the names of all operators."""
+
 PASSES = 8
 """More than any chain of rewrites, each of which makes the next one possible, has needed."""
 
@@ -186,12 +192,16 @@ def _best(
 ) -> tuple[Model, tuple[Rewritten, ...], Outlook]:
     """The file with the fewest rewrites that gains the most; without any if none gains."""
     trial = _Trial(model, target, folder)
-    found = [trial.run(mirrored=mirrored, without=frozenset()) for mirrored in (False, True)]
+    ways = [
+        (mirrored, without)
+        for mirrored in (False, True)
+        for without in (frozenset[tuple[str, str]](), frozenset({(INSIDE, ANY)}))
+    ]
+    found = [trial.run(mirrored=mirrored, without=without) for mirrored, without in ways]
     best = max(found, key=lambda result: result[2].gain)
     if best[2].gain <= before.gain:
         return model, (), before
-    mirrored = best is found[1]
-    without: frozenset[tuple[str, str]] = frozenset()
+    mirrored, without = ways[found.index(best)]
     for keys in _groups(best[1]):
         less = trial.run(mirrored=mirrored, without=without | keys)
         if less[2].gain >= best[2].gain:
@@ -243,7 +253,8 @@ class _Trial:
             for change in rewrite(work):
                 output = work.operators[change.operator].outputs[0]
                 name = work.tensor(output).name
-                if (change.rule, name) in without or change.operator in touched:
+                left_out = {(change.rule, name), (change.rule, ANY)} & without
+                if left_out or change.operator in touched:
                     continue
                 touched.add(change.operator)
                 change.apply(work)
