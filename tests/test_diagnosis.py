@@ -43,6 +43,7 @@ from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights, shrink
+from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Encoding, Network, Value
 from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.releases import gate_closed
@@ -967,6 +968,36 @@ def test_wrong_answers(tmp_path: Path) -> None:
     for _ in range(2):  # The second time from memory.
         with pytest.raises(WrongAnswers, match=r"stored densely by [0-9.]+ .*more than 0\.0001"):
             check_outputs(model, target)
+
+
+def deaf(folder: Path) -> Model:
+    """A network that sparse kernels get wrong, whose last weights are all zero."""
+    model = model_of("depthwise stride 2 same", folder)
+    last = model.layers[-1]
+    stored = model.stored(model.graph.tensors[last.tensor].buffer)
+    edit = Edit(model)
+    edit.store([(0, last.tensor)], np.zeros_like(stored))
+    return edit.write(folder / "deaf.tflite")
+
+
+def test_outputs_that_hide_what_the_rules_say_are_wrong(tmp_path: Path) -> None:
+    """No speed of a network that answers the same to everything, and wrongly by the rules."""
+    target, model = target_with_sparse_kernels(), deaf(tmp_path)
+    for _ in range(2):  # The second time from memory.
+        with pytest.raises(WrongAnswers, match=r"the rules of sparse.*same for all"):
+            check_outputs(model, target)
+    assert diagnose(model, target).verdict == "miscomputes"
+    assert check_outputs(model, "litert") == "", "nobody runs sparse kernels there"
+
+
+def test_what_inputs_do_not_show_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("relu", tmp_path)
+    given = feed(model).arrays(0)[0]
+    assert check_outputs(model, "litert", inputs=given) == ""
+    monkeypatch.setattr(xnnpack, "verdict", lambda _: "miscomputes")
+    said = check_outputs(model, "litert", inputs=given)
+    assert said.startswith("the rules of sparse inference say that its outputs are wrong here")
+    assert said.endswith("do not show")
 
 
 def test_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

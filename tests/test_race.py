@@ -487,6 +487,14 @@ def test_the_answers_are_checked_and_the_control_is_raced_before_a_race(checked:
     assert result.wall_seconds < scripted.now
 
 
+def test_a_race_says_what_its_inputs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubt = "the rules say that its outputs are wrong here"
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "check_outputs", lambda *_, **__: doubt)
+    result = race(DENSE, SPARSE, target=target(machine()), controls=Controls())
+    assert doubt in result.remarks
+    assert doubt in str(result.as_json()["remarks"])
+
+
 def test_no_speed_is_measured_of_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(model: object, target: object, **_: object) -> None:
         raise WrongAnswers("mlp_sparse.tflite computes wrong answers")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity import xnnpack
 from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.comparison import FLOAT, QUANTIZED, Comparison, compare, louder
 from pytest_sparsity.diagnosis.noise import DRAWS, FURTHER_DRAWS, own_noise
@@ -59,7 +60,7 @@ published wake word listens to 40 pieces of sound."""
 
 GIVE_INPUTS = "give inputs that the model takes: inputs= or --inputs FILE.npz"
 
-_checked: dict[tuple[object, ...], WrongAnswers | None] = {}
+_checked: dict[tuple[object, ...], WrongAnswers | str] = {}
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def check_outputs(
     *,
     inputs: InputsLike | None = None,
     shapes: Shapes | None = None,
-) -> None:
+) -> str:
     """Make sure that a model's outputs are right before its speed is measured.
 
     What is found for inputs that are drawn is kept for the process, by the file's content, the
@@ -280,10 +281,14 @@ def check_outputs(
         inputs: what to run it on, see `inputs.feed`.
         shapes: of the inputs.
 
+    Returns:
+        What is to be said beside a speed: that the rules of sparse inference call the outputs
+        wrong and these inputs do not show it; else "".
+
     Raises:
         WrongAnswers: the encoding lost weights, the outputs are not finite, or they differ by more
             than rounding from those of the same weights stored densely or from those of the
-            reference kernels.
+            reference kernels; or the rules call them wrong, and they are the same for all inputs.
         NeedsInputs: the model fails on inputs that were made up, however it is stored.
         LoadError: the target refuses the model.
         Unsupported: the target cannot run here.
@@ -292,16 +297,17 @@ def check_outputs(
     fed = feed(model, inputs, shapes)
     key = (model.sha256, target.name, target.version(), fed.shapes)
     if not fed.made_up or key not in _checked:
-        error = _wrong(fed, target)
+        found = _wrong(fed, target)
         if fed.made_up:
-            _checked[key] = error
+            _checked[key] = found
     else:
-        error = _checked[key]
-    if error is not None:
-        raise error
+        found = _checked[key]
+    if isinstance(found, WrongAnswers):
+        raise found
+    return found
 
 
-def _wrong(fed: Feed, target: Target) -> WrongAnswers | None:
+def _wrong(fed: Feed, target: Target) -> WrongAnswers | str:
     _check_blocks(fed.model)
     with scratch_folder("models") as folder, target.open() as worker:
         try:
@@ -312,7 +318,25 @@ def _wrong(fed: Feed, target: Target) -> WrongAnswers | None:
             if stored_densely(target.open, fed, Path(folder)) == "refuses":
                 raise NeedsInputs(made_up(fed, error), GIVE_INPUTS) from error
             raise
-    return _verdict(fed.model, target, [c for c in compared.comparisons if not c.right])
+    wrong = [comparison for comparison in compared.comparisons if not comparison.right]
+    if wrong:
+        return _accused(fed.model, target, str(wrong[0]))
+    if not _wrong_by_the_rules(fed.model, target):
+        return ""
+    said = "the rules of sparse inference say that its outputs are wrong here"
+    drawn = f"{fed}, drawn" if fed.made_up else str(fed)
+    if any(comparison.constant for comparison in compared.comparisons):
+        unseen = f"the inputs ({drawn}) cannot show it, since the outputs are the same for all"
+        return _accused(fed.model, target, f"{said}, and {unseen}; give inputs that matter to it")
+    return f"{said}, which the inputs ({drawn}) do not show"
+
+
+def _wrong_by_the_rules(model: Model, target: Target) -> bool:
+    rules = target.record.rules
+    if not rules or not model.encoded:
+        return False
+    analysis = xnnpack.analyse(model, rules, target.version(), target.arch, target.features)
+    return xnnpack.verdict(analysis) == "miscomputes"
 
 
 def made_up(fed: Feed, error: TargetError) -> str:
@@ -332,10 +356,9 @@ def _check_blocks(model: Model) -> None:
                 )
 
 
-def _verdict(model: Model, target: Target, wrong: Sequence[Comparison]) -> WrongAnswers | None:
-    if not wrong:
-        return None
+def _accused(model: Model, target: Target, fault: str) -> WrongAnswers:
+    name = model.path.name
     return WrongAnswers(
-        f"{model.path.name} computes wrong answers on {target.name}, so its speed means nothing: "
-        f"{wrong[0]}; run `pytest-sparsity explain {model.path.name} --target {target.name}`"
+        f"{name} computes wrong answers on {target.name}, so its speed means nothing: {fault}; "
+        f"run `pytest-sparsity explain {name} --target {target.name}`"
     )

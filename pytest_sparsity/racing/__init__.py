@@ -90,6 +90,7 @@ class Race:
     threads: int
     _trials: Trials
     _series: Series
+    _doubt: str = ""
 
     def __repr__(self) -> str:
         return f"Race({self.target}, {self.ratio}, {self.trials} processes)"
@@ -232,7 +233,8 @@ class Race:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
-        return remarks(self._trials.dense.model, self._trials.sparse.model)
+        found = remarks(self._trials.dense.model, self._trials.sparse.model)
+        return (*found, self._doubt) if self._doubt else found
 
     def resolution(self, budget: float) -> str:
         """Say, of a control, which effect a budget resolves on its target."""
@@ -342,12 +344,12 @@ def race(
     first, second = where.sides
     if first != second:
         check_outputs(Model.of(dense), first, inputs=inputs, shapes=shapes)
-    check_outputs(pruned, second, inputs=inputs, shapes=shapes)
+    doubt = check_outputs(pruned, second, inputs=inputs, shapes=shapes)
     if where.unit == "seconds":
         check_control(
             models[0], where.control, threads, budget, _CONTROLS if controls is None else controls
         )
-    return start(*models, where, threads, budget, confidence, seed)
+    return start(*models, where, threads, budget, confidence, seed, doubt=doubt)
 
 
 def start(
@@ -359,8 +361,12 @@ def start(
     confidence: float = defaults.CONFIDENCE,
     seed: int = 0,
     now: Callable[[], float] = time.monotonic,
+    doubt: str = "",
 ) -> Race:
-    """Race two models without checking anything, and take the first look."""
+    """Race two models without checking anything, and take the first look.
+
+    `doubt` is what a reader of the ratio should know of the sparse model's outputs.
+    """
     spending = Budget(budget, now)
     trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, spending)
     seconds = target.unit == "seconds"
@@ -373,7 +379,7 @@ def start(
         turn=turn if seconds else nullcontext,
     )
     series.look()
-    return Race(target, threads, trials, series)
+    return Race(target, threads, trials, series, doubt)
 
 
 def check_control(
