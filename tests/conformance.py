@@ -151,6 +151,20 @@ def an_index_out_of_range(worker: Worker, folder: Path) -> None:
 
 
 @case
+def a_failed_invocation_is_answered_as_such(worker: Worker, folder: Path) -> None:
+    """The child itself says so: its log may not reach whoever asks."""
+    worker.load("a", ids(folder))
+    worker.set_inputs("a", [np.array([99], np.int32)])
+    for request in (
+        {"do": "outputs", "key": "a", "file": str(folder / "outputs")},
+        {"do": "run", "blocks": [["a", 3]], "warm": 1},
+    ):
+        answer = worker._child.exchange("running ids.tflite", {"id": 0, **request})
+        assert (answer["ok"], answer["kind"]) == (False, "invocation")
+        assert "gather index out of bounds" in answer["error"]
+
+
+@case
 def a_constant_index_out_of_range(worker: Worker, folder: Path) -> None:
 
     def act() -> None:

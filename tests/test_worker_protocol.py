@@ -546,6 +546,7 @@ module.exports = async ({print}) => {
     setupLogging() {}, HEAPU8: new Uint8Array(1000), _malloc: () => 8, _free() {},
     LiteRtEnvironment: {create: () => ({})},
     loadModel() { {act} },
+    compileModel: () => ({delete() {}}),
   };
 };
 """
@@ -590,6 +591,24 @@ def test_what_litert_js_throws_is_a_refusal(
             assert str(caught.value) == f"litert-js failed when loading net.tflite: {said}"
         said = failure(lambda: worker._request("dance", "dancing"))
         assert said == "litert-js failed when dancing: unknown request dance"
+
+
+def test_what_litert_js_prints_as_an_error_is_a_refusal(
+    fake_litert_js: Callable[[str], Worker], tmp_path: Path
+) -> None:
+    """The child itself says so: its log may not reach whoever asks."""
+    none = "({size: () => 0, delete() {}})"
+    signature = f"{{inputNames: () => {none}, outputNames: () => {none}, delete() {{}}}}"
+    act = (
+        f"print('ERROR: half loaded'); return {{getSignature: () => ({signature}), delete() {{}}}}"
+    )
+    request = {"do": "load", "key": "a", "path": str(tmp_path / "net.tflite"), "pad": []}
+    with fake_litert_js(act) as worker:
+        for number in range(2):
+            asked = {"id": number, "kernels": "default", "threads": 1, **request}
+            answer = worker._child.exchange("loading net.tflite", asked)
+            assert (answer["ok"], answer.get("kind")) == (False, "load")
+            assert answer["error"] == "half loaded"
 
 
 def test_a_trap_in_webassembly_ends_the_child(

@@ -139,7 +139,8 @@ class Loaded {
       type.delete();
       const dtype = DTYPES.get(element.value) ?? `element type ${element.value}`;
       const open = sizes.flatMap((size, place) => size < 1 ? [place] : []);
-      return {name, shape, element, dtype, open};
+      const resized = sizes.some((size, place) => size > 0 && size !== shape[place]);
+      return {name, shape, element, dtype, open, resized};
     });
   }
 
@@ -149,8 +150,10 @@ class Loaded {
    */
   checkOutputs(shapes) {
     const batched = shapes.some(shape => shape.length && shape[0] !== 1);
+    // Of some files LiteRT does not see that sizes are open, neither the inputs' nor the outputs'.
+    const unseen = this.inputs.some(({resized}) => resized);
     this.outputs.forEach(({name, open}) => {
-      if (open.some(place => place > 0 || batched)) {
+      if (unseen || open.some(place => place > 0 || batched)) {
         throw new RequestError('unsupported', `LiteRT.js cannot size the output ${name}, whose ` +
             'shape is open in the file: convert the model with a fixed input shape');
       }
