@@ -78,6 +78,9 @@ def fault(error: Exception) -> tuple[object, int]:
     from pytest_sparsity.targets import EndedError, InvocationError, LoadError
 
     of_the_file = (LoadError, InvocationError, EndedError, WrongAnswers, NeedsInputs)
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str) else ""
+        return f"{named}{error.strerror}", UNUSABLE
     if isinstance(error, (ValueError, OSError, *of_the_file)):
         return error, UNUSABLE
     if isinstance(error, (Unsupported, TargetError, CannotMeasure)):

@@ -52,8 +52,10 @@ def replace(path: Path, content: Content, *, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(final)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:  # says at most how the part is called
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
         raise
     if sync:
         _sync_folder(final.parent)

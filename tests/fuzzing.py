@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pytest_sparsity import encoding, transform, xnnpack
 from pytest_sparsity.baseline import files as baselines
-from pytest_sparsity.diagnosis import lines
+from pytest_sparsity.diagnosis import Diagnosis, lines
 from pytest_sparsity.diagnosis.conclusion import conclude
 from pytest_sparsity.encoding import Sparsity
 from pytest_sparsity.errors import ModelError
@@ -103,13 +103,19 @@ def rules(data: bytes) -> None:
     if model is None or _try(lambda: model.layers) is None:
         return
     for runtime, version, target, arch, features in MACHINES:
-        analysis = _try(partial(xnnpack.analyse, model, runtime, version, arch, features))
-        if analysis is not None:
-            diagnosis = conclude(analysis, Target.of(target), None, None, 1)
+        diagnosis = _try(partial(_diagnosed, model, runtime, version, target, arch, features))
+        if diagnosis is not None:
             assert len(diagnosis.kernels) == len(model.layers)
             assert diagnosis.verdict in {"sparse", "dense", "miscomputes", "fails"}
             assert diagnosis.headline
             assert all(line.isprintable() for line in lines(diagnosis))
+
+
+def _diagnosed(
+    model: Model, runtime: str, version: str, target: str, arch: str, features: frozenset[str]
+) -> Diagnosis:
+    analysis = xnnpack.analyse(model, runtime, version, arch, features)
+    return conclude(analysis, Target.of(target), None, None, 1)
 
 
 def rewriting(data: bytes) -> None:

@@ -408,7 +408,7 @@ def test_baselines_between_two_revisions(run: Run, repository: Path) -> None:
         (
             ("explain", SPARSE, "--target", "litert", "--inputs", "lost.npz"),
             2,
-            "pytest-sparsity: [Errno 2] No such file or directory: 'lost.npz'",
+            "pytest-sparsity: lost.npz: No such file or directory",
         ),
         (("baselines", "absent"), 2, "pytest-sparsity: there is no folder absent"),
         (("baselines", "--until", "HEAD"), 2, "pytest-sparsity: --until needs --since"),

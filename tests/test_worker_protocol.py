@@ -145,6 +145,14 @@ def test_another_protocol(start: Start) -> None:
             "os.write(1, b'\\xff\\xfe\\n')",
             "fake answered outside the protocol, '\ufffd\ufffd', when {doing}",
         ),
+        (
+            "print('[' * 100_000, flush=True)",
+            f"fake answered outside the protocol, '{'[' * 60}', when {{doing}}",
+        ),
+        (
+            'print(\'{"id": 1, "ok": NaN}\', flush=True)',
+            'fake answered outside the protocol, \'{{"id": 1, "ok": NaN}}\', when {doing}',
+        ),
         ("send(id=id + 1, ok=True)", "fake answered request 2 instead of 1 when {doing}"),
         ("send(ok=True)", "fake answered request None instead of 1 when {doing}"),
         (

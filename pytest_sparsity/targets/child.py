@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_sparsity import strict_json
 from pytest_sparsity.children import guarded, limit_memory
 from pytest_sparsity.errors import TargetError, printable
 
@@ -210,8 +211,8 @@ class Child:
 
     def _decoded(self, line: bytes, doing: str) -> dict[str, Any]:
         try:
-            answer = json.loads(line)
-        except ValueError:
+            answer = strict_json.loads(line)
+        except ValueError:  # UnicodeDecodeError among them
             answer = None
         if not isinstance(answer, dict):
             said = line[:_RUBBISH].decode("utf-8", "replace")

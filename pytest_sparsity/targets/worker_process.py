@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.children import scratch_file
-from pytest_sparsity.errors import ModelError, TargetError, Unsupported
+from pytest_sparsity.errors import CannotMeasure, ModelError, TargetError, Unsupported
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
 
@@ -34,6 +34,7 @@ SLOWER = 10
 # Bytes of a model that a child reads, and hashes, in a second at least; an emulated one takes long.
 BYTES_PER_SECOND = 5e6
 CHANGED = "the file has changed since it was read: make a new Model of it"
+NOT_UTF_8 = "runtimes read no file whose path is not UTF-8: rename it, or the folder that it is in"
 KERNELS = ("default", "builtin", "reference")
 
 
@@ -187,7 +188,8 @@ class Worker:
                 for every open dimension.
 
         Raises:
-            ModelError: the file has been replaced, or describes tensors that cannot be.
+            ModelError: the file has been replaced, describes tensors that cannot be, or its path
+                is not UTF-8, which all that runtimes take.
             LoadError: the runtime refuses the model.
             Unsupported: the runtime has no such kernels, or not that many threads.
         """
@@ -197,6 +199,8 @@ class Worker:
             self.unload(key)
         known = model if isinstance(model, Model) else None
         path = Path(model.path if isinstance(model, Model) else model).resolve()
+        if str(path).encode(errors="replace").decode() != str(path):
+            raise ModelError(f"{path}: {NOT_UTF_8}")
         nbytes = _nbytes(known, shapes) if known else 0
         self._child.limit_memory(MEMORY + MEMORY_SHARE * (nbytes + self._held()))
         answer = self._request(
@@ -229,6 +233,7 @@ class Worker:
 
         Raises:
             ValueError: number, shapes or dtypes of the arrays are not those of the signature.
+            CannotMeasure: the folder for temporary files has no room for them.
         """
         model = self._models[key]
         wanted = [(spec.shape, spec.dtype) for spec in model.signature.inputs]
@@ -236,8 +241,14 @@ class Worker:
         if given != wanted:
             raise ValueError(f"{model.name} takes inputs {wanted}, not {given}")
         file = self._data_file()
-        with file.open("wb") as data:
-            data.writelines(array.tobytes() for array in arrays)
+        try:
+            with file.open("wb") as data:
+                data.writelines(array.tobytes() for array in arrays)
+        except OSError as error:
+            raise CannotMeasure(
+                f"the inputs of {model.name} cannot be written to {file}: {error.strerror}; "
+                "free some space, or set TMPDIR to a folder that has room"
+            ) from None
         self._request("inputs", f"setting the inputs of {model.name}", key=key, file=str(file))
 
     def outputs(self, key: str) -> tuple[NDArray[Any], ...]:

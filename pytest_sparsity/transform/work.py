@@ -77,6 +77,8 @@ class Work:
             writer = self.writer(tensor)
             if writer is None or writer.op not in UNPACKING:
                 return None
+            if self.tensor(tensor).variable or tensor in self.model.graph.inputs:
+                return None  # it has a value before it is written, so it may even be its own source
             tensor = writer.inputs[0]
         return tensor
 
