@@ -18,13 +18,16 @@ MARK = "SPARSITY_TEST_MARK"
 
 
 def marked(value: str) -> list[int]:
-    """The processes whose environment carries a mark, which they inherit."""
-    wanted = f"{MARK}={value}".encode()
+    """The processes whose environment carries a mark, which they inherit.
+
+    A guest's Python inherits its temporary folder alone.
+    """
+    wanted = {f"{name}={value}".encode() for name in (MARK, "TMPDIR")}
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                carries = wanted in (folder / "environ").read_bytes().split(b"\0")
+                carries = wanted & {*(folder / "environ").read_bytes().split(b"\0")}
                 dead = ") Z " in (folder / "stat").read_text()
             except OSError:
                 continue
@@ -48,6 +51,7 @@ def leftovers(
     number: signal.Signals,
     ready: Callable[[Sequence[str]], bool],
     environment: Mapping[str, str] = os.environ,
+    delay: float = 0.0,
 ) -> tuple[list[int], list[str]]:
     """Kill a command once it has such a child, and return the processes and files it leaves.
 
@@ -57,6 +61,7 @@ def leftovers(
         number: the signal.
         ready: whether a child of this command line is what is waited for.
         environment: of the command.
+        delay: seconds that it is given once there is such a child.
     """
     mark = f"{folder}"
     process = subprocess.Popen(
@@ -67,6 +72,7 @@ def leftovers(
     )
     try:
         assert until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
+        time.sleep(delay)
         assert process.poll() is None, "it ended by itself"
         process.send_signal(number)
         process.wait(PATIENCE)

@@ -233,7 +233,8 @@ def _npm_does(
             text=True,
             check=False,
             timeout=_INSTALL_TIMEOUT,
-            env={**os.environ, "NODE_OPTIONS": flags},
+            # npm would leave its compiled code in the temporary folder.
+            env={**os.environ, "NODE_OPTIONS": flags, "NODE_DISABLE_COMPILE_CACHE": "1"},
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"nothing for {_INSTALL_TIMEOUT} s")
