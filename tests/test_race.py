@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -26,6 +27,7 @@ from pytest_sparsity.racing.pairs import Pair
 from pytest_sparsity.racing.trials import Plan, Trials, choose_clock, pairs_per_process
 from pytest_sparsity.racing.warm_up import NATIVE_LIMIT_NS, WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
+from pytest_sparsity.targets.child import LateError, limit
 from pytest_sparsity.writer import Network
 
 DATA = Path(__file__).parent / "data"
@@ -71,6 +73,9 @@ class Machine:
 
     def spend(self, seconds: float) -> None:
         self.now += seconds * (1 + self.rng.uniform(-self.jitter, self.jitter))
+        if self.now > limit():  # as a child is killed
+            self.now = limit()
+            raise LateError("too late")
 
     @property
     def opened(self) -> int:
@@ -367,6 +372,41 @@ def test_the_budget_is_never_exceeded(budget: float, sparse_ns: float, first: fl
         assert result.wall_seconds <= budget
         assert result.wall_seconds == pytest.approx(scripted.now)
         assert scripted.requests[-1] == ("close",)
+
+
+@pytest.mark.parametrize("budget", [1.0, 3.0, 8.0])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_budget_is_kept_on_a_machine_that_becomes_busy(budget: float, threads: int) -> None:
+    """What was planned with takes up to thirty times as long, at any point."""
+    decided = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        scripted = machine(1.5, sparse_ns=2e6, jitter=0.3)
+        calm = rng.uniform(0, budget)
+
+        def share(_: random.Random, scripted: Machine = scripted, calm: float = calm) -> float:
+            return 1.0 if scripted.now < calm else 1 / 30
+
+        scripted.share = share
+        result = raced(scripted, budget=budget, seed=seed, threads=threads)
+        with contextlib.suppress(Inconclusive):
+            assert result.speedup >= 1.2, "never refuted"
+            decided += 1
+        assert result.wall_seconds <= budget
+        assert scripted.now <= budget
+        assert scripted.requests[-1] == ("close",)
+    assert decided or budget < 8
+
+
+def test_a_process_that_is_late_is_left_out() -> None:
+    scripted = machine(2.0, sparse_ns=5e6)
+    scripted.share = lambda _: 1.0 if scripted.now < 4.0 else 0.001
+    result = raced(scripted, budget=5.0)
+    with pytest.raises(Inconclusive):
+        assert result.speedup >= 2.0
+    assert result.trials == len(result._series.centres)
+    assert result.wall_seconds == pytest.approx(5.0)
+    assert result.ratio.low < 2.0 < result.ratio.high
 
 
 def test_a_budget_that_is_too_small_says_how_much_would_do() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import pytest
 from pytest_sparsity import children
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.targets import InvocationError, Launch, LoadError, Target, Worker, child, npm
-from pytest_sparsity.targets.child import last_line
+from pytest_sparsity.targets.child import LateError, answers_until, last_line, limit
 from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 
 if TYPE_CHECKING:
@@ -174,6 +176,38 @@ def test_one_sentence_for_each_failure(start: Start, body: str, said: str) -> No
     worker = start(f"def answer(id, **request):\n    {body}")
     heard = failure(lambda: worker.load("a", "/models/net.tflite"))
     assert heard == said.format(doing="loading net.tflite")
+
+
+def test_an_answer_that_nobody_waits_for_any_more_ends_the_child(start: Start) -> None:
+    worker = start(
+        """
+        def answer(id, do, **request):
+            time.sleep(60)
+        """
+    )
+    begun = time.monotonic()
+    with answers_until(begun + 0.2), pytest.raises(LateError) as caught:
+        worker.load("a", "/models/net.tflite")
+    assert str(caught.value) == "fake was too late when loading net.tflite, and was killed"
+    assert time.monotonic() - begun < worker_patience(worker)
+    assert worker.ended
+    assert limit() == math.inf
+
+
+def worker_patience(worker: Worker) -> float:
+    return worker._child.timeout
+
+
+def test_a_child_that_does_not_quit_is_not_waited_for_beyond_the_limit(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = start("def answer(id, do, **request):\n    time.sleep(60)")
+    monkeypatch.setattr(child, "_PATIENCE", 50.0)
+    begun = time.monotonic()
+    with answers_until(begun):
+        worker.close()
+    assert time.monotonic() - begun < 40
+    assert worker.ended
 
 
 def test_a_hang_is_killed_at_the_deadline(start: Start) -> None:

@@ -308,8 +308,8 @@ def race(
         target: a target or its name; two of them, `("litert==2.1.6", "litert==2.3.0")`, race the
             first model on the one against the second model on the other.
         threads: threads of the runtime.
-        budget: seconds of measuring, process starts included; a busy machine overruns it. What
-            passes between comparisons does not count.
+        budget: seconds of measuring, process starts included. What is not done then is ended and
+            left out; what passes between comparisons does not count.
         confidence: of all looks of this race together.
         seed: of the order of blocks, interpreters and padding.
         controls: the controls raced so far, which are reused and added to; by default those of this

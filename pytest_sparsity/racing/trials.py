@@ -13,6 +13,7 @@ from pytest_sparsity.estimate import LOOKS, Budget, Stop, hodges_lehmann, resolv
 from pytest_sparsity.racing.originals import ORIGINALS
 from pytest_sparsity.racing.pairs import Interpreters, Pair
 from pytest_sparsity.racing.warm_up import Batch, settle, warm_up_needed
+from pytest_sparsity.targets.child import LateError, answers_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,9 @@ class Trials:
     def draw(self) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
 
+        One that is not through when the budget ends is ended and left out. That it took too long
+        says nothing of its ratio.
+
         Raises:
             Stop: the budget has no room for its pairs, or the clock is too noisy to go on.
         """
@@ -102,6 +106,18 @@ class Trials:
             raise Stop("noisy clock")
         if self.plan:
             self._demand(self.plan.start_seconds)
+        try:
+            with answers_until(self.budget.deadline):
+                pairs = self._pairs()
+        except LateError:
+            raise Stop("budget") from None
+        self.processes.append(pairs)
+        if not self.clock:
+            self.clock, self.clock_reason = choose_clock(pairs, self.threads)
+        return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
+
+    def _pairs(self) -> list[Pair]:
+        """Run one fresh process; the first one also plans for all."""
         rng = random.Random(f"{self.seed} {len(self.processes)}")
         with ORIGINALS.process(self.target, self.threads, self.budget.now) as (worker, begun):
             self.hello = self.hello or worker.hello
@@ -116,10 +132,7 @@ class Trials:
                 self._demand(self.plan.pair_seconds)
                 plan = self.plan
                 pairs.append(models.pair(plan.invocations, plan.rounds, plan.refresh))
-        self.processes.append(pairs)
-        if not self.clock:
-            self.clock, self.clock_reason = choose_clock(pairs, self.threads)
-        return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
+        return pairs
 
     def count(self) -> float:
         """Count the instructions of one invocation of each model; return the ratio.

@@ -9,12 +9,15 @@ and its last words can be shown.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,7 +26,7 @@ from pytest_sparsity.children import guarded, limit_memory
 from pytest_sparsity.errors import TargetError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # Seconds that a child may take to end by itself after `quit`; then it is killed.
 _PATIENCE = 2.0
@@ -52,6 +55,31 @@ class Launch:
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
+
+
+class LateError(TargetError):
+    """Nobody waits for the answer any more, see `answers_until`; the child has been ended."""
+
+
+_LIMIT: ContextVar[float] = ContextVar("limit", default=math.inf)
+
+
+@contextmanager
+def answers_until(deadline: float) -> Iterator[None]:
+    """Wait for no answer of any child beyond a point in time, on the monotonic clock.
+
+    What is asked within raises `LateError` then.
+    """
+    token = _LIMIT.set(deadline)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
+
+
+def limit() -> float:
+    """Return when no answer is waited for any more; infinite if there is no such point."""
+    return _LIMIT.get()
 
 
 class Child:
@@ -123,17 +151,21 @@ class Child:
 
         Raises:
             TargetError: there was no answer; the child has been ended. An `EndedError` if it had
-                started, so that what it was asked to do is at fault.
+                started, so that what it was asked to do is at fault; a `LateError` if nobody waits
+                any more.
         """
         if self.ended:
             raise TargetError(f"{self.target} had ended before {doing}; open it again")
         self._said = self._stderr.seek(0, os.SEEK_END)
         ended = TargetError if request is None else EndedError
+        deadline = min(time.monotonic() + self.timeout + seconds, limit())
         try:
-            line = self._converse(request, self.timeout + seconds)
+            line = self._converse(request, deadline)
         except TimeoutError:
-            limit = f"{self.timeout + seconds:.3g}"
-            self.fail(f"did not answer within {limit} s when {doing}, and was killed", ended)
+            if deadline == limit():
+                self.fail(f"was too late when {doing}, and was killed", LateError)
+            patience = f"{self.timeout + seconds:.3g}"
+            self.fail(f"did not answer within {patience} s when {doing}, and was killed", ended)
         except (EOFError, OSError):
             self.fail(f"{self._how_it_ended()} when {doing}", ended)
         except BaseException:
@@ -178,16 +210,16 @@ class Child:
         if self.ended:
             return
         try:
-            self._send({"id": 0, "do": "quit"}, time.monotonic() + _PATIENCE)
+            deadline = min(time.monotonic() + _PATIENCE, limit())
+            self._send({"id": 0, "do": "quit"}, deadline)
             self._stdin.close()
-            self._process.wait(_PATIENCE)
+            self._process.wait(max(deadline - time.monotonic(), 0.0))
         except (OSError, subprocess.TimeoutExpired):
             pass  # Killed next, which is all that is wanted.
         finally:
             self._end()
 
-    def _converse(self, request: Mapping[str, object] | None, seconds: float) -> bytes:
-        deadline = time.monotonic() + seconds
+    def _converse(self, request: Mapping[str, object] | None, deadline: float) -> bytes:
         if request is not None:
             self._send(request, deadline)
         return self._read_line(deadline)
