@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_sparsity import __version__, defaults
+from pytest_sparsity import __version__, defaults, progress
 from pytest_sparsity.errors import (
     CannotMeasure,
     Inconclusive,
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise ValueError("standard output is closed: there is nowhere to print to")
-        status = options.command(options)
+        with progress.shown(None if options.json else terminal_line()):
+            status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
         assert sys.stdout is not None
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         return status or DONE
     return DONE
+
+
+def terminal_line() -> progress.Line | None:
+    """Return what shows on stderr what takes long, if that is a terminal."""
+    return progress.Line(sys.stderr) if progress.is_terminal(sys.stderr) else None
 
 
 def fault(error: Exception) -> tuple[object, int]:

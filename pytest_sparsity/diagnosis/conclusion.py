@@ -14,6 +14,7 @@ from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
 from pytest_sparsity.errors import NeedsInputs, Unsupported
 from pytest_sparsity.findings import Finding, finding, ranked
 from pytest_sparsity.model import Model
+from pytest_sparsity.progress import step
 from pytest_sparsity.targets import Target
 from pytest_sparsity.targets.microkernels import Microkernel
 from pytest_sparsity.targets.microkernels import microkernels as trace
@@ -181,7 +182,8 @@ def diagnose(
         )
     seen = None
     if observe:
-        with nullcontext(observer) if observer else Observer(target, threads=threads) as eye:
+        open_ = nullcontext(observer) if observer else Observer(target, threads=threads)
+        with step(f"diagnosing {model.path.name} on {target}"), open_ as eye:
             seen = eye.observe(model, inputs=inputs, shapes=shapes)
     if rules:
         facts = (rules, target.version(), target.arch, target.features)

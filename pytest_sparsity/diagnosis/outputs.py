@@ -15,6 +15,7 @@ from pytest_sparsity.encoding import whole_blocks
 from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.inference import invoked
 from pytest_sparsity.inputs import feed
+from pytest_sparsity.progress import step
 from pytest_sparsity.targets import LoadError, Target, UnwrittenOutput
 from pytest_sparsity.transform import densify
 
@@ -297,7 +298,8 @@ def check_outputs(
     fed = feed(model, inputs, shapes)
     key = (model.sha256, target.name, target.version(), fed.shapes)
     if not fed.made_up or key not in _checked:
-        found = _wrong(fed, target)
+        with step(f"checking what {model.path.name} answers on {target}"):
+            found = _wrong(fed, target)
         if fed.made_up:
             _checked[key] = found
     else:

@@ -36,6 +36,7 @@ from pytest_sparsity.plugin.state import (
     marked,
 )
 from pytest_sparsity.plugin.waiting import Waits
+from pytest_sparsity.plugin.watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -80,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[COLLECTED] = {}
     config.pluginmanager.register(Ledger(config), "sparsity-ledger")
     config.pluginmanager.register(Waits(config), "sparsity-waits")
+    config.pluginmanager.register(Watch(config), "sparsity-watch")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

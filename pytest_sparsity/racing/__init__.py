@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import defaults
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.estimate import (
+    LOOKS,
     Budget,
     Claim,
     Estimate,
@@ -26,6 +27,7 @@ from pytest_sparsity.estimate import (
 from pytest_sparsity.inputs import Feed, feed
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
+from pytest_sparsity.progress import step
 from pytest_sparsity.racing.entrants import remarks
 from pytest_sparsity.racing.trials import Trials
 from pytest_sparsity.targets import Target, Where
@@ -370,8 +372,14 @@ def start(
     spending = Budget(budget, now)
     trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, spending)
     seconds = target.unit == "seconds"
+
+    def draw() -> float:
+        number = f"process {len(series.centres) + 1} of {LOOKS[-1] if seconds else 1}"
+        with step(f"{target}: {number}, {max(spending.left, 0):.0f} s left at most"):
+            return trials.draw() if seconds else trials.count()
+
     series = Series(
-        trials.draw if seconds else trials.count,
+        draw,
         name="speedup" if seconds else "instruction_ratio",
         budget=spending,
         confidence=confidence,
@@ -399,7 +407,8 @@ def check_control(
     """
     key = target.name, threads
     if key not in controls:
-        controls[key] = start(dense, dense, target, threads, budget)
+        with step("control"):
+            controls[key] = start(dense, dense, target, threads, budget)
     ratio = controls[key].ratio
     if ratio.low > 1 + CONTROL_MARGIN or ratio.high < 1 / (1 + CONTROL_MARGIN):
         raise CannotMeasure(

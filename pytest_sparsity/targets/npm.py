@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pytest_sparsity import children, store
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.progress import step
 from pytest_sparsity.targets import sealed, setting_up
 
 _HERE = Path(__file__).parent
@@ -157,7 +158,7 @@ def _install(folder: Path, node: str, release: str) -> None:
     again = f" again, since {sealed.fault(modules)}" if modules.exists() else ""
     sys.stderr.write(f"pytest-sparsity: installing {what} into {folder}{again} ...\n")
     sys.stderr.flush()
-    with children.workspace(folder, "install-") as scratch:
+    with step(f"installing {what}"), children.workspace(folder, "install-") as scratch:
         _demand(scratch, release)
         command = "install" if release else "ci"
         reason = _run_npm(node, command, str(scratch))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.model import Model
+from pytest_sparsity.progress import step
 from pytest_sparsity.variants import cache as files
 from pytest_sparsity.variants import fingerprint
 from pytest_sparsity.variants.building import build_entry
@@ -259,9 +260,10 @@ def _build(recipe: Recipe, store: Path, *, rebuild: bool, key: str | None = None
     def build(start: Callable[[], Converts]) -> files.Entry:
         return build_entry(recipe, store, start, rebuild=rebuild, key=key)
 
-    if threads_run():
-        return build(Converter)
-    return in_a_fork(partial(build, LocalConverter), f"the build of {recipe.name}")
+    with step(recipe.name):
+        if threads_run():
+            return build(Converter)
+        return in_a_fork(partial(build, LocalConverter), f"the build of {recipe.name}")
 
 
 def default_store() -> Path:

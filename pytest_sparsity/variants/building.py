@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import patterns
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model
+from pytest_sparsity.progress import step
 from pytest_sparsity.transform import encode, repair, replace_weights
 from pytest_sparsity.variants import (
     cache,
@@ -98,7 +99,8 @@ def build_entry(
         key: of the entry; None if only the network can tell it.
     """
     with closing(start()) as converter, keras_state.seeded(recipe.seed):
-        built = sources.loaded(recipe.build())
+        with step("building"):
+            built = sources.loaded(recipe.build())
         if isinstance(built, sources.Source):
             return _convert_source(recipe, built, converter, store, key)
         network = prune(recipe, built)
@@ -152,7 +154,8 @@ def prune(recipe: Recipe, built: object) -> Pruning:
     technique = _technique(recipe, model)
     selection = select(model, recipe.policy, technique)
     dense_weights = model.get_weights()
-    pruned = technique.prune(model, selection.layers, recipe.finetune)
+    with step("pruning"):
+        pruned = technique.prune(model, selection.layers, recipe.finetune)
     samples = None
     if recipe.representative is not None:
         samples = checked_samples(recipe.representative(), model.inputs)
@@ -277,15 +280,17 @@ class _Conversion:
         if network.smaller is not None:
             self._convert(network.smaller, paths["sparse"], pruned=False)
         else:
-            store_sparsely(recipe, self._converter, paths)
+            with step(f"storing {paths['sparse'].name}"):
+                store_sparsely(recipe, self._converter, paths)
 
     def _convert(self, model: Network, path: Path, *, pruned: bool) -> Model:
         if finishing.is_asked(self._recipe):
             names = {layer.name for layer in self._network.layers}
             model = finishing.finish(model, self._recipe, names, pruned=pruned)
         raw = self._scratch / path.name
-        saved = export(model, raw.with_suffix(""))
-        self._converter.convert(saved, raw, self._recipe.quantize, self._samples)
+        with step(f"converting {path.name}"):
+            saved = export(model, raw.with_suffix(""))
+            self._converter.convert(saved, raw, self._recipe.quantize, self._samples)
         return canonical(raw, path)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
+from pytest_sparsity.progress import step
 from pytest_sparsity.variants import counting
 from pytest_sparsity.variants.technique import Obstacle, Pruned
 
@@ -164,7 +165,8 @@ def remove(
             small.set_weights(_sliced(layer, layer.get_weights(), incoming, outgoing))
             layer.set_weights(_cleared(layer, incoming, outgoing))
         if finetune is not None:
-            finetune(smaller, [])
+            with step("training"):
+                finetune(smaller, [])
             for layer, small in pairs:
                 layer.set_weights(_filled(layer, small.get_weights(), *kept[id(layer)]))
     return smaller

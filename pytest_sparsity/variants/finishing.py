@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
+from pytest_sparsity.progress import step
 from pytest_sparsity.variants.networks import import_tfmot, leaves, prunable_weights, quiet
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def _cluster(
                     " it out with policy=[names of the layers to prune]"
                 ) from error
         if finetune is not None:
-            finetune(network, [])
+            with step("training"):
+                finetune(network, [])
     with quiet():
         clustered: Network = import_tfmot().clustering.keras.strip_clustering(network)
     _check_clusters(clustered, clusters, names)
@@ -171,7 +173,8 @@ def _train_quantized(
         if pruned:
             _keep_unquantized(network, names, clusters=recipe.clusters)
         before = network.get_weights()
-        recipe.finetune(network, [])
+        with step("training"):
+            recipe.finetune(network, [])
     if all(map(np.array_equal, before, network.get_weights())):
         raise ValueError(
             "quantize='qat': finetune(model, callbacks) did not train the network, so its"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
+from pytest_sparsity.progress import step
 from pytest_sparsity.variants import counting, schedules
 from pytest_sparsity.variants.networks import (
     import_tfmot,
@@ -218,7 +219,8 @@ def _counting_callback() -> Any:
 
 def _train(wrapped: Network, finetune: Finetune, callback: Any) -> None:
     try:
-        finetune(wrapped, [callback])
+        with step("training"):
+            finetune(wrapped, [callback])
     except Exception as error:
         if "requires the UpdatePruningStep callback" in str(error):
             raise ValueError(
