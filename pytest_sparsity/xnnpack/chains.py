@@ -161,7 +161,19 @@ class _Chain:
             return _Cause("no-exit", remedy=REPAIRED_EXIT if self._transposed() else None)
         if not result.profitable(position):
             return _too_few_zeros(*result.weights[result.cluster_leader[position]])
-        return None
+        return self._outermost(position)
+
+    def _outermost(self, position: int) -> _Cause | None:
+        """A layer that reads channels-first and would write so, were it not the chain's last."""
+        execution = self.partition.execution
+        if execution is None or position in {*execution.sparse, *execution.wrong}:
+            return None
+        reader = self._reader_outside(self.nodes[position])
+        if reader is None:
+            return None
+        misfit, name = self._misfit(reader), self._name(self.nodes[reader])
+        text = f"the sparse chain ends with it, before {name}: {misfit}"
+        return _Cause("incompatible-layer", text, misfit.remedy)
 
     def _transposed(self) -> bool:
         """Whether an average stands behind a TRANSPOSE, as in files of PyTorch."""
