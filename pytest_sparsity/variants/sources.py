@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported, one_line
 from pytest_sparsity.variants.converter import ConversionError
+from pytest_sparsity.variants.networks import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,7 +175,8 @@ def _of_torch(module: Any, inputs: tuple[Any, ...] | None) -> Source:
             " from the build function, or give the module an example_input_array"
         )
     try:
-        litert_torch: Any = import_module("litert_torch")
+        with quiet():
+            litert_torch: Any = import_module("litert_torch")
     except ModuleNotFoundError as error:
         raise Unsupported(
             f"a module of PyTorch becomes a file by litert-torch, and {error.name} is not"
@@ -190,7 +192,8 @@ def _of_torch(module: Any, inputs: tuple[Any, ...] | None) -> Source:
                 " litert-torch or ai-edge-quantizer, and give the files: variants.from_files"
             )
         try:
-            litert_torch.convert(module.eval(), inputs).export(str(path))
+            with quiet():
+                litert_torch.convert(module.eval(), inputs).export(str(path))
         except Exception as error:
             raise ConversionError(f"litert-torch refused the module: {one_line(error)}") from error
 
