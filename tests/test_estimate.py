@@ -416,3 +416,22 @@ def test_an_exact_ratio_is_certain() -> None:
     series = Series(lambda: 2.0, name="r", budget=budget, confidence=0.95, exact=True)
     series.look()
     assert series.latest().confidence == 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "largest"),
+    [
+        (0.998, 1.001, 1 / 0.998 - 1),
+        (1.0, 1.0, 0.0),
+        (0.99, 1.049, 0.049),
+        (0.99, 1.06, None),
+        (1.001, 1.002, None),
+        (0.0, 1.01, None),
+        (0.0, math.inf, None),
+    ],
+)
+def test_how_large_a_difference_there_may_be(
+    low: float, high: float, largest: float | None
+) -> None:
+    found = Estimate(1.0, low, high, 0.95).difference
+    assert found == (None if largest is None else pytest.approx(largest))

@@ -18,7 +18,7 @@ and scripted clocks run the same code.
 from __future__ import annotations
 
 from pytest_sparsity.estimate.budget import Budget, Stop
-from pytest_sparsity.estimate.estimates import Claim, Estimate
+from pytest_sparsity.estimate.estimates import Claim, Estimate, no_difference
 from pytest_sparsity.estimate.forecasts import LIKELY, resolvable, seconds_to_resolve
 from pytest_sparsity.estimate.intervals import LOOKS, hodges_lehmann, holds
 from pytest_sparsity.estimate.series import Series
@@ -33,6 +33,7 @@ __all__ = [
     "Stop",
     "hodges_lehmann",
     "holds",
+    "no_difference",
     "resolvable",
     "seconds_to_resolve",
 ]

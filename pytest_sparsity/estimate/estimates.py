@@ -10,6 +10,9 @@ from typing import ClassVar, NoReturn
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.estimate.intervals import holds
 
+SMALL = 0.05
+"""A difference up to which two models are said to be equally fast."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -66,6 +69,16 @@ class Estimate:
     _instead_of_comparing_two: ClassVar[str] = (
         "two Estimates are not compared: race the two models with each other"
     )
+
+    @property
+    def difference(self) -> float | None:
+        """The largest difference from 1 that the interval leaves, if it is small; else None.
+
+        0.002 says that neither is more than 0.2 % faster: that is a result, too, where whether one
+        of them is faster at all stays open.
+        """
+        largest = max(self.high, 1 / self.low if self.low > 0 else math.inf) - 1
+        return largest if self.low <= 1 <= self.high and largest <= SMALL else None
 
     def latest(self) -> Estimate:
         """Return the estimate at the latest look taken so far; takes none."""
@@ -132,3 +145,8 @@ class Estimate:
             return f"{self.value:.6g} exactly"
         percent = f"{100 * self.confidence:g} %"
         return f"{self.value:.4g}, {percent} interval [{self.low:.4g}, {self.high:.4g}]"
+
+
+def no_difference(largest: float) -> str:
+    """Say that two models cost the same but for so much: `no difference larger than 0.2 %`."""
+    return f"no difference larger than {100 * largest:.2g} %"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.estimate.budget import Stop
-from pytest_sparsity.estimate.estimates import Claim, Estimate
+from pytest_sparsity.estimate.estimates import Claim, Estimate, no_difference
 from pytest_sparsity.estimate.forecasts import seconds_to_decide
 from pytest_sparsity.estimate.intervals import LOOKS, holds, interval, look_confidence
 
@@ -150,6 +150,9 @@ class Series:
         if self.centres:
             measured += f", {len(self.centres)} processes in {spent:.1f} s"
         parts = [f"{claim} is undecided: {measured}"]
+        difference = self.latest().difference
+        if difference is not None:
+            parts.append(no_difference(difference))
         if claim.reason == "noisy clock":
             parts.append(
                 "most blocks were preempted and only wall time counts here: "

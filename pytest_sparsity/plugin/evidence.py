@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_sparsity.diagnosis import Diagnosis
+    from pytest_sparsity.errors import Inconclusive
     from pytest_sparsity.racing import Race
     from pytest_sparsity.report.replay import ReplayClock
     from pytest_sparsity.targets import Target
@@ -166,6 +167,15 @@ class Evidence:
         samples = first.race.samples[1]
         if samples:
             replay(self.benchmark, clock, samples, {"sparsity": self._record_of(first)})
+
+    def cause(self, undecided: Inconclusive) -> str:
+        """Return why the two models of an undecided race cost the same; empty if they may not."""
+        for entry in self.entries:
+            asked = any(claim is undecided.claim for claim in entry.race.claims)
+            if asked and entry.race.ratio.difference is not None:
+                known = entry.diagnosis()
+                return known if isinstance(known, str) else known.headline
+        return ""
 
     def explain(self, op: str, left: object, right: object) -> list[str] | None:
         """Return the explanation of a comparison that is False, None if it is not ours."""

@@ -41,6 +41,9 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
         yield
     except Exception as error:
         own = type(error).__module__.startswith(OWN)
+        if isinstance(error, Inconclusive):
+            cause = evidence_of(config).cause(error)
+            error.args = (f"{error}\n  because   {cause}" if cause else str(error),)
         if own:
             error.args = tuple(map(_printed, error.args))
         ours = own or isinstance(error, AssertionError)

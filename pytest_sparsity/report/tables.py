@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.baseline.recorded import text
 from pytest_sparsity.diagnosis import finding_lines
+from pytest_sparsity.estimate import no_difference
 from pytest_sparsity.report.failure import table, timing, where
 from pytest_sparsity.xnnpack.changes import CHANGES
 
@@ -73,13 +74,20 @@ def race(result: Race, dense: str, sparse: str) -> list[str]:
         [
             ("dense", f"{timing(result.dense, result.unit)}  {dense}"),
             ("sparse", f"{timing(result.sparse, result.unit)}  {sparse}"),
-            (ratio, f"{result.ratio}: {result.verdict}"),
+            (ratio, f"{result.ratio}: {_verdict(result)}"),
             ("on", where(result)),
             ("inputs", result.inputs),
             ("by", f"{effort}, {clock}"),
         ],
     )
     return said[1:]
+
+
+def _verdict(result: Race) -> str:
+    """Return the verdict, and where none is better, how large a difference there may be."""
+    largest = result.ratio.difference
+    small = result.verdict == "inconclusive" and largest is not None
+    return f"{result.verdict}, {no_difference(largest)}" if small and largest else result.verdict
 
 
 def targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from plugin.conftest import RACE
 if TYPE_CHECKING:
     from plugin.conftest import Project
 
+SCHEMA = Path(__file__).parent.parent.parent / "docs/reference/report.schema.json"
 CLAIM = "assert race('dense.tflite', 'sparse.tflite').speedup >= 1.5"
 
 
@@ -48,6 +51,8 @@ def test_pytest_benchmark_has_the_samples_to_the_last_digit(project: Project) ->
     assert kept["target"] == "litert"
     assert kept["ratio"]["value"] == pytest.approx(2, abs=0.05)
     assert kept["claims"][0]["verdict"] == "holds"
+    schema = json.loads(SCHEMA.read_text())["$defs"]["race"]
+    assert set(kept) == set(schema["properties"]), "the same as in the report, and documented"
 
 
 def test_pytest_benchmark_is_left_alone_unless_it_is_asked_for_something(project: Project) -> None:
@@ -107,6 +112,22 @@ def test_without_pytest_benchmark_nothing_changes(
     result = project.run("-W", "error", *arguments)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["races: 1 holds"])
+
+
+def test_it_runs_where_pytest_benchmark_is_not_installed(project: Project) -> None:
+    project.test_file()
+    project._write()
+    script = (
+        "import sys; sys.modules['pytest_benchmark'] = None; import pytest;"
+        "sys.exit(pytest.main(['-p', 'pytest_sparsity.plugin']))"
+    )
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=project.path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "races: 1 holds" in done.stdout
 
 
 def test_an_undecided_race_without_samples_warns_of_nothing(project: Project) -> None:

@@ -144,6 +144,22 @@ def test_full_trace_shows_where_in_the_plugin(project: Project) -> None:
     project.run("--full-trace").stdout.fnmatch_lines(["*pytest_sparsity/estimate/*.py:*"])
 
 
+def test_no_difference_is_said_with_its_cause(project: Project) -> None:
+    project.script["seconds"]["sparse.tflite"] = [2e-3, 2.004e-3, 1.996e-3]
+    project.script["diagnosis"] = {
+        "verdict": "dense",
+        "findings": [{"code": "x86-avx", "message": "this CPU has AVX", "remedy": "elsewhere"}],
+    }
+    project.test_file(claim("speedup > 1"))
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        [
+            "E *Inconclusive: speedup > 1 is undecided: *; no difference larger than 0.* %; *",
+            "E *because   sparse.tflite on litert runs no sparse kernel: this CPU has AVX",
+        ]
+    )
+
+
 def test_an_undecided_claim_skips_if_asked_to_and_is_counted(project: Project) -> None:
     project.test_file(claim("speedup >= 2"))
     result = project.run("-o", "sparsity_inconclusive=skip")
