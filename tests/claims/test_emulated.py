@@ -136,6 +136,28 @@ def test_a_race_counts_instructions(core: str, variants: Build, race: RaceFixtur
         _ = result.speedup
 
 
+# By a prototype, dense to sparse of MobileNetV1; vectors of 256 and of 512 bits.
+WITH_SME = {
+    ("sme", 0.75): 0.361,
+    ("sme", 0.9): 0.713,
+    ("sme512", 0.75): 0.209,
+    ("sme512", 0.9): 0.413,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("core", "sparsity"), WITH_SME)
+def test_with_sme_the_sparse_path_takes_more_instructions(
+    core: str, sparsity: float, variants: Build, race: RaceFixture
+) -> None:
+    files = variants(zoo.mobilenet_v1, sparsity=sparsity)
+    target = counting(f"litert@{core}")
+    ratio = race(files.dense, files.sparse, target=target).instruction_ratio
+    assert ratio.value == pytest.approx(WITH_SME[core, sparsity], rel=0.01)
+    found = diagnose(files.sparse, target, observe=False).findings
+    assert "sme" in {finding.code for finding in found}
+
+
 def test_tflite_runtime_goes_sparse_only_with_half_precision_arithmetic(variants: Build) -> None:
     files = variants(zoo.xnnpack_cnn, sparsity=0.75)
     fewer = {}
