@@ -46,7 +46,7 @@ from pytest_sparsity.inference import invoked
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker
-from pytest_sparsity.transform import densify
+from pytest_sparsity.transform import densify, encode, prune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,10 +126,14 @@ def models(folder: Path, random: int, every: int) -> Iterator[tuple[str, Model]]
         yield f"random: {number}", Model(path)
 
 
-def files(given: list[Path]) -> Iterator[tuple[str, Model]]:
-    """Files that were built elsewhere, such as the zoo's."""
-    for path in given:
-        yield f"file: {path.name}", Model(path)
+def files(given: list[Path], folder: Path) -> Iterator[tuple[str, Model]]:
+    """Files that were built elsewhere, such as the zoo's; those stored densely pruned to 80 %."""
+    for number, path in enumerate(given):
+        model = Model(path)
+        if not model.encoded and is_float(model):
+            pruned = prune(model, folder / f"pruned_{number}.tflite", sparsity=0.8)
+            model = encode(pruned, folder / f"encoded_{number}.tflite")
+        yield f"file: {path.name}", model
 
 
 def measured(worker: Worker, name: str, model: Model, folder: Path, kernels: str) -> Measured:
@@ -174,7 +178,7 @@ def main() -> None:
     skipped = 0
     with tempfile.TemporaryDirectory() as name:
         folder, worker = Path(name), target.open()
-        given = [*models(folder, options.random, options.every), *files(options.files)]
+        given = [*models(folder, options.random, options.every), *files(options.files, folder)]
         for label, model in given:
             verdict = xnnpack.verdict(xnnpack.analyse(model, *facts))
             if verdict == "fails" or not is_float(model) or not model.encoded:

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from defective import pooled_at_the_end
+from pytest_sparsity import xnnpack
 from pytest_sparsity.errors import ModelError, TargetError
+from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.model.flatbuffer import read
 from pytest_sparsity.model.serializer import pieces
@@ -272,3 +275,35 @@ def an_input_that_is_an_output(worker: Worker, folder: Path) -> None:
     flat, y = worker.outputs("a")
     assert np.array_equal(flat, random(1, 8)[0])
     np.testing.assert_allclose(y, random(1, 8) @ random(4, 8).T, rtol=1e-4, atol=1e-5)
+
+
+@case
+def an_output_that_no_kernel_writes(worker: Worker, folder: Path) -> None:
+    """XNNPACK's sparse kernels leave the output of a ReLU behind the pool as it was."""
+    model = pooled_at_the_end("relu")
+    path = Model(model.write(folder / "unwritten.tflite"))
+    target = Target.of(of(worker))
+    facts = (target.record.rules, target.version(), target.arch, target.features)
+    defects = {defect.code for defect in xnnpack.analyse(path, *facts).defects}
+    fed = feed(path)
+    worker.load("a", path, shapes=fed.shapes)
+    worker.set_inputs("a", fed.arrays(0))
+    if "unwritten-output" not in defects:
+        assert np.isfinite(worker.outputs("a")[0]).all()
+        return
+    answer = worker._child.exchange(
+        "running", {"id": 0, "do": "outputs", "key": "a", "file": str(folder / "outputs")}
+    )
+    assert (answer["ok"], answer.get("kind")) == (False, "unwritten")
+
+
+@case
+def an_output_may_be_what_outputs_are_filled_with(worker: Worker, folder: Path) -> None:
+    """Outputs are filled with a byte before an invocation, to see whether it writes them."""
+    net = Network((1, 64))
+    net.output(net.unary(net.input, "RELU"))
+    worker.load("a", Model(net.write(folder / "pattern.tflite")))
+    x = np.full((1, 64), np.frombuffer(b"\x5a" * 4, np.float32)[0], np.float32)
+    worker.set_inputs("a", [x])
+    assert np.array_equal(worker.outputs("a")[0], x)
+    assert len(worker.run([("a", 2)]).wall_ns) == 1
