@@ -47,6 +47,7 @@ from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker
 from pytest_sparsity.transform import densify, encode, prune
+from pytest_sparsity.xnnpack import prunable_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def files(given: list[Path], folder: Path) -> Iterator[tuple[str, Model]]:
     """Files that were built elsewhere, such as the zoo's; those stored densely pruned to 80 %."""
     for number, path in enumerate(given):
         model = Model(path)
-        if not model.encoded and is_float(model):
+        if not model.encoded and is_float(model) and prunable_layers(model):
             pruned = prune(model, folder / f"pruned_{number}.tflite", sparsity=0.8)
             model = encode(pruned, folder / f"encoded_{number}.tflite")
         yield f"file: {path.name}", model

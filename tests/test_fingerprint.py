@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_sparsity import SparsityWarning, variants
 from pytest_sparsity.variants import fingerprint
 from pytest_sparsity.variants.fingerprint import Named, Untellable, digest
+from pytest_sparsity.variants.recipe import Recipe
 
 names = count()
 
@@ -348,3 +350,23 @@ def test_bytecode_of_a_python_that_was_not_tried_is_not_read(
     monkeypatch.setattr(fingerprint, "PYTHONS", ((3, 9),))
     with pytest.raises(Untellable, match=rf"code of Python 3\.{sys.version_info[1]}"):
         digest(digest)
+
+
+def recipe(opaque: object, **fields: Any) -> Recipe:
+    """Of a build whose code nobody can tell apart."""
+    given: dict[str, Any] = {field.name: None for field in dataclasses.fields(Recipe)}
+    asked: dict[str, Any] = {"sparsity": 0.8, "pattern": "unstructured", "depends": (), "seed": 0}
+    return Recipe(**(given | asked | {"build": lambda: opaque} | fields))
+
+
+def test_a_key_stands_for_code_that_cannot_be_told() -> None:
+    with pytest.warns(SparsityWarning, match=r"built again in every session.*pass key='...'"):
+        assert variants._key(recipe(object())) is None
+    one = variants._key(recipe(object(), key="1"))
+    assert one is not None
+    assert variants._key(recipe(iter([]), key="1")) == one, "the code is not looked at"
+
+
+@pytest.mark.parametrize("other", [{"key": "2"}, {"key": "1", "sparsity": 0.7}])
+def test_another_key_or_another_wish_is_another_entry(other: dict[str, Any]) -> None:
+    assert variants._key(recipe(object(), **other)) != variants._key(recipe(object(), key="1"))

@@ -51,9 +51,10 @@ COPY = "those of the same weights stored densely"
 
 RANDOM = "it answers otherwise each time, whatever the kernels: it draws random numbers"
 
-NO_OPERATOR = "unresolved custom op"
-"""How TFLite says that it has not got an operator (core/subgraph.cc, TensorFlow 2.21): LiteRT.js
-loads such a model and says so only when it is to run."""
+BEFORE_INPUTS = ("unresolved custom op", "Failed to allocate tensors")
+"""How TFLite says that it has not got an operator (core/subgraph.cc, TensorFlow 2.21), and LiteRT
+that it could not prepare a model (litert_compiled_model.cc): LiteRT.js loads such models and says
+so only when they are to run, before it looks at any value of the inputs."""
 
 STREAM = 40
 """Invocations that a model which keeps a state may need before its answer depends on the inputs. A
@@ -245,8 +246,8 @@ def stored_densely(open_: Callable[[], Worker], fed: Feed, folder: Path) -> str:
     Returns:
         "runs", "fails", or "refuses" where inputs that were made up are at fault. They are not
         where an output stays unwritten, since a runtime owes an answer to any values; where the
-        runtime has not got an operator; nor where the first invocation succeeds and the second
-        does not.
+        runtime has not got an operator or cannot prepare the model; nor where the first invocation
+        succeeds and the second does not.
     """
     copy = fed
     if fed.model.encoded:
@@ -260,7 +261,8 @@ def stored_densely(open_: Callable[[], Worker], fed: Feed, folder: Path) -> str:
     except (LoadError, UnwrittenOutput):
         return "fails"
     except TargetError as error:
-        return "refuses" if fed.made_up and NO_OPERATOR not in str(error) else "fails"
+        prepared = not any(words in str(error) for words in BEFORE_INPUTS)
+        return "refuses" if fed.made_up and prepared else "fails"
     return "runs"
 
 
