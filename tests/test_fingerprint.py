@@ -356,7 +356,8 @@ def recipe(opaque: object, **fields: Any) -> Recipe:
     """Of a build whose code nobody can tell apart."""
     given: dict[str, Any] = {field.name: None for field in dataclasses.fields(Recipe)}
     asked: dict[str, Any] = {"sparsity": 0.8, "pattern": "unstructured", "depends": (), "seed": 0}
-    return Recipe(**(given | asked | {"build": lambda: opaque} | fields))
+    build: dict[str, Any] = {"build": lambda: opaque}
+    return Recipe(**{**given, **asked, **build, **fields})
 
 
 def test_a_key_stands_for_code_that_cannot_be_told() -> None:
