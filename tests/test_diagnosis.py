@@ -533,6 +533,22 @@ def test_dead_channels_are_counted_in_bytes_of_the_shrunk_file(tmp_path: Path) -
     assert finding in plain.findings
 
 
+def test_the_last_layer_of_a_chain_has_its_reason(tmp_path: Path) -> None:
+    """As the head of MobileNetV3: behind an average that keeps its dimensions, before a RESHAPE."""
+
+    def build(p: Parts, x: Value) -> None:
+        x = p.net.mean(p.pointwise(p.entry(x)), (1, 2), keep_dims=True)
+        x = p.pointwise(p.net.unary(p.pointwise(x), "HARD_SWISH"))
+        p.net.output(p.net.reshape(x, (1, x.shape[3])))
+
+    diagnosis = ruled(Case("head", build), tmp_path)
+    last = diagnosis.model.layers[-1].index
+    assert diagnosis.kernels[last] == "dense"
+    (finding,) = [f for f in diagnosis.findings if f.layer == last]
+    assert finding.code == "incompatible-layer"
+    assert "the sparse chain ends with it, before RESHAPE" in finding.message
+
+
 def test_the_ceiling_has_a_margin(tmp_path: Path) -> None:
     (finding,) = told(profiled(0.5)(tmp_path), "other-layers")
     assert finding.message.endswith("at most about 2.00 times as fast, give or take 5%")
