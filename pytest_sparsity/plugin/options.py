@@ -34,6 +34,7 @@ class Options:
     Attributes:
         targets: where race tests run.
         require: where no claim may be skipped.
+        named: where claims must not be skipped because the target is not there: those of the flag.
         parametrized: whether race tests run once per target, with its name in their id.
         budget: seconds that a race may take.
         confidence: of every interval.
@@ -49,6 +50,7 @@ class Options:
 
     targets: tuple[str, ...]
     require: tuple[str, ...]
+    named: tuple[str, ...]
     parametrized: bool
     budget: float
     confidence: float
@@ -75,6 +77,7 @@ class Options:
         options = cls(
             targets=targets,
             require=tuple(config.getoption("sparsity_require") or _ini(config, "sparsity_require")),
+            named=tuple(flagged or ()),
             parametrized=bool(flagged) or len(targets) > 1,
             budget=_ini(config, "sparsity_budget") if budget is None else budget,
             confidence=_ini(config, "sparsity_confidence"),
@@ -182,7 +185,7 @@ def add(parser: pytest.Parser) -> None:
         "--sparsity-target",
         action="append",
         metavar="NAME",
-        help="run race tests on this target; several times for several targets",
+        help="run race tests on this target, which must be there; repeatable",
     )
     group.addoption(
         "--sparsity-require",

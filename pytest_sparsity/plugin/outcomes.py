@@ -16,6 +16,7 @@ from pytest_sparsity.errors import (
     one_line,
     printable,
 )
+from pytest_sparsity.plugin.options import target_named
 from pytest_sparsity.plugin.state import OPTIONS, evidence_of, target_of
 from pytest_sparsity.plugin.two_files import SUITE
 
@@ -54,7 +55,10 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
             from pytest_sparsity.report import records
 
             error = error.on(target_of(item)).with_traceback(error.__traceback__)
-            required = error.target in config.stash[OPTIONS].require
+            options = config.stash[OPTIONS]
+            required = error.target in options.require
+            if error.target in options.named:
+                required = required or target_named(error.target).missing() is not None
             # The target runs: what is missing is a value of this machine, or a tool beside it.
             required = required and not isinstance(error, (NotRecorded, CannotTrace))
             evidence_of(config).not_run = records.of_not_run(error, required=required)

@@ -10,7 +10,7 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pytest_sparsity import defaults
 from pytest_sparsity.errors import CannotMeasure, Unsupported
@@ -96,6 +96,12 @@ class Race:
 
     def __repr__(self) -> str:
         return f"Race({self.target}, {self.ratio}, {self.trials} processes)"
+
+    def _compare(self, _: object) -> NoReturn:
+        quantity = "speedup" if self.target.unit == "seconds" else "instruction_ratio"
+        raise TypeError(f"a Race is not compared itself: compare race(...).{quantity}")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _compare
 
     @property
     def unit(self) -> str:

@@ -144,6 +144,21 @@ def test_full_trace_shows_where_in_the_plugin(project: Project) -> None:
     project.run("--full-trace").stdout.fnmatch_lines(["*pytest_sparsity/estimate/*.py:*"])
 
 
+@pytest.mark.parametrize(
+    ("target", "quantity"), [("litert", "speedup"), ("litert@cortex-a53", "instruction_ratio")]
+)
+def test_a_race_itself_says_what_to_compare(project: Project, target: str, quantity: str) -> None:
+    project.test_file(
+        f"""
+        def test_claim(race):
+            assert race("dense.tflite", "sparse.tflite", target={target!r}) > 1.2
+        """
+    )
+    result = project.run()
+    said = f"E *TypeError: a Race is not compared itself: compare race(...).{quantity}"
+    result.stdout.fnmatch_lines([said])
+
+
 def test_no_difference_is_said_with_its_cause(project: Project) -> None:
     project.script["seconds"]["sparse.tflite"] = [2e-3, 2.004e-3, 1.996e-3]
     project.script["diagnosis"] = {

@@ -90,13 +90,29 @@ def test_one_line_per_target_and_reason(project: Project) -> None:
         "litert@cortex-a53": ["no emulator", "apt-get install it"],
     }
     project.test_file(RACE)
-    flags = ("litert", "tensorflow", "litert@cortex-a53")
-    result = project.run(*(f"--sparsity-target={name}" for name in flags))
+    names = "litert tensorflow litert@cortex-a53"
+    project.pytester.makeini(f"[pytest]\nsparsity_targets = {names}\n")
+    result = project.run()
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(
         [
             "not run: 1 claim on tensorflow: tensorflow is not installed: pip install it",
             "not run: 1 claim on litert@cortex-a53: no emulator: apt-get install it",
+        ]
+    )
+
+
+def test_a_target_named_on_the_command_line_must_be_there(project: Project) -> None:
+    project.script["missing"] = {"tensorflow": ["tensorflow is not installed", "pip install it"]}
+    project.test_file(RACE)
+    flags = ("litert", "tensorflow", "litert@cortex-a53")
+    result = project.run(*(f"--sparsity-target={name}" for name in flags))
+    result.assert_outcomes(passed=1, errors=1, skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "required, and not run: 1 claim on tensorflow: tensorflow is not installed: *",
+            "not run: 1 claim on litert@cortex-a53: litert@cortex-a53 has no time: *",
         ]
     )
 
