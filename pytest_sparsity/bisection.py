@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from pytest_sparsity.errors import (
     WrongAnswers,
     one_line,
 )
+from pytest_sparsity.estimate.intervals import COMPARISONS
 from pytest_sparsity.racing import race
 from pytest_sparsity.targets import LoadError, Target, install
 from pytest_sparsity.transform import densify
@@ -41,7 +41,6 @@ HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 WRONG = {"miscomputes", "fails"}
 VERDICTS = ("sparse", "dense", *sorted(WRONG))
 RATIOS = ("speedup", "instruction_ratio")
-SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ class Question:
                     shapes=self.shapes,
                 )
                 ratio = getattr(result, self.claim.subject)
-                holds = SIGNS[self.claim.sign](ratio, self.claim.value)
+                holds = COMPARISONS[self.claim.sign](ratio, self.claim.value)
             except Inconclusive as undecided:
                 return UNDECIDED, str(undecided)
             except LoadError as error:

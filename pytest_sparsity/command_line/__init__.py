@@ -1,0 +1,1 @@
+"""The commands of `pytest-sparsity`, and how their arguments are read."""
