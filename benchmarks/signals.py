@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -135,23 +136,25 @@ def attempt(activity: Activity, number: int, root: Path, delay: float) -> list[s
 
 def main(rounds: int = 20, *names: str) -> int:
     """Run the rounds and print, for each activity and signal, attempts and leftovers."""
+    # A shell lets what it starts in the background ignore it, and all that that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tally: dict[tuple[str, str], list[int]] = {}
     rng, begun, left = random.Random(), time.monotonic(), 0
     for done in range(rounds):
         for name in names or ACTIVITIES:
-            for number, signal in enumerate(SIGNALS):
+            for number, sent in enumerate(SIGNALS):
                 activity = ACTIVITIES[name]
                 root = Path(tempfile.mkdtemp(prefix="signals-"))
                 try:
                     found = attempt(activity, number, root, rng.uniform(0, activity.seconds))
                 finally:
                     shutil.rmtree(root, ignore_errors=True)
-                counts = tally.setdefault((name, signal.name), [0, 0])
+                counts = tally.setdefault((name, sent.name), [0, 0])
                 counts[0] += 1
                 counts[1] += bool(found)
                 left += bool(found)
                 if found:
-                    print(f"{name}, {signal.name}: {', '.join(found)}", flush=True)
+                    print(f"{name}, {sent.name}: {', '.join(found)}", flush=True)
         print(f"round {done + 1}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     for (name, signal_name), (attempts, faults) in sorted(tally.items()):
         print(f"{name:14}{signal_name:9}{attempts:4} times, {faults} left something")

@@ -73,7 +73,7 @@ PLANTED: list[tuple[str, Any, str, Callable[..., Any]]] = [
 def test_a_planted_fault_is_found(
     subject: str, where: Any, name: str, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somewhere among the committed files and 300 changes of them."""
+    """Somewhere among the committed files and 2,000 changes of them."""
     monkeypatch.setattr(where, name, fault)
     with pytest.raises((AssertionError, AttributeError, LookupError, TypeError, ValueError)):
         search(subject)
@@ -84,7 +84,7 @@ def search(subject: str) -> None:
     committed = [path.read_bytes() for kind, path in CASES if kind == subject]
     for data in committed:
         fuzzing.SUBJECTS[subject](data)
-    for _ in range(300):
+    for _ in range(2000):
         fuzzing.SUBJECTS[subject](changed(rng.choice(committed), subject, rng))
 
 

@@ -679,6 +679,58 @@ def test_a_tensor_that_is_read_before_it_is_written_is_refused(path: Path) -> No
         Model(path)
 
 
+@pytest.mark.parametrize(
+    ("scales", "zeros", "dimension", "message"),
+    [
+        ([0.5, 0.5, 0.5], [0, 0, 0], 0, r"'kernel' has 3 scales for 8 entries"),
+        ([0.5] * 8, [0], 0, r"'kernel' has 8 scales and 1 zero points"),
+        ([0.5] * 8, [0] * 8, 7, r"'kernel' is quantized along dimension 7 of 4"),
+        ([0.5] * 8, [0] * 8, 0, ""),
+        ([0.5], [0], 0, ""),
+        ([0.5, 0.5, 0.5], [], 0, ""),
+    ],
+)
+def test_scales_that_no_runtime_takes_are_refused(
+    scales: list[float], zeros: list[int], dimension: int, message: str, path: Path
+) -> None:
+    net = Network((1, 4, 4, 8))
+    kernel = np.ones((8, 1, 1, 8), np.float32)
+    net.output(net.conv2d(net.input, kernel, name="kernel"))
+    flatbuffer = Model(net.write(path)).flatbuffer()
+    tensors = flatbuffer.root["subgraphs"][0]["tensors"]
+    (weights,) = (tensor for tensor in tensors if list(tensor["shape"]) == [8, 1, 1, 8])
+    weights["name"] = b"kernel"
+    weights["quantization"] = Table(
+        "QuantizationParameters",
+        scale=np.array(scales, np.float32),
+        zero_point=np.array(zeros, np.int64),
+        quantized_dimension=dimension,
+    )
+    replace_file(path, pieces(flatbuffer))
+    if not message:
+        assert Model(path).graph
+        return
+    with pytest.raises(ModelError, match=message):
+        Model(path)
+
+
+def test_a_call_of_a_graph_that_is_not_there_is_refused(path: Path) -> None:
+    flatbuffer = Model(DATA / "gru_sparse.tflite").flatbuffer()
+    (loop,) = (
+        operator
+        for graph in flatbuffer.root["subgraphs"]
+        for operator in graph["operators"]
+        if operator["builtin_options"] and operator["builtin_options"].kind == "WhileOptions"
+    )
+    loop["builtin_options"]["body_subgraph_index"] = 7
+    replace_file(path, pieces(flatbuffer))
+    with pytest.raises(ModelError, match=r"\(WHILE\) has body_subgraph_index 7, of 3 graphs"):
+        Model(path)
+    del loop["builtin_options"]
+    replace_file(path, pieces(flatbuffer))
+    assert Model(path).layers is not None
+
+
 def test_a_constant_that_is_written_is_refused(path: Path) -> None:
     net = Network((1, 4))
     net.output(net.add(net.input, net.constant(np.ones((1, 4), np.float32))))

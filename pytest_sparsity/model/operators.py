@@ -40,6 +40,8 @@ OPERANDS: Mapping[str, int] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"), 2),
     **dict.fromkeys(("EXPAND_DIMS", "SPLIT", "TRANSPOSE"), 2),
     **dict.fromkeys(("TRANSPOSE_CONV", "SLICE"), 3),
+    "ASSIGN_VARIABLE": 2,
+    "READ_VARIABLE": 1,
     "STRIDED_SLICE": 4,
 }
 """How many leading inputs must be there, and with them an output."""
@@ -67,6 +69,8 @@ AXES = _REDUCTIONS
 OPTIONS: Mapping[str, str] = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
+    "CALL": "CallOptions",
+    "CALL_ONCE": "CallOnceOptions",
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
@@ -74,6 +78,7 @@ OPTIONS: Mapping[str, str] = {
     "DIV": "DivOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "GATHER": "GatherOptions",
+    "IF": "IfOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MUL": "MulOptions",
@@ -85,6 +90,7 @@ OPTIONS: Mapping[str, str] = {
     "STRIDED_SLICE": "StridedSliceOptions",
     "SUB": "SubOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions",
+    "WHILE": "WhileOptions",
     **dict.fromkeys(_REDUCTIONS, "ReducerOptions"),
 }
 """Tables of options, of which TFLite takes the defaults where they are absent."""

@@ -58,6 +58,7 @@ def read_graphs(model: Table) -> tuple[Graph, ...]:
     graphs = tuple(_graph(graph, codes, stored) for graph in model["subgraphs"])
     if not graphs:
         raise ModelError("the file holds no graph")
+    validation.check_calls(graphs)
     return graphs
 
 
@@ -164,6 +165,7 @@ def _tensor(index: int, tensor: Table, buffers: Sequence[Array]) -> Tensor:
         shape_signature=signature if len(signature) == len(shape) else (),
     )
     validation.check_size(described, stored)
+    validation.check_quantization(described)
     return described
 
 

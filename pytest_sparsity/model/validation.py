@@ -25,7 +25,7 @@ from pytest_sparsity.model.operators import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model.facts import Graph, Operator, Tensor
@@ -52,6 +52,18 @@ def check(graph: Graph, stored: Callable[[Tensor], Array]) -> None:
     _check_order(graph)
 
 
+def check_calls(graphs: Sequence[Graph]) -> None:
+    """Raise ModelError unless every graph that an operator calls is there."""
+    for graph in graphs:
+        for operator in graph.operators:
+            for name, value in operator.options.items():
+                if not (name.endswith("subgraph_index") or name == "subgraph"):
+                    continue
+                assert isinstance(value, int), "the schema has numbers there"
+                if not 0 <= value < len(graphs):
+                    raise _fault(operator, f"has {name} {value}, of {len(graphs)} graphs")
+
+
 def check_size(tensor: Tensor, stored: int) -> None:
     """Raise ModelError unless a densely stored constant has as many bytes as its shape needs.
 
@@ -67,6 +79,27 @@ def check_size(tensor: Tensor, stored: int) -> None:
         )
 
 
+def check_quantization(tensor: Tensor) -> None:
+    """Raise ModelError unless there is one scale, or one for each entry of a dimension.
+
+    These are TFLite's own conditions (`ParseQuantization` in interpreter_builder.cc).
+    """
+    scales, zeros = len(tensor.scales), len(tensor.zero_points)
+    if not scales or not zeros:
+        return
+    if scales != zeros:
+        raise ModelError(f"tensor {tensor.name!r} has {scales} scales and {zeros} zero points")
+    dimension, shape = tensor.quantized_dimension, tensor.shape
+    if shape and not 0 <= dimension < len(shape):
+        raise ModelError(
+            f"tensor {tensor.name!r} is quantized along dimension {dimension} of {len(shape)}"
+        )
+    if shape and scales not in {1, shape[dimension]}:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {scales} scales for {shape[dimension]} entries"
+        )
+
+
 def _check_indices(indices: tuple[int, ...], lowest: int, count: int) -> None:
     if indices and not lowest <= min(indices) <= max(indices) < count:
         raise ValueError(f"an operator or graph with tensors {indices}, of {count}")
@@ -79,7 +112,8 @@ def _fault(operator: Operator, what: str) -> ModelError:
 def _check_operands(operator: Operator) -> None:
     needed = OPERANDS.get(operator.op, 0)
     given = operator.inputs[:needed]
-    outputs = len(operator.outputs) == 1 or (operator.outputs and operator.op == "SPLIT")
+    outputs = len(operator.outputs) == 1 or operator.op == "ASSIGN_VARIABLE"
+    outputs = outputs or (operator.op == "SPLIT" and len(operator.outputs) > 1)
     more = operator.op in EXACT and len(operator.inputs) > needed
     if needed and (len(given) < needed or more or -1 in given or not outputs):
         raise _fault(
