@@ -136,8 +136,10 @@ def attempt(activity: Activity, number: int, root: Path, delay: float) -> list[s
 
 def main(rounds: int = 20, *names: str) -> int:
     """Run the rounds and print, for each activity and signal, attempts and leftovers."""
-    # A shell lets what it starts in the background ignore it, and all that that starts.
+    # A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP, and all that
+    # that starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     tally: dict[tuple[str, str], list[int]] = {}
     rng, begun, left = random.Random(), time.monotonic(), 0
     for done in range(rounds):

@@ -33,6 +33,7 @@ from pytest_sparsity.baseline.files import (
     write,
 )
 from pytest_sparsity.baseline.recorded import (
+    check_width,
     plain,
     ratio_holds,
     sharpened,
@@ -366,6 +367,18 @@ def test_an_update_records_and_keeps_what_is_there(tmp_path: Path) -> None:
         "test_a::zeros": 0.5,
         "test_b::nbytes": 7,
     }
+
+
+@pytest.mark.parametrize(("spread", "within"), [(0.03, 0.05), (0.01, 0.01)])
+def test_a_ratio_that_is_too_uncertain_for_its_tolerance_is_refused(
+    spread: float, within: float
+) -> None:
+    ratio = Ratio(2.0, 2.0 - 2 * spread, 2.0 + 2 * spread, 0.95)
+    with pytest.raises(
+        BaselineError, match=r"'speedup' is not recorded: the interval of 2 .* wide"
+    ):
+        check_width("speedup", ratio, within)
+    check_width("speedup", ratio, 2.1 * spread)
 
 
 def test_an_update_is_true_whatever_is_claimed(tmp_path: Path) -> None:

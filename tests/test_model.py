@@ -708,7 +708,7 @@ def test_scales_that_no_runtime_takes_are_refused(
     )
     replace_file(path, pieces(flatbuffer))
     if not message:
-        assert Model(path).graph
+        assert len(Model(path).graph.operators) == 1
         return
     with pytest.raises(ModelError, match=message):
         Model(path)

@@ -25,6 +25,7 @@ from pytest_sparsity.baseline.recorded import (
     Recorded,
     Today,
     as_value,
+    check_width,
     holds,
     sharpened,
     text,
@@ -92,7 +93,8 @@ class Baseline:
         """Return the value recorded under a name, to be compared with today's.
 
         Integers, fractions, names, lists of them, and Estimates; the operator is the direction.
-        Ratios of times are kept per kind of machine, all else is true everywhere.
+        Ratios of times are kept per kind of machine, all else is true everywhere. One whose
+        interval is wider than the tolerance is not recorded.
 
         Args:
             name: several names may be used in one test.
@@ -145,11 +147,13 @@ class Baseline:
         def claims() -> tuple[Claim, ...]:
             return race.claims[before:] if race else ()
 
-        if self._suite.update:
-            today = sharpened(value) if isinstance(value, Estimate) else value
-            return self._record(recorded.name, sign, as_value(today), place, claims())
-        found = self._found(recorded.name, place)
         within = (DRIFT if timed else 0.0) if recorded.within is None else recorded.within
+        if self._suite.update:
+            today = as_value(sharpened(value) if isinstance(value, Estimate) else value)
+            if isinstance(today, Ratio):
+                check_width(recorded.name, today, within)
+            return self._record(recorded.name, sign, today, place, claims())
+        found = self._found(recorded.name, place)
         word = "refuted"
         try:
             if holds(recorded.name, sign, value, found, within):

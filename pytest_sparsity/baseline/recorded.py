@@ -242,6 +242,22 @@ def ratio_holds(name: str, sign: str, estimate: Estimate, recorded: Ratio, withi
     )
 
 
+def check_width(name: str, ratio: Ratio, within: float) -> None:
+    """Raise BaselineError if later ratios, as uncertain as this one, would mostly be undecided.
+
+    A claim holds against the whole recorded interval, so a tolerance that is narrower than that
+    interval leaves no room for today's.
+    """
+    width = (ratio.high - ratio.low) / ratio.value
+    if width > within:
+        raise BaselineError(
+            f"{name!r} is not recorded: the interval of {ratio} is {100 * width:.3g} % wide, more "
+            f"than the tolerance of {100 * within:g} %, so claims against it would mostly be "
+            "undecided; record it on a quieter machine or with a larger --sparsity-budget, or "
+            "allow more with within="
+        )
+
+
 def sharpened(estimate: Estimate) -> Estimate:
     """Take all looks that the budget has room for, and return the last."""
     while True:

@@ -645,3 +645,25 @@ def test_branches_that_record_one_value_differently_are_told(project: Project) -
             )
         ]
     )
+
+
+def test_a_ratio_that_is_too_uncertain_for_its_tolerance_is_not_recorded(project: Project) -> None:
+    project.script["seconds"]["sparse.tflite"] = [1e-3, 1.1e-3, 1.05e-3]
+    project.test_file(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("within", [None, 0.9])
+        def test_ratio(race, baseline, within):
+            speedup = race("dense.tflite", "sparse.tflite").speedup
+            assert speedup >= baseline("speedup", within=within)
+        """
+    )
+    result = project.run("--sparsity-update")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*'speedup' is not recorded: the interval of * more than the tolerance of 5 %*"]
+    )
+    (file,) = (project.path / "baselines").glob("*/test_claims.json")
+    assert "test_ratio[0.9]::speedup" in file.read_text()
+    assert "test_ratio[None]" not in file.read_text()
