@@ -87,6 +87,15 @@ def test_a_value_that_hardly_varies_has_the_rounding_of_its_terms() -> None:
     assert not compare("others", sets(ours + 0.1), sets(theirs)).right
 
 
+def test_a_mean_of_equal_numbers_may_round_otherwise() -> None:
+    """The value is the same for all inputs, so neither its range nor its noise excuses it."""
+    theirs = sets([[0.20409761, 0.97586304], [0.20409761, 0.83617222], [0.20409761, 1.03784335]])
+    for share, right in [(3.5e-6, True), (1e-5, False)]:
+        ours = [[each * np.array([1 + share, 1], np.float32)] for [each] in theirs]
+        noise = [np.array([0.0, 3e-7])]
+        assert compare("", ours, theirs, noise=noise).right is right
+
+
 def test_one_set_of_inputs_is_measured_in_its_largest_value() -> None:
     assert compare("others", sets([[1.0, 2e-4]]), sets([[1.0, 1.5e-4]])).right
     assert not compare("others", sets([[1.0, 2e-3]]), sets([[1.0, 1e-3]])).right
@@ -264,11 +273,11 @@ def test_noise_tells_what_a_model_is_worth(tmp_path: Path) -> None:
 
 
 def begun_with_a_bias(folder: Path) -> Model:
-    """XNNPACK adds 576 small products to a bias of 6, which rounds each; TFLite adds it last."""
-    rng = np.random.default_rng(0)
-    net, weights = Network((1, 576)), rng.standard_normal((512, 576)).astype(np.float32) / 576
-    bias = 6 + rng.random(512, np.float32)
-    net.output(net.fully_connected(net.input, weights, bias))
+    """XNNPACK adds 16,384 small products to a bias of 8, which rounds each; TFLite adds it last."""
+    rng, terms = np.random.default_rng(0), 16_384
+    net = Network((1, terms))
+    weights = rng.standard_normal((128, terms)).astype(np.float32) / terms
+    net.output(net.fully_connected(net.input, weights, 8 + rng.random(128, np.float32)))
     return Model(net.write(folder / "bias.tflite"))
 
 

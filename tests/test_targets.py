@@ -16,6 +16,7 @@ import pytest
 
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.model import Model
 from pytest_sparsity.targets import (
     Launch,
     LoadError,
@@ -31,6 +32,7 @@ from pytest_sparsity.targets import (
 )
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
+from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -125,6 +127,24 @@ def test_outputs_are_those_of_numpy(worker: Worker, convolution: Path) -> None:
     (y,) = worker.outputs("a")
     assert y.dtype == np.float32
     np.testing.assert_allclose(y, convolved(x), rtol=1e-5, atol=1e-6)
+
+
+def test_open_sizes_that_litert_js_does_not_see_are_refused(tmp_path: Path) -> None:
+    """Older converters did not note that a shape has a rank: LiteRT reads 1 for what is open."""
+    net = Network((1, 9))
+    y = net.unary(net.input, "RELU")
+    net.output(y)
+    net.leave_open(net.input, 1)
+    net.leave_open(y, 1)
+    edit = Edit(Model(net.write(tmp_path / "open.tflite")))
+    for tensor in edit.graph(0)["tensors"]:
+        tensor["has_rank"] = False
+    model = edit.write(tmp_path / "unseen.tflite")
+    with (
+        ready("litert-js").open() as worker,
+        pytest.raises(Unsupported, match=r"cannot size the output relu_0"),
+    ):
+        worker.load("a", model, shapes=[(1, 16)])
 
 
 def test_litert_js_loads_the_build_that_it_would_load_in_a_browser(
