@@ -555,6 +555,13 @@ def test_a_runtime_that_refuses_to_allocate(fake_litert: Start) -> None:
     )
 
 
+def test_a_file_that_is_replaced_while_it_is_loaded(fake_litert: Start) -> None:
+    replacing = "open('net.tflite', 'w').write('another')"
+    with fake_litert(replacing) as worker, pytest.raises(LoadError) as caught:
+        worker.load("a", "net.tflite")
+    assert "the file was replaced while it was loaded" in str(caught.value)
+
+
 def test_a_runtime_that_crashes_when_it_allocates(fake_litert: Start) -> None:
     with fake_litert("os.abort()") as worker:
         said = failure(lambda: worker.load("a", "net.tflite"))
