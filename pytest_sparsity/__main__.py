@@ -7,6 +7,7 @@ wrong is one line on stderr.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -40,15 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
-        assert sys.stdout is not None
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            drop_output()
         return refuse(*fault(error))
     else:
         return status or DONE
     return DONE
+
+
+def drop_output() -> None:
+    """Let what is left for standard output go nowhere: the interpreter writes it at its end."""
+    assert sys.stdout is not None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fault(error: Exception) -> tuple[object, int]:

@@ -497,7 +497,7 @@ def test_the_least_version_of_the_runtime_is_read(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> tuple[Model, Model]:
-    chain = Chain(steps=("depthwise", "residual"), channels=8)
+    chain = Chain(steps=("depthwise same", "residual"), channels=8)
     return (
         written(folder, "chain_dense", chain.build("dense").to_bytes()),
         written(folder, "chain_sparse", chain.build().to_bytes()),

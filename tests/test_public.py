@@ -22,6 +22,7 @@ SHOWN = [
 ]
 INTERNAL = {
     "Joined": "ends a copy of a worker",
+    "LateError": "the race has spent its budget",
     "NotStrict": "becomes an error of whoever reads the file",
     "RequestError": "crosses the protocol as a line",
     "Stop": "ends a series of processes",

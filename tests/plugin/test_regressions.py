@@ -8,8 +8,9 @@ import pytest
 
 if TYPE_CHECKING:
     from plugin.conftest import Project
-    from pytest_sparsity.writer.parts import Parts
+
 from pytest_sparsity.writer import Encoding
+from pytest_sparsity.writer.parts import Parts
 
 CLAIMS = """
     from pytest_sparsity import Model, prunable_layers
