@@ -299,3 +299,13 @@ def test_outputs_never_change(
     )
     assert dead_channels(result.model, multiple) == ()
     assert_same(reference, model, result.model)
+
+
+def test_more_channels_than_are_followed_stay(tmp_path: Path) -> None:
+    """A vector of 5 million values is no damage, and one of 2^31 takes no memory."""
+    net = Network((1, 5_000_000))
+    net.output(net.unary(net.input, "RELU"))
+    model = Model(net.write(tmp_path / "long.tflite"))
+    assert dead_channels(model) == ()
+    assert shrink(model, tmp_path / "short.tflite").channels == 0
+    assert (tmp_path / "short.tflite").read_bytes() == model.path.read_bytes()

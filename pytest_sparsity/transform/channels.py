@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import ModelError
 from pytest_sparsity.transform.work import UNPACKING
 
 if TYPE_CHECKING:
@@ -40,10 +39,6 @@ ZERO_STAYS = PASSING - {"EXP", "LOGISTIC"}
 BINARY = frozenset({"ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"})
 WEIGHTED = ("CONV_2D", "FULLY_CONNECTED")
 ZERO_ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1", "TANH")
-
-
-MOST_CHANNELS = 1 << 22
-"""Of a tensor: a damaged file may claim any number, and memory is taken for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +129,6 @@ class Channels:
 
     def _fresh(self, count: int) -> NDArray[np.intp]:
         import numpy as np
-
-        if count > MOST_CHANNELS:
-            raise ModelError(f"a tensor has {count} channels, which is implausible")
 
         start = len(self._parents)
         self._parents += range(start, start + count)

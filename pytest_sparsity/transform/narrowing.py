@@ -29,6 +29,11 @@ MULTIPLE = 8
 (XNNPACK's GEMM kernels compute 4, 8, 16 or 32 at a time)."""
 
 
+MOST_CHANNELS = 1 << 22
+"""Of a tensor whose channels are followed: memory is taken for each, and a damaged file may claim
+any number."""
+
+
 @dataclass(frozen=True)
 class Narrowed:
     """A layer that makes fewer channels.
@@ -65,7 +70,12 @@ class Shrunk:
 
 
 def dead_channels(model: Model, multiple: int = MULTIPLE) -> tuple[Narrowed, ...]:
-    """The layers of the main graph that could make fewer channels without changing an output."""
+    """The layers of the main graph that could make fewer channels without changing an output.
+
+    None of a graph with a tensor of more than `MOST_CHANNELS`.
+    """
+    if not _followed(model):
+        return ()
     channels = Channels(Work(model))
     return _narrowed(channels, _kept(channels, multiple))
 
@@ -102,15 +112,19 @@ def shrink(model: Model | str | PathLike[str], path: Path, *, multiple: int = MU
     model = Model.of(model)
     if multiple < 1:
         raise ValueError(f"multiple must be at least 1, not {multiple}")
-    work = Work(model)
-    channels = Channels(work)
-    kept = _kept(channels, multiple)
-    layers = _narrowed(channels, kept)
+    layers = dead_channels(model, multiple)
     if not layers:
         replace_file(path, [model.data])
         return Shrunk(Model(path), ())
+    work = Work(model)
+    channels = Channels(work)
+    kept = _kept(channels, multiple)
     _Narrowing(work, channels, kept).run()
     return Shrunk(work.write(path), layers)
+
+
+def _followed(model: Model) -> bool:
+    return all(max(tensor.shape[-1:], default=1) <= MOST_CHANNELS for tensor in model.graph.tensors)
 
 
 def _kept(channels: Channels, multiple: int) -> NDArray[np.bool_]:
