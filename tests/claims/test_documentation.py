@@ -40,6 +40,10 @@ class Block:
         return "def pytest_" in self.code
 
 
+# What `--sparsity-update` says of a ratio that it does not record.
+TOO_WIDE = "is not recorded: the interval of"
+
+
 def blocks() -> list[Block]:
     found = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
@@ -83,8 +87,13 @@ def test_it_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
         (tmp_path / "test_block.py").write_text(block.code, encoding="utf-8")
         # Whether a block runs is asked here, not whether a busy machine can decide its claims.
         options = ["-q", "-rs", "--sparsity-target=litert-js", "-o", "sparsity_inconclusive=skip"]
-        printed = run(tmp_path, "-m", "pytest", *options, "--sparsity-update")
-        if "baseline" in block.code and " passed" in printed:
+        update = ("-m", "pytest", *options, "--sparsity-update", "--sparsity-budget=30")
+        done = started(tmp_path, *update)
+        if TOO_WIDE in done.stdout:
+            pytest.skip("this machine is too busy for a ratio that is narrow enough to be recorded")
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        printed = done.stdout
+        if "baseline" in block.code and "race(" not in block.code:
             printed = run(tmp_path, "-m", "pytest", *options)
         if " passed" not in printed:
             pytest.skip(printed.strip().splitlines()[-1])
