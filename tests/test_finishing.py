@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from naming import without_addresses
 from pytest_sparsity import variants
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties import gzip_nbytes
@@ -247,7 +248,7 @@ def test_layers_without_zeros_before_pruned_ones_do_no_harm(store: Path) -> None
             r"quantize='qat': finetune\(model, callbacks\) did not train the network",
         ),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_what_cannot_follow_pruning_says_why(
     options: dict[str, Any], says: str, tmp_path: Path

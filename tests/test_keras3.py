@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from naming import without_addresses
 from pruner import Pruner
 from pytest_sparsity import Variants, patterns, variants
 from pytest_sparsity.errors import Unsupported
@@ -247,7 +248,7 @@ def of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"finetune": forgetful}, "trained without the callbacks"),
         ({"policy": "xnnpack", "pattern": "1x16"}, "selects no layer"),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_what_keras_3_cannot_have(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from naming import without_addresses
 from pytest_sparsity import prunable_layers, variants, zoo
 from pytest_sparsity.errors import SparsityWarning, Unsupported
 from pytest_sparsity.transform import edit
@@ -1057,7 +1058,7 @@ def subclassed() -> Any:
         (reused, {"pattern": "channels"}, "layers that are used once; dense are not"),
         (nested, {"pattern": "channels"}, "a network without models inside; sequential is one"),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 @pytest.mark.usefixtures("unconverted")
 def test_what_cannot_be_pruned_says_why(

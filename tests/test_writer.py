@@ -561,12 +561,12 @@ def test_a_convolution_is_read_back_as_it_was_written(
 
 def test_a_constant_says_what_it_is_told(tmp_path: Path) -> None:
     net = Network((1, 4))
-    scale = Quantization((0.1, 0.2), (1, 2), 1)
+    scale = Quantization((0.1, 0.2, 0.3), (1, 2, 3), 1)
     value = net.constant(np.ones((3, 2), np.int8), "told", shape=(2, 3), quantization=scale)
     tensor = written(net, value, tmp_path).graph.tensors[1]
     assert (tensor.name, tensor.shape, tensor.dtype) == ("told", (2, 3), "int8")
-    np.testing.assert_allclose(tensor.scales, (0.1, 0.2), rtol=1e-6)
-    assert (tensor.zero_points, tensor.quantized_dimension) == ((1, 2), 1)
+    np.testing.assert_allclose(tensor.scales, (0.1, 0.2, 0.3), rtol=1e-6)
+    assert (tensor.zero_points, tensor.quantized_dimension) == ((1, 2, 3), 1)
 
 
 # ------------------------------------------------------------------- names and open dimensions
