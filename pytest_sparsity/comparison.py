@@ -239,7 +239,7 @@ def values(array: Array) -> Array:
 
     flat: Array = array.ravel()
     if flat.dtype.kind == "c":
-        flat = np.stack([flat.real, flat.imag])
+        flat = np.stack([np.real(flat), np.imag(flat)])
         return flat.astype(np.float64)
     if flat.dtype.kind not in "fiub":
         _, places = np.unique(flat, return_inverse=True)

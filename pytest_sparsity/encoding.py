@@ -232,7 +232,8 @@ def _offsets(shape: Sequence[int], sparsity: Sparsity) -> NDArray[np.intp]:
             places = np.arange(sparsity.dense_sizes[level]) * stride
             offsets = (offsets[:, None] + places).reshape(-1)
         else:
-            lengths = np.diff(segments.astype(np.intp))
+            ends = segments.astype(np.intp)
+            lengths = ends[1:] - ends[:-1]
             offsets = np.repeat(offsets, lengths) + indices.astype(np.intp) * stride
     return offsets
 

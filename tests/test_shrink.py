@@ -94,7 +94,7 @@ MIDDLES: dict[str, Callable[[Network, Value], Value]] = {
     "pad": lambda net, x: net.pad(x, 1),
     "prelu": lambda net, x: net.prelu(x, weights(1, 1, 8, seed=4)),
     "scaled": lambda net, x: net.mul(x, weights(1, 1, 1, 8, seed=5)),
-    "scalar": lambda net, x: net.add(x, np.float32(0.5).reshape(())),
+    "scalar": lambda net, x: net.add(x, np.full((), 0.5, np.float32)),
     "residual": lambda net, x: net.add(
         x, net.conv2d(x, ignoring(weights(8, 1, 1, 8, seed=6), 1, 5, 6))
     ),
@@ -282,7 +282,7 @@ def test_outputs_never_change(
         """Weights with whole rows and columns of zeros."""
         values = weights(*shape, seed=seed)
         values[rng.random(shape[0]) < 0.3] = 0
-        return ignoring(values, *np.flatnonzero(rng.random(shape[-1]) < 0.4))
+        return ignoring(values, *np.flatnonzero(rng.random(shape[-1]) < 0.4).tolist())
 
     net = Network((1, 12, 12, 3))
     x = net.conv2d(net.input, sparse(8, 3, 3, 3), activation="RELU")

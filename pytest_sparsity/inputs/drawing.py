@@ -130,7 +130,9 @@ def _drawn(
         values = list(FAMILIES.values())[(family - 1) % len(FAMILIES)]
         return values(rng, shape).astype(dtype)
     # Rounding to fewer digits makes a one of what lies just below it.
-    return np.minimum(_unit(rng, shape).astype(dtype), np.nextafter(dtype.type(1), dtype.type(0)))
+    largest: NDArray[Any] = np.nextafter(dtype.type(1), dtype.type(0))
+    drawn: NDArray[Any] = np.minimum(_unit(rng, shape).astype(dtype), largest)
+    return drawn
 
 
 def _of_type(dtype: np.dtype[Any], meaning: Meaning) -> Meaning:

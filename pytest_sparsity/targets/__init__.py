@@ -74,7 +74,8 @@ def seeded_inputs(signature: Signature, seed: int) -> tuple[NDArray[Any], ...]:
         if dtype.kind == "f":
             values: NDArray[Any] = rng.random(spec.shape).astype(dtype)
             # Rounding to fewer digits makes a one of what lies just below it.
-            return np.minimum(values, np.nextafter(dtype.type(1), dtype.type(0)))
+            np.minimum(values, np.nextafter(dtype.type(1), dtype.type(0)), out=values)
+            return values
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
             return rng.integers(info.min, info.max, spec.shape, dtype, endpoint=True)

@@ -301,12 +301,13 @@ class Channels:
             return False
         flat = weights.reshape(weights.shape[0], -1, weights.shape[-1]).any(1)
         flat = flat & ~self._zero[source]
+        silent: NDArray[np.bool_] = flat.sum(1) == 0
         made = self._fresh(len(flat))
         self.layers.append(operator.index)
         self._uses.append(_Use(made, channels, flat))
         if block > 1:
             self.blocks |= {int(channel): block for channel in channels}
-        self._give(output, made, self._silent(operator, ~flat.any(1)))
+        self._give(output, made, self._silent(operator, silent))
         if self.tensor(output).shape[-1:] != (len(made),):
             self._pin(output)
         return True

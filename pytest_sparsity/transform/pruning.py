@@ -128,7 +128,7 @@ def _pruned(weights: Array, tensor: Tensor, pattern: Pattern, sparsity: float) -
         count = round(sparsity * means.size)
         chosen = np.zeros(means.size, bool)
         chosen[np.argsort(means, kind="stable")[:count]] = True
-        gone = np.repeat(chosen, pattern.width)
+        gone = np.repeat(chosen, pattern.width).reshape(groups.shape)
     return np.where(gone.reshape(weights.shape), zero, weights).astype(weights.dtype)
 
 

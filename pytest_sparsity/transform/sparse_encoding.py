@@ -252,7 +252,7 @@ def _fits(way: Stored, weights: Array) -> bool:
 
     zeros = weights.size - np.count_nonzero(weights)
     least = IN_BLOCKS if weights.dtype.kind == "f" else IN_BLOCKS_INT8
-    return way.block == 1 or weights.size - way.values.size > least * zeros
+    return way.block == 1 or bool(weights.size - way.values.size > least * zeros)
 
 
 def _mostly_zero_blocks(way: Stored, weights: Array) -> bool:

@@ -122,7 +122,7 @@ def _is_explained(
     largest = np.abs(ours).argmax(axis=1)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = np.take_along_axis(theirs, largest, 1) / np.take_along_axis(ours, largest, 1)
-    empty = ~ours.any(axis=1)  # a channel of zeros has any factor
+    empty: NDArray[Any] = np.logical_not(ours.any(axis=1))  # a channel of zeros has any factor
     factors[empty] = 1
     if not np.allclose(theirs, ours * factors, rtol=ROUNDING, atol=0):
         return False
