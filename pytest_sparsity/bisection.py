@@ -8,15 +8,15 @@ an interrupted search goes on where it was.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity import xnnpack
+from pytest_sparsity import defaults, xnnpack
 from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.diagnosis import Observer
+from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
 from pytest_sparsity.errors import (
     Inconclusive,
     NeedsInputs,
@@ -25,7 +25,7 @@ from pytest_sparsity.errors import (
     WrongAnswers,
     one_line,
 )
-from pytest_sparsity.estimate.intervals import COMPARISONS
+from pytest_sparsity.estimate.intervals import COMPARISONS, comparison
 from pytest_sparsity.racing import race
 from pytest_sparsity.targets import LoadError, Target, install
 from pytest_sparsity.transform import densify
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.model import Model
 
 HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
-WRONG = {"miscomputes", "fails"}
-VERDICTS = ("sparse", "dense", *sorted(WRONG))
+VERDICTS = ("sparse", "dense", *sorted(xnnpack.WRONG))
 RATIOS = ("speedup", "instruction_ratio")
 
 
@@ -73,10 +72,10 @@ class Claim:
         found = re.fullmatch(r"verdict ?(==|!=) ?(\w+)", words)
         if found and found[2] in VERDICTS:
             return cls("verdict", found[1], found[2])
-        found = re.fullmatch(r"(\w+) ?(>=|<=|>|<) ?(\S+)", words)
+        found = re.fullmatch(r"(\w+)(.+)", words)
         with contextlib.suppress(ValueError):
-            if found and found[1] in RATIOS and math.isfinite(float(found[3])):
-                return cls(found[1], found[2], float(found[3]))
+            if found and found[1] in RATIOS:
+                return cls(found[1], *comparison(found[2]))
         raise ValueError(
             f"{text!r} is no claim; there are 'verdict', 'verdict == sparse' (or !=, or"
             f" {', '.join(VERDICTS[1:])}), 'outputs match', 'speedup >= 1.2' and"
@@ -200,7 +199,7 @@ class Question:
 
     model: Model
     claim: Claim
-    budget: float = 10.0
+    budget: float = defaults.BUDGET
     inputs: InputsLike | None = None
     shapes: Shapes | None = None
 
@@ -219,9 +218,9 @@ class Question:
                 self.model, profile=False, inputs=self.inputs, shapes=self.shapes
             )
         if seen.verdict == "unknown":
-            raise NeedsInputs(seen.fault, "give inputs that the model takes: --inputs FILE.npz")
+            raise NeedsInputs(seen.fault, GIVE_INPUTS)
         if self.claim.subject == "outputs":
-            return HOLDS if seen.verdict not in WRONG else DOES_NOT, seen.fault
+            return HOLDS if seen.verdict not in xnnpack.WRONG else DOES_NOT, seen.fault
         if not self.claim.sign:
             return seen.verdict, seen.fault
         equal = seen.verdict == self.claim.value
@@ -282,8 +281,7 @@ def bisect(
     def outcome(position: int) -> str | None:
         if position not in steps:
             release = releases[position]
-            place = target.place.at(release)
-            where = Target(place.named(target.record), target.record, place)
+            where = target.at(release)
             new = where.missing() is not None
             steps[position] = step = _step(question, where, release, progress)
             if new and where.missing() is None:
@@ -346,8 +344,8 @@ def _turn(question: Question, target: Target, before: Step, after: Step) -> Turn
 
 def _explaining(model: Model, target: Target, before: Step, after: Step) -> tuple[str, ...]:
     """Return the changes without which the rules give the later release the earlier verdict."""
-    place = target.place.at(after.release)
-    facts = (after.release, place.arch(target.record), place.features(target.record))
+    there = target.at(after.release)
+    facts = (after.release, there.arch, there.features)
 
     def ruled(lacks: frozenset[str]) -> str:
         return xnnpack.verdict(xnnpack.analyse(model, target.record.rules, *facts, lacks=lacks))

@@ -20,6 +20,7 @@ from pytest_sparsity.racing import race as run_race
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform import densify
 from pytest_sparsity.transform import repair as rewrite
+from pytest_sparsity.xnnpack import WRONG
 from pytest_sparsity.xnnpack.rules import REPAIR
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pytest_sparsity.racing import Controls, Race
     from pytest_sparsity.transform import Repair
 
-USELESS = frozenset({"miscomputes", "fails"})
 OF_KERNELS = frozenset(kind.code for kind in (*dense.KINDS, *wrong.KINDS))
 NO_RACE = "pass race=False (--no-race on the command line) to keep what the rules say"
 
@@ -130,14 +130,14 @@ def _without_repair(finding: Finding) -> Finding:
 
 
 def _nothing(done: Repair) -> str:
-    if done.before.verdict in USELESS:
+    if done.before.verdict in WRONG:
         return "no rewrite mends it, and its weights are stored densely already"
     return "no rewrite lets more of it run sparse"
 
 
 def _opponent(model: Model, done: Repair, path: Path) -> Model:
     """What there is without the rewrites, and computes the right answers."""
-    return densify(model, path) if done.before.verdict in USELESS else model
+    return densify(model, path) if done.before.verdict in WRONG else model
 
 
 def _raced(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import tempfile
 import time
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 
 # Seconds after which a part of a file is one that a killed process left behind.
 _LEFT_BEHIND = 3600.0
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def replace(path: Path, content: Content, *, sync: bool = True) -> None:

@@ -24,7 +24,6 @@ from pytest_sparsity.diagnosis import Diagnosis
 from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
-from pytest_sparsity.racing.originals import ORIGINALS
 from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec
 
 if TYPE_CHECKING:
@@ -120,7 +119,6 @@ def pytest_configure(config: pytest.Config) -> None:
         if model.path.name in script().get("wrong", ()):
             raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
 
-    ORIGINALS.close()  # A real one, which a test before has left, is not to be copied here.
     # Real races on this machine are not what these wait for.
     patches.setattr(turns, "place", lambda: config.rootpath / "turns.lock")
     patches.setattr(Target, "open", open_)

@@ -138,7 +138,8 @@ def test_a_numpy_beside_which_old_wheels_load(python: str, numpy: str) -> None:
 def test_a_release_of_the_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
-    def run(node: str, do: str, folder: str, *options: str) -> str:
+    def run(node: str, arguments: tuple[str, ...], *_: str) -> str:
+        do, folder = arguments[0], arguments[-1]
         asked.append((do, Path(folder, "package.json").read_text()))
         Path(folder, "node_modules", "@litertjs", "core").mkdir(parents=True)
         return ""

@@ -68,13 +68,6 @@ def parser() -> argparse.ArgumentParser:
         "--threads", metavar="N", type=threads, default=1, help="of the runtime; %(default)s"
     )
     race.add_argument(
-        "--budget",
-        metavar="S",
-        type=seconds,
-        default=defaults.BUDGET,
-        help="seconds to race; %(default)g",
-    )
-    race.add_argument(
         "--claim",
         metavar="CLAIM",
         type=claim,
@@ -86,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     bisect.add_argument(
         "--target",
         metavar="T",
-        default="litert",
+        default=defaults.TARGET,
         help="whose releases to try, e.g. litert@cortex-a53; they are installed into the user's"
         " cache and stay there; %(default)s",
     )
@@ -99,11 +92,6 @@ def parser() -> argparse.ArgumentParser:
     )
     bisect.add_argument("--since", metavar="R", default="", help="the oldest release to try")
     bisect.add_argument("--until", metavar="R", default="", help="the newest release to try")
-    bisect.add_argument(
-        "--budget", metavar="S", type=seconds, default=10.0, help="seconds of a race; %(default)g"
-    )
-    for made in (explain, race, bisect):
-        add_inputs(made)
     encode = add("encode", command_encode, "store zeros sparsely, where that pays")
     densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
     prune = add("prune", command_prune, "set the smallest weights to zero, without any training")
@@ -140,14 +128,27 @@ def parser() -> argparse.ArgumentParser:
         action="store_false",
         help="keep what the rules say is better; default: what a race shows to be faster",
     )
-    repair.add_argument(
-        "--budget",
-        metavar="S",
-        type=seconds,
-        default=defaults.BUDGET,
-        help="seconds to race; %(default)g",
-    )
-    add_inputs(repair)
+    for made in (race, bisect, repair):
+        made.add_argument(
+            "--budget",
+            metavar="S",
+            type=seconds,
+            default=defaults.BUDGET,
+            help="seconds to race; %(default)g",
+        )
+    for made in (explain, race, bisect, repair):
+        made.add_argument(
+            "--inputs",
+            metavar="F",
+            help="an .npz file of arrays by the names of the inputs; default: inputs are drawn",
+        )
+        made.add_argument(
+            "--shape",
+            metavar="NAME=1,224,224,3",
+            type=shape,
+            action="append",
+            help="the shape of an input whose sizes the file leaves open; repeatable",
+        )
     for made in (encode, densify, prune, shrink, repair):
         made.add_argument("model", metavar="MODEL", help="a .tflite file")
         made.add_argument(
@@ -160,19 +161,3 @@ def parser() -> argparse.ArgumentParser:
     baselines.add_argument("--since", metavar="REV", help="show what changed since this revision")
     baselines.add_argument("--until", metavar="REV", help="and until this one")
     return top
-
-
-def add_inputs(made: argparse.ArgumentParser) -> None:
-    """Let a command take what models are run on."""
-    made.add_argument(
-        "--inputs",
-        metavar="F",
-        help="an .npz file of arrays by the names of the inputs; default: inputs are drawn",
-    )
-    made.add_argument(
-        "--shape",
-        metavar="NAME=1,224,224,3",
-        type=shape,
-        action="append",
-        help="the shape of an input whose sizes the file leaves open; repeatable",
-    )

@@ -95,12 +95,13 @@ def say_written(options: argparse.Namespace, before: Model, after: Model, *, war
     from pytest_sparsity.diagnosis import diagnose
     from pytest_sparsity.report import written
     from pytest_sparsity.targets import all_targets
+    from pytest_sparsity.xnnpack import WRONG
 
     harm = []
     for target in all_targets() if warns else ():
         with contextlib.suppress(Unsupported):  # a target without rules: nothing is known of it
             diagnosis = diagnose(after, target, observe=False)
-            if diagnosis.verdict in {"miscomputes", "fails"}:
+            if diagnosis.verdict in WRONG:
                 harm.append(diagnosis)
     if options.json:
         put(written.as_json(before, after, harm))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
-import re
 
 MOST_THREADS = 1024
 MOST_SECONDS = 24 * 3600
@@ -14,10 +12,10 @@ MOST_CHANNELS = 65536
 
 def claim(text: str) -> tuple[str, float]:
     """Read a claim: a sign and a number."""
-    found = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\S+)\s*", text)
+    from pytest_sparsity.estimate.intervals import comparison
+
     with contextlib.suppress(ValueError):
-        if found and math.isfinite(float(found[2])):
-            return found[1], float(found[2])
+        return comparison(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no claim like '>= 1.2'")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import defaults, xnnpack
 from pytest_sparsity.diagnosis import costs, elsewhere, size
-from pytest_sparsity.diagnosis.contradictions import WRONG, agree, contradictions, outcome
+from pytest_sparsity.diagnosis.contradictions import agree, contradictions, outcome
 from pytest_sparsity.diagnosis.observation import Observer
 from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
 from pytest_sparsity.errors import NeedsInputs, Unsupported
@@ -18,7 +18,7 @@ from pytest_sparsity.progress import step
 from pytest_sparsity.targets import Target
 from pytest_sparsity.targets.microkernels import Microkernel
 from pytest_sparsity.targets.microkernels import microkernels as trace
-from pytest_sparsity.xnnpack import prunable_layers
+from pytest_sparsity.xnnpack import WRONG, prunable_layers
 from pytest_sparsity.xnnpack.names import PRUNED
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import costs
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.xnnpack import WRONG
 from pytest_sparsity.xnnpack.names import layer_name
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets import Target
     from pytest_sparsity.xnnpack import Analysis
 
-WRONG = frozenset({"fails", "miscomputes"})
-"""Verdicts about a file that must not be used on the target."""
 OTHER_INPUTS = Remedy("give inputs that matter to the model: inputs= or --inputs FILE.npz", "")
 FAILS_DENSELY = Remedy(
     "use another target: stored densely the model does not run here either", "runtime"

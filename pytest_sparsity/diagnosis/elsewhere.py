@@ -37,7 +37,7 @@ def findings(here: Analysis, verdict: str) -> list[Finding]:
         here: the rules for the target.
         verdict: on the target.
     """
-    if not here.closed or verdict in {"fails", "miscomputes"}:
+    if not here.closed or verdict in xnnpack.WRONG:
         return []
     there = analyses(here.model)
     return [*_wrong(there), *xnnpack.why_dense(there[0][1])]
@@ -46,9 +46,7 @@ def findings(here: Analysis, verdict: str) -> list[Finding]:
 def _wrong(there: list[tuple[str, Analysis]]) -> Iterator[Finding]:
     """Wrong answers on CPUs with sparse kernels."""
     wrong = {
-        name: analysis
-        for name, analysis in there
-        if xnnpack.verdict(analysis) in {"fails", "miscomputes"}
+        name: analysis for name, analysis in there if xnnpack.verdict(analysis) in xnnpack.WRONG
     }
     if not wrong:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,18 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
 }
+
+
+def comparison(text: str) -> tuple[str, float]:
+    """Return the sign and the number of a text such as `">= 1.2"`.
+
+    Raises:
+        ValueError: it is no comparison with a finite number.
+    """
+    found = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\S+)\s*", text)
+    if found is None or not math.isfinite(float(found[2])):
+        raise ValueError(f"{text!r} is no comparison like '>= 1.2'")
+    return found[1], float(found[2])
 
 
 def hodges_lehmann(values: ArrayLike) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from pytest_sparsity.errors import printable
 from pytest_sparsity.report import curves, plot, terminal
 from pytest_sparsity.report.document import OUTCOMES, VERDICTS
 from pytest_sparsity.report.numbers import duration, nbytes, number, percent
+from pytest_sparsity.xnnpack import WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -190,7 +191,7 @@ def _models(document: Record) -> Iterable[Record]:
             "role": roles.get(model["sha256"], ""),
             "diagnoses": list(made.values()),
             "layers": layers,
-            "bad": any(d["verdict"] in ("miscomputes", "fails") for d in made.values()),
+            "bad": any(d["verdict"] in WRONG for d in made.values()),
         }
 
 

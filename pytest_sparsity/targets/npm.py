@@ -160,17 +160,13 @@ def _install(folder: Path, node: str, release: str) -> None:
     sys.stderr.flush()
     with step(f"installing {what}"), children.workspace(folder, "install-") as scratch:
         _demand(scratch, release)
-        command = "install" if release else "ci"
-        reason = _run_npm(node, command, str(scratch))
-        unknown = _UNKNOWN_CERTIFICATE.search(reason)
-        if unknown and _run_npm(node, command, str(scratch), _SYSTEM_CERTIFICATES) == "":
-            reason = ""
-        if reason:
-            raise Unsupported(
-                f"{what} cannot be installed, npm says {reason!r}",
-                f"{_CERTIFY if unknown else _REACH} and run: {_INSTALL}"
-                + (f"=={release}" if release else ""),
-            )
+        _run_npm(
+            node,
+            # `ci` installs exactly what the lock file pins, `install` makes that file.
+            ("install" if release else "ci", "--ignore-scripts", "--prefix", str(scratch)),
+            f"{what} cannot be installed",
+            f" and run: {_INSTALL}" + (f"=={release}" if release else ""),
+        )
         sealed.seal(scratch / "node_modules")
         setting_up.discard(modules)
         Path(scratch, "node_modules").replace(modules)
@@ -182,35 +178,34 @@ def published(node: str) -> tuple[str, ...]:
     Raises:
         Unsupported: npm is missing or cannot tell.
     """
-    done = _npm_does(node, ("view", _PACKAGE, "versions", "--json"))
-    unknown = _UNKNOWN_CERTIFICATE.search(done.stderr)
-    if unknown:
-        done = _npm_does(node, ("view", _PACKAGE, "versions", "--json"), _SYSTEM_CERTIFICATES)
-    if done.returncode:
-        reason = _reason(done)
-        remedy = _CERTIFY if unknown else _REACH
-        raise Unsupported(
-            f"the releases of {_PACKAGE} cannot be listed, npm says {reason!r}", remedy
-        )
-    found = json.loads(done.stdout)
+    asked = ("view", _PACKAGE, "versions", "--json")
+    found = json.loads(_run_npm(node, asked, f"the releases of {_PACKAGE} cannot be listed"))
     return tuple(version for version in found if "-" not in version)
 
 
-def _run_npm(node: str, do: str, folder: str, *options: str) -> str:
-    """Install what the files in the folder demand; return npm's reason if that fails, or "".
+def _run_npm(node: str, arguments: tuple[str, ...], failure: str, then: str = "") -> str:
+    """Run npm and return what it prints, on an unknown certificate once more with the system's.
 
-    npm's `ci` installs exactly what the lock file pins, `install` makes that file. The options are
-    Node's.
+    Args:
+        node: the path of Node.
+        arguments: of npm.
+        failure: what it is if npm fails.
+        then: what to do when npm can reach its registry, the end of the remedy.
 
     Raises:
-        Unsupported: there is no npm.
+        Unsupported: there is no npm, or it fails; with the reason that it gave first.
     """
-    done = _npm_does(node, (do, "--ignore-scripts", "--prefix", folder), *options)
-    return _reason(done) if done.returncode else ""
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    return next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
+    done = _npm_does(node, arguments)
+    if done.returncode == 0:
+        return done.stdout
+    reason = next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
+    unknown = _UNKNOWN_CERTIFICATE.search(reason)
+    if unknown:
+        done = _npm_does(node, arguments, _SYSTEM_CERTIFICATES)
+        if done.returncode == 0:
+            return done.stdout
+    remedy = _CERTIFY if unknown else _REACH
+    raise Unsupported(f"{failure}, npm says {reason!r}", f"{remedy}{then}")
 
 
 def _npm_does(

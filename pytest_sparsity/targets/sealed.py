@@ -8,7 +8,6 @@ write it runs as this user.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import strict_json
+from pytest_sparsity.store import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ def _entry(path: Path, status: os.stat_result) -> list[object]:
     """Return size, time and hash of a file, or where a link leads."""
     if stat.S_ISLNK(status.st_mode):
         return ["link", str(path.readlink())]
-    return [status.st_size, status.st_mtime_ns, _sha256(path)]
+    return [status.st_size, status.st_mtime_ns, sha256(path)]
 
 
 def _as_sealed(path: Path, status: os.stat_result, expected: Any, *, thoroughly: bool) -> bool:
@@ -133,12 +133,4 @@ def _as_sealed(path: Path, status: os.stat_result, expected: Any, *, thoroughly:
     size, time, digest = expected
     if size != status.st_size:
         return False
-    return (time == status.st_mtime_ns and not thoroughly) or digest == _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return (time == status.st_mtime_ns and not thoroughly) or digest == sha256(path)

@@ -75,6 +75,15 @@ class Target:
         """The emulated CPU or the other machine that it runs on, None for this machine."""
         return self.place.host
 
+    def at(self, release: str) -> Target:
+        """Return the target of a release of the runtime at the same place.
+
+        Raises:
+            Unsupported: no release can be had there.
+        """
+        place = self.place.at(release)
+        return Target(place.named(self.record), self.record, place)
+
     @property
     def unit(self) -> str:
         """What a race counts there, `"seconds"` or `"instructions"`."""

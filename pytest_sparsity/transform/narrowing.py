@@ -76,8 +76,8 @@ def dead_channels(model: Model, multiple: int = MULTIPLE) -> tuple[Narrowed, ...
     """
     if not _followed(model):
         return ()
-    channels = Channels(Work(model))
-    return _narrowed(channels, _kept(channels, multiple))
+    _, channels, kept = _plan(model, multiple)
+    return _narrowed(channels, kept)
 
 
 def shrunk_nbytes(model: Model) -> int:
@@ -86,9 +86,8 @@ def shrunk_nbytes(model: Model) -> int:
     Raises:
         ModelError: the file is damaged, or holds what cannot be kept.
     """
-    work = Work(model)
-    channels = Channels(work)
-    _Narrowing(work, channels, _kept(channels, MULTIPLE)).run()
+    work, channels, kept = _plan(model, MULTIPLE)
+    _Narrowing(work, channels, kept).run()
     work.clean()
     return sum(memoryview(piece).nbytes for piece in pieces(work.edit.flatbuffer))
 
@@ -112,15 +111,21 @@ def shrink(model: Model | str | PathLike[str], path: Path, *, multiple: int = MU
     model = Model.of(model)
     if multiple < 1:
         raise ValueError(f"multiple must be at least 1, not {multiple}")
-    layers = dead_channels(model, multiple)
-    if not layers:
-        replace_file(path, [model.data])
-        return Shrunk(Model(path), ())
+    if _followed(model):
+        work, channels, kept = _plan(model, multiple)
+        layers = _narrowed(channels, kept)
+        if layers:
+            _Narrowing(work, channels, kept).run()
+            return Shrunk(work.write(path), layers)
+    replace_file(path, [model.data])
+    return Shrunk(Model(path), ())
+
+
+def _plan(model: Model, multiple: int) -> tuple[Work, Channels, NDArray[np.bool_]]:
+    """The graph as it is worked on, its channels, and which of them stay."""
     work = Work(model)
     channels = Channels(work)
-    kept = _kept(channels, multiple)
-    _Narrowing(work, channels, kept).run()
-    return Shrunk(work.write(path), layers)
+    return work, channels, _kept(channels, multiple)
 
 
 def _followed(model: Model) -> bool:

@@ -7,7 +7,6 @@ readers need none.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import children, strict_json
 from pytest_sparsity.errors import SparsityWarning
 from pytest_sparsity.store import locked as lock_of
+from pytest_sparsity.store import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ def publish(store: Path, key: str, folder: Path, files: Mapping[str, str], about
         about: plain data to be kept with them.
     """
     digests = {
-        role: {"name": name, "sha256": _sha256(folder / name)} for role, name in files.items()
+        role: {"name": name, "sha256": sha256(folder / name)} for role, name in files.items()
     }
     manifest = {"schema": SCHEMA, "files": digests, "about": about}
     written = json.dumps(manifest, indent=1, sort_keys=True)
@@ -131,12 +131,12 @@ def _verified(folder: Path) -> Entry:
         raise _Damaged(f"{MANIFEST}: {error}") from error
     if schema != SCHEMA:
         raise _Damaged(f"{MANIFEST} has schema {schema!r}")
-    for path, sha256 in files.values():
+    for path, expected in files.values():
         if path.parent != folder:
             raise _Damaged(f"{MANIFEST} names {path.name} elsewhere")
         if not path.is_file():
             raise _Damaged(f"{path.name} is missing")
-        if _sha256(path) != sha256:
+        if sha256(path) != expected:
             raise _Damaged(f"{path.name} has changed")
     return Entry(folder, {role: path for role, (path, _) in files.items()}, about)
 
@@ -157,17 +157,9 @@ def _holds(folder: Path, manifest: dict[str, Any]) -> bool:
         entry = _verified(folder)
     except _Damaged:
         return False
-    digests = {role: _sha256(path) for role, path in entry.files.items()}
+    digests = {role: sha256(path) for role, path in entry.files.items()}
     wanted = {role: file["sha256"] for role, file in manifest["files"].items()}
     return digests == wanted and entry.about == manifest["about"]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _remove_unused(store: Path) -> None:

@@ -6,11 +6,10 @@ made and applied where TFMOT's wrappers would: right before a training step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.variants import counting, masks, schedules
-from pytest_sparsity.variants.technique import Obstacle, Pruned
+from pytest_sparsity.variants.technique import LINEAR, NEGLECTED, ByMagnitude, Obstacle, Pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,9 +25,6 @@ PRUNED = ("Conv1D", "Conv2D", "Conv3D", "Dense")
 """Layers whose kernels are pruned, also those that derive from them; TFMOT prunes these, too."""
 
 SPARED = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
-
-LINEAR = 2
-"""The rank of a dense layer's kernel."""
 
 
 def is_network(model: object) -> bool:
@@ -95,22 +91,8 @@ def pointwise(layer: Any) -> bool:
     return _is_a(layer, "Conv2D") and not _is_a(layer, *SPARED) and layer.kernel_size == (1, 1)
 
 
-@dataclass(frozen=True)
-class Magnitude:
-    """The smallest weights become zero; a `Technique`.
-
-    Attributes:
-        pattern: of the zeros.
-        schedule: of the masks.
-        asked: the sparsity that the schedule is to end with.
-    """
-
-    pattern: Pattern
-    schedule: Schedule
-    asked: float
-
-    def check(self, model: Any) -> None:
-        """Every network will do."""
+class Magnitude(ByMagnitude):
+    """The smallest weights become zero; a `Technique`."""
 
     def obstacle(self, model: Any, layer: Any) -> Obstacle | None:  # noqa: ARG002
         """Return why a layer cannot have the pattern, None if it can."""
@@ -125,29 +107,20 @@ class Magnitude:
 
     def prune(self, model: Any, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
         """Prune the layers, in place; see `Technique`."""
-        shapes = [tuple(w.shape) for layer in layers for w in prunable_weights(layer)]
+        weights = [weight for layer in layers for weight in prunable_weights(layer)]
+        shapes = [tuple(weight.shape) for weight in weights]
         schedules.check(self.schedule, self.asked, self.pattern, shapes)
         before = counting.values(layers)
-        weights = [weight for layer in layers for weight in prunable_weights(layer)]
         masking = Masking(weights, self.schedule, self.pattern)
         if finetune is None:
-            last = schedules.last_update(self.schedule)
-            if last is None:
-                raise ValueError(
-                    f"{type(self.schedule).__name__} has no begin_step, end_step and frequency, so"
-                    " only training can tell what it ends with: pass finetune="
-                )
-            masking.renew(last)
+            masking.renew(schedules.final_update(self.schedule))
             masking.apply()
         else:
             finetune(model, [callback(masking)])
             masking.apply()
             counting.check_finite(model, trained=True)
             if not masking.steps:
-                raise ValueError(
-                    "finetune(model, callbacks) trained without the callbacks: hand them on, as in"
-                    " model.fit(x, y, callbacks=callbacks)"
-                )
+                raise ValueError(NEGLECTED)
         try:
             report = counting.check_zeros(layers, self.asked, before, None, self.pattern)
         except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import one_line
@@ -15,7 +14,7 @@ from pytest_sparsity.variants.networks import (
     prunable_weights,
     quiet,
 )
-from pytest_sparsity.variants.technique import Obstacle, Pruned
+from pytest_sparsity.variants.technique import LINEAR, NEGLECTED, ByMagnitude, Obstacle, Pruned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,26 +27,9 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True
 
-LINEAR = 2
-"""The rank of a dense layer's kernel."""
 
-
-@dataclass(frozen=True)
-class Magnitude:
-    """The smallest weights become zero.
-
-    Attributes:
-        pattern: of the zeros.
-        schedule: of the masks.
-        asked: the sparsity that the schedule is to end with.
-    """
-
-    pattern: Pattern
-    schedule: Schedule
-    asked: float
-
-    def check(self, model: Network) -> None:
-        """Every network will do."""
+class Magnitude(ByMagnitude):
+    """The smallest weights become zero, with TFMOT."""
 
     def obstacle(self, model: Network, layer: Any) -> Obstacle | None:  # noqa: ARG002
         """Return why a layer cannot have the pattern, None if it can."""
@@ -109,12 +91,7 @@ def apply_masks(layers: Sequence[Any], schedule: Schedule, pattern: Pattern) -> 
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
-    last = schedules.last_update(schedule)
-    if last is None:
-        raise ValueError(
-            f"{type(schedule).__name__} has no begin_step, end_step and frequency, so only training"
-            " can tell what it ends with: pass finetune="
-        )
+    last = schedules.final_update(schedule)
     arguments = _tfmot(pattern)
     block, groups = arguments["block_size"], arguments["sparsity_m_by_n"]
     step = 1 if groups else last  # TFMOT makes the masks of m:n at step 1 and never again
@@ -223,8 +200,5 @@ def _train(wrapped: Network, finetune: Finetune, callback: Any) -> None:
             finetune(wrapped, [callback])
     except Exception as error:
         if "requires the UpdatePruningStep callback" in str(error):
-            raise ValueError(
-                "finetune(model, callbacks) trained without the callbacks: hand them on, as in"
-                " model.fit(x, y, callbacks=callbacks)"
-            ) from error
+            raise ValueError(NEGLECTED) from error
         raise

@@ -80,6 +80,21 @@ def last_update(schedule: Schedule) -> int | None:
     return int(begin + (end - begin) // frequency * frequency)
 
 
+def final_update(schedule: Schedule) -> int:
+    """Return the last step at which a schedule updates masks.
+
+    Raises:
+        ValueError: it does not tell; the remedy is to train.
+    """
+    last = last_update(schedule)
+    if last is None:
+        raise ValueError(
+            f"{type(schedule).__name__} has no begin_step, end_step and frequency, so only training"
+            " can tell what it ends with: pass finetune="
+        )
+    return last
+
+
 def why_short(
     schedule: Schedule, asked: float, steps: int, pattern: Pattern, shape: Sequence[int]
 ) -> str:

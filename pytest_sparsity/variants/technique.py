@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from pytest_sparsity.patterns import Pattern
     from pytest_sparsity.variants.counting import PrunedWeight
     from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.schedules import Schedule
 
 Finetune: TypeAlias = Callable[[Any, list[Any]], object]
+
+LINEAR = 2
+"""The rank of a dense layer's kernel."""
+NEGLECTED = (
+    "finetune(model, callbacks) trained without the callbacks: hand them on, as in"
+    " model.fit(x, y, callbacks=callbacks)"
+)
+"""What is said of a training that no mask was renewed in."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +76,21 @@ class Technique(Protocol):
             ValueError: that did not do what was asked, or cannot be done; the message says why.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ByMagnitude:
+    """What is asked of a technique that makes the smallest weights zero.
+
+    Attributes:
+        pattern: of the zeros.
+        schedule: of the masks.
+        asked: the sparsity that the schedule is to end with.
+    """
+
+    pattern: Pattern
+    schedule: Schedule
+    asked: float
+
+    def check(self, model: Any) -> None:
+        """Every network will do."""

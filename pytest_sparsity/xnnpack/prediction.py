@@ -200,6 +200,10 @@ def _wrong_layers(partition: Partition) -> set[int]:
     return found
 
 
+WRONG = frozenset({"fails", "miscomputes"})
+"""Verdicts about a file that must not be used on the target."""
+
+
 def verdict(analysis: Analysis) -> str:
     """What the target does with the file: "fails", "miscomputes", "sparse" or "dense".
 

@@ -60,8 +60,6 @@ ANY = ""
 PASSES = 8
 """More than any chain of rewrites, each of which makes the next one possible, has needed."""
 
-UNUSABLE = ("miscomputes", "fails")
-
 
 @dataclass(frozen=True)
 class Rewritten:
@@ -100,7 +98,7 @@ class Outlook:
     @property
     def gain(self) -> int:
         """What is gained, to compare two files; below zero if the file is of no use."""
-        return -1 if self.verdict in UNUSABLE else self.work
+        return -1 if self.verdict in xnnpack.WRONG else self.work
 
     def __str__(self) -> str:
         return f"{self.verdict}, {self.sparse} of {self.prunable} prunable layers sparse"
@@ -158,10 +156,10 @@ def repair(
         if made:
             written = Work(best).write(path)
             return Repair(written, made, before, after)
-        if before.verdict in UNUSABLE and model.encoded:
+        if before.verdict in xnnpack.WRONG and model.encoded:
             dense = densify(model, path)
             outcome = outlook(dense, target)
-            if outcome.verdict not in UNUSABLE:
+            if outcome.verdict not in xnnpack.WRONG:
                 return Repair(dense, (), before, outcome, densified=True)
     replace_file(path, [model.data])
     return Repair(Model(path), (), before, before)
