@@ -119,10 +119,15 @@ class Files:
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
+    @staticmethod
+    def stamp(path: str) -> tuple[int, ...]:
+        """Return what is another when the file is replaced or written to."""
+        found = Path(path).stat()
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
     def sha256(self, path: str) -> str:
         """Return the digest of a file's content."""
-        found = Path(path).stat()
-        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        stamp = self.stamp(path)
         if self._known.get(path, ((), ""))[0] != stamp:
             digest = hashlib.sha256()
             with Path(path).open("rb") as file:
@@ -296,9 +301,11 @@ class Worker:
 
     def _do_load(self, request: Request) -> Answer:
         try:
-            digest = self._files.sha256(request["path"])
+            before = self._files.stamp(request["path"])
             model = Loaded(self._module, request)
-            if self._files.sha256(request["path"]) != digest:
+            # Only what loads is read whole: a file larger than the memory is refused at once.
+            digest = self._files.sha256(request["path"])
+            if self._files.stamp(request["path"]) != before:
                 raise RequestError("load", "the file was replaced while it was loaded")
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise RequestError("load", str(error) or type(error).__name__) from error

@@ -314,7 +314,6 @@ def test_a_missing_library(launch: Launch, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow  # the emulated worker hashes 16 GB first, which takes longer than it may
 def test_out_of_memory(launch: Launch, tmp_path: Path) -> None:
     model = tmp_path / "large.tflite"
     model.write_bytes(bytes(4) + b"TFL3")
