@@ -143,11 +143,14 @@ class Channels:
         import numpy as np
 
         if index not in self.of:
-            shape = self.tensor(index).shape
-            self.of[index] = self._fresh(shape[-1] if shape else 1)
+            self.of[index] = self._fresh(self._width(index))
             self._zero[index] = np.zeros(len(self.of[index]), bool)
             self._pinned |= set(map(int, self.of[index]))
         return self.of[index]
+
+    def _width(self, index: int) -> int:
+        shape = self.tensor(index).shape
+        return shape[-1] if shape else 1
 
     def _pin(self, index: int) -> None:
         self._pinned |= set(map(int, self._channels(index)))
@@ -175,8 +178,11 @@ class Channels:
     def _give(
         self, index: int, channels: NDArray[np.intp], zero: NDArray[np.bool_] | None = None
     ) -> bool:
+        """Say which channels a tensor has; False if its shape declares another number of them."""
         import numpy as np
 
+        if self._width(index) != len(channels):
+            return False
         self.of[index] = channels
         self._zero[index] = np.zeros(len(channels), bool) if zero is None else zero
         return True
@@ -303,13 +309,12 @@ class Channels:
         flat = flat & ~self._zero[source]
         silent: NDArray[np.bool_] = flat.sum(1) == 0
         made = self._fresh(len(flat))
+        if not self._give(output, made, self._silent(operator, silent)):
+            return False
         self.layers.append(operator.index)
         self._uses.append(_Use(made, channels, flat))
         if block > 1:
             self.blocks |= {int(channel): block for channel in channels}
-        self._give(output, made, self._silent(operator, silent))
-        if self.tensor(output).shape[-1:] != (len(made),):
-            self._pin(output)
         return True
 
     # ---------------------------------------------------------------------------------- needed
