@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -64,16 +65,19 @@ def leftovers(
         delay: seconds that it is given once there is such a child.
     """
     mark = f"{folder}"
+    said = tempfile.TemporaryFile()
     process = subprocess.Popen(
         command,
         env={**environment, MARK: mark, "TMPDIR": str(folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=said,
+        stderr=subprocess.STDOUT,
     )
     try:
         assert until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
         time.sleep(delay)
-        assert process.poll() is None, "it ended by itself"
+        if process.poll() is not None:
+            said.seek(0)
+            raise AssertionError(f"it ended by itself: {said.read().decode()}")
         process.send_signal(number)
         process.wait(PATIENCE)
         until(lambda: not marked(mark))
@@ -81,6 +85,7 @@ def leftovers(
     finally:
         process.kill()
         process.wait()
+        said.close()
         for pid in marked(mark):
             os.kill(pid, signal.SIGKILL)
     children.sweep(folder, children.PREFIX)

@@ -79,6 +79,8 @@ class Work:
                 return None
             if self.tensor(tensor).variable or tensor in self.model.graph.inputs:
                 return None  # it has a value before it is written, so it may even be its own source
+            if self.tensor(writer.inputs[0]).shape != self.tensor(tensor).shape:
+                return None  # the file contradicts itself
             tensor = writer.inputs[0]
         return tensor
 
