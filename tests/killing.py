@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from pytest_sparsity import children
 
@@ -65,13 +66,26 @@ def leftovers(
         delay: seconds that it is given once there is such a child.
     """
     mark = f"{folder}"
-    said = tempfile.TemporaryFile()
-    process = subprocess.Popen(
-        command,
-        env={**environment, MARK: mark, "TMPDIR": str(folder)},
-        stdout=said,
-        stderr=subprocess.STDOUT,
-    )
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command,
+            env={**environment, MARK: mark, "TMPDIR": str(folder)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        alive = _left(process, said, number, ready, delay, mark)
+    children.sweep(folder, children.PREFIX)
+    return alive, sorted(path.name for path in folder.iterdir())
+
+
+def _left(
+    process: subprocess.Popen[bytes],
+    said: IO[bytes],
+    number: signal.Signals,
+    ready: Callable[[Sequence[str]], bool],
+    delay: float,
+    mark: str,
+) -> list[int]:
     try:
         assert until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
         time.sleep(delay)
@@ -81,15 +95,12 @@ def leftovers(
         process.send_signal(number)
         process.wait(PATIENCE)
         until(lambda: not marked(mark))
-        alive = marked(mark)
+        return marked(mark)
     finally:
         process.kill()
         process.wait()
-        said.close()
         for pid in marked(mark):
             os.kill(pid, signal.SIGKILL)
-    children.sweep(folder, children.PREFIX)
-    return alive, sorted(path.name for path in folder.iterdir())
 
 
 def _lines(mark: str) -> Iterator[Sequence[str]]:
