@@ -54,11 +54,13 @@ def test_build(variants):
         variants(build, policy="all", seed=seed)
 """
 HANG = """
+from pathlib import Path
+
 from pytest_sparsity.targets import Target
 
 def test_hang():
     with Target.of("litert").open() as worker:
-        worker.load("a", "hang.tflite")
+        worker.load("a", Path(__file__).with_name("hang.tflite"))
         worker.run([("a", 100)])
 """
 
