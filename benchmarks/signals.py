@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import killing
-from killing import SIGNALS, leftovers
-from pytest_sparsity import children
+from killing import SIGNALS, leftovers, swept
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def attempt(activity: Activity, number: int, root: Path, delay: float) -> list[s
     )
     for kind in (".building-", "install-"):
         for folder in {path.parent for path in folders["cache"].rglob(f"{kind}*")}:
-            children.sweep(folder, kind)
+            swept(folder, kind)
     half = [
         p.name for kind in (".building-", "install-") for p in folders["cache"].rglob(f"{kind}*")
     ]

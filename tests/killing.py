@@ -74,8 +74,19 @@ def leftovers(
             stderr=subprocess.STDOUT,
         )
         alive = _left(process, said, number, ready, delay, mark)
-    children.sweep(folder, children.PREFIX)
+    swept(folder, children.PREFIX)
     return alive, sorted(path.name for path in folder.iterdir())
+
+
+def swept(folder: Path, prefix: str) -> None:
+    """Sweep a folder as the next process would, once those that were killed are quite dead.
+
+    A process that ends holds its locks a little longer than its environment can be read.
+    """
+    end = time.monotonic() + 10
+    while any(folder.glob(f"{prefix}*")) and time.monotonic() < end:
+        children.sweep(folder, prefix)
+        time.sleep(0.02)
 
 
 def _left(

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable
@@ -61,6 +62,21 @@ def test_a_fork_returns_what_the_work_returns_and_changes_nothing() -> None:
     assert (theirs, seen) == ([child], [])
     assert child != os.getpid()
     assert (dict(os.environ), random.getstate()) == before
+
+
+def test_temporary_files_of_a_fork_go_with_it() -> None:
+    def work() -> tuple[str, str]:
+        handle, name = tempfile.mkstemp()
+        os.close(handle)
+        child = (sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())")
+        return name, subprocess.run(
+            child, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    before = tempfile.gettempdir(), os.environ.get("TMPDIR")
+    left = in_a_fork(work, "the work")
+    assert not [name for name in left if Path(name).exists()]
+    assert (tempfile.gettempdir(), os.environ.get("TMPDIR")) == before
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Converter:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self._folder.name,
-                env=_environment(),
+                env={**_environment(), "TMPDIR": self._folder.name},
             )
 
     def close(self) -> None:

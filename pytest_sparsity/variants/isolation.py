@@ -20,6 +20,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_sparsity import children
 from pytest_sparsity.variants.last_words import telling_line, without_chatter
 
 if TYPE_CHECKING:
@@ -56,14 +57,17 @@ def in_a_fork(work: Callable[[], T], what: str) -> T:
     Raises:
         CrashError: the process ended before it had a result.
     """
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as log,
+        children.scratch_folder("fork") as temporary,
+    ):
         reading, writing = os.pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of threads; those of pytest and of plugins are not needed in there.
             warnings.simplefilter("ignore")
             child = os.fork()
         if not child:
-            _run(work, writing, log.fileno())  # never returns
+            _run(work, writing, log.fileno(), temporary)  # never returns
         os.close(writing)
         try:
             with os.fdopen(reading, "rb") as pipe:
@@ -93,13 +97,18 @@ def is_ours(error: BaseException) -> bool:
     return not frames or frames[-1].filename.startswith(OURS)
 
 
-def _run(work: Callable[[], object], pipe: int, log: int) -> None:
-    """Do the work and end the process, without what this process would do at its end."""
+def _run(work: Callable[[], object], pipe: int, log: int, temporary: str) -> None:
+    """Do the work and end the process, without what this process would do at its end.
+
+    Temporary files among it: TensorFlow's autograph removes its own at exit. They are made where
+    somebody else removes them.
+    """
     try:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # somebody's time limit for a test
         os.dup2(log, 2)
+        tempfile.tempdir = os.environ["TMPDIR"] = temporary
         faulthandler.enable(2, all_threads=False)
         try:
             answer = pickle.dumps((work(), None))
