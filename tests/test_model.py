@@ -652,6 +652,12 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Network], Value], str]] = {
         lambda net: net.operator("SUB", [net.input] * 3, (1, 4, 4, 8), "SubOptions"),
         r"\(SUB\) has the inputs \(0, 0, 0\) and outputs \(1,\), it needs 2 and one",
     ),
+    "a constant that another shape is unpacked from": (
+        lambda net: net.operator(
+            "DEQUANTIZE", [net.constant(np.ones((8, 2), np.float16))], (8, 3), "DequantizeOptions"
+        ),
+        r"\(DEQUANTIZE\) unpacks a constant \(8, 2\) as one of \(8, 3\)",
+    ),
     "a slice without strides": (
         lambda net: net.operator("STRIDED_SLICE", [net.input] * 3, (1, 4, 4, 8)),
         r"\(STRIDED_SLICE\) has the inputs \(0, 0, 0\) and outputs \(1,\), it needs 4 and one",

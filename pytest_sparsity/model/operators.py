@@ -63,6 +63,9 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """The dimension of the weights of which operand 2, a bias, has a number each."""
 
+UNPACKING = ("DENSIFY", "DEQUANTIZE")
+"""Operators behind which a constant is the same, stored in another way."""
+
 AXES = _REDUCTIONS
 """Operators whose operand 1, if it is constant, is dimensions of operand 0."""
 

@@ -19,6 +19,7 @@ from pytest_sparsity.model.operators import (
     OPERANDS,
     OPTIONS,
     RANKS,
+    UNPACKING,
     WEIGHTED,
     WINDOWS,
     stored_bytes,
@@ -35,7 +36,8 @@ def check(graph: Graph, stored: Callable[[Tensor], Array]) -> None:
     """Raise ModelError or ValueError unless whoever reads the graph can rely on it.
 
     Every index is one, every operator has its operands and an output, of the ranks that it needs,
-    constant axes and paddings fit, and nothing is read before it is written.
+    constant axes and paddings fit, nothing is read before it is written, and constants have the
+    same shape before and after they are unpacked.
 
     Args:
         graph: to be checked.
@@ -50,6 +52,7 @@ def check(graph: Graph, stored: Callable[[Tensor], Array]) -> None:
         _check_shapes(operator, graph.tensors)
         _check_parameters(operator, graph.tensors, stored)
     _check_order(graph)
+    _check_unpacking(graph)
 
 
 def check_calls(graphs: Sequence[Graph]) -> None:
@@ -204,3 +207,15 @@ def _check_order(graph: Graph) -> None:
             late = writers.get(index, -1) >= operator.index
             if late and index not in graph.inputs and not graph.tensors[index].variable:
                 raise _fault(operator, f"reads tensor {index}, which is written only later")
+
+
+def _check_unpacking(graph: Graph) -> None:
+    """DENSIFY and DEQUANTIZE keep a shape, whatever their output declares (densify.cc)."""
+    known = {tensor.index for tensor in graph.tensors if tensor.constant}
+    for operator in graph.operators:
+        if operator.op not in UNPACKING or operator.inputs[0] not in known:
+            continue
+        before, after = (graph.tensors[i] for i in (operator.inputs[0], operator.outputs[0]))
+        if before.shape != after.shape:
+            raise _fault(operator, f"unpacks a constant {before.shape} as one of {after.shape}")
+        known.add(after.index)

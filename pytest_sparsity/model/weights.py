@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, Tensor
-from pytest_sparsity.model.operators import NUMPY, WEIGHT_OPERANDS, WEIGHTED, stored_bytes
+from pytest_sparsity.model.operators import (
+    NUMPY,
+    UNPACKING,
+    WEIGHT_OPERANDS,
+    WEIGHTED,
+    stored_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,7 +164,7 @@ def _stored_weights(
     over a constant; the first one's is taken. The converter transposes it in the branch.
     """
     g, operator, index = wanted
-    passed = {"DENSIFY", "DEQUANTIZE"} | ({"TRANSPOSE"} if g in calls else set())
+    passed = set(UNPACKING) | ({"TRANSPOSE"} if g in calls else set())
     for _ in passed:
         producer = producers[g].get(index)
         if producer is None or producer.op not in passed:
@@ -226,7 +232,7 @@ def _computed_in(g: int, graph: Graph) -> Iterator[Computed]:
         operands = WEIGHT_OPERANDS[operator.op] if operator.op in COMPUTING else ()
         for index in (operator.inputs[i] for i in operands if i < len(operator.inputs)):
             chain = _above(index, producers, assigned)
-            stored = {"DENSIFY", "DEQUANTIZE"}.issuperset(o.op for o in chain)
+            stored = set(UNPACKING).issuperset(o.op for o in chain)
             if index < 0 or index in dependent or stored:
                 continue
             factors = [i for o in chain if o.op == "MUL" for i in o.inputs]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.transform.work import UNPACKING
+from pytest_sparsity.model.operators import UNPACKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

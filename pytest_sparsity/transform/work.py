@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model.flatbuffer import Table
-from pytest_sparsity.model.operators import OPTIONS
+from pytest_sparsity.model.operators import OPTIONS, UNPACKING
 from pytest_sparsity.transform.edit import Edit
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array
     from pytest_sparsity.model import Model, Operator, Tensor
-
-UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
 
 class Work:
@@ -79,8 +77,6 @@ class Work:
                 return None
             if self.tensor(tensor).variable or tensor in self.model.graph.inputs:
                 return None  # it has a value before it is written, so it may even be its own source
-            if self.tensor(writer.inputs[0]).shape != self.tensor(tensor).shape:
-                return None  # the file contradicts itself
             tensor = writer.inputs[0]
         return tensor
 
