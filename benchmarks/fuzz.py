@@ -29,8 +29,9 @@ with atheris.instrument_imports(include=["pytest_sparsity"]):
 # Of ten changes of a model's file, so many are of its values and not of its bytes.
 STRUCTURED = {"reader": 5, "rules": 8, "rewriting": 8}
 LARGEST = 1 << 16
-# Seconds of one input after which it counts as a hang, and MB of memory that are too many.
-PATIENCE, MEMORY = 20, 2048
+# Seconds of one input after which it counts as a hang, on a busy machine too, and MB of memory that
+# are too many.
+PATIENCE, MEMORY = 120, 2048
 
 
 def every(seconds: int) -> int:
@@ -51,7 +52,8 @@ def main() -> None:
     subject: str = arguments.subject
     seeds, faults = fuzzing.folders(subject)
     corpus = arguments.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{subject}-"))
-    corpus.mkdir(parents=True, exist_ok=True)
+    for folder in (corpus, faults):
+        folder.mkdir(parents=True, exist_ok=True)
 
     def change(data: bytes, size: int, seed: int) -> bytes:
         rng = random.Random(seed)
