@@ -21,7 +21,7 @@ from pytest_sparsity.targets import Target
 from pytest_sparsity.transform import densify
 from pytest_sparsity.transform import repair as rewrite
 from pytest_sparsity.xnnpack import WRONG
-from pytest_sparsity.xnnpack.rules import REPAIR
+from pytest_sparsity.xnnpack.misfits import REPAIR
 
 if TYPE_CHECKING:
     from os import PathLike

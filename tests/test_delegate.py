@@ -11,8 +11,8 @@ import pytest
 from pytest_sparsity import xnnpack
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network
+from pytest_sparsity.xnnpack.misfits import RULES, Misfit
 from pytest_sparsity.xnnpack.releases import gate_closed
-from pytest_sparsity.xnnpack.rules import RULES, Misfit
 from pytest_sparsity.xnnpack.subgraph import Node, Subgraph, Value, simplify
 
 NEW = xnnpack.newest("litert")

@@ -15,7 +15,7 @@ from pruner import Pruner
 from pytest_sparsity import Variants, patterns, variants
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.strategies import Schedule
-from pytest_sparsity.variants import build_variants, building, masks, networks, sources
+from pytest_sparsity.variants import build_variants, masks, networks, pruning, sources
 from pytest_sparsity.variants.recipe import Recipe
 
 pytest.importorskip("keras", minversion="3")
@@ -54,14 +54,14 @@ def linear() -> Any:
     )
 
 
-def pruned(build: Any, **options: Any) -> building.Pruning:
+def pruned(build: Any, **options: Any) -> pruning.Pruning:
     defaults: dict[str, Any] = {
         "sparsity": 0.8, "pattern": "unstructured", "policy": "auto", "schedule": None,
         "finetune": None, "quantize": None, "representative": None, "clusters": None,
         "depends": (), "seed": 0,
     }  # fmt: skip
     with networks.quiet():
-        return building.prune(Recipe(build=build, **{**defaults, **options}), build())
+        return pruning.prune(Recipe(build=build, **{**defaults, **options}), build())
 
 
 # -------------------------------------------------------------------------------------- masks

@@ -11,9 +11,9 @@ import pytest
 
 from pytest_sparsity import variants
 from pytest_sparsity.errors import SparsityWarning
-from pytest_sparsity.variants import build_variants, building, keras_state, networks
-from pytest_sparsity.variants.building import Pruning
+from pytest_sparsity.variants import build_variants, keras_state, networks, pruning
 from pytest_sparsity.variants.converter import LocalConverter
+from pytest_sparsity.variants.pruning import Pruning
 from pytest_sparsity.variants.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ def pruned(build: Callable[[], Any], **options: Any) -> Pruning:
         "seed": 0,
     }
     with keras_state.fresh(0), networks.quiet():
-        return building.prune(Recipe(build=build, **{**defaults, **options}), build())
+        return pruning.prune(Recipe(build=build, **{**defaults, **options}), build())
 
 
 def dense(*widths: int, **names: str) -> Callable[[], Any]:

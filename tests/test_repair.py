@@ -16,7 +16,7 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform.rewrites import REORDERED, Repair, repair
 from pytest_sparsity.writer import Network
-from pytest_sparsity.xnnpack.rules import RULES
+from pytest_sparsity.xnnpack.misfits import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

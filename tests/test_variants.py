@@ -24,9 +24,11 @@ from pytest_sparsity.variants import (
     Variants,
     build_variants,
     building,
+    conversion,
     converter,
     keras_state,
     networks,
+    pruning,
     recipe,
 )
 from pytest_sparsity.variants.cache import ROLES
@@ -77,8 +79,8 @@ def unconverted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "Converter", NoConverter)
 
 
-def pruned_network(recipe: Recipe) -> building.Pruning:
-    return building.prune(recipe, recipe.build())
+def pruned_network(recipe: Recipe) -> pruning.Pruning:
+    return pruning.prune(recipe, recipe.build())
 
 
 def contents(built: Variants) -> dict[str, bytes]:
@@ -375,7 +377,7 @@ def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
         for role in ROLES:
             weights = network.dense_weights if role == "dense" else network.pruned_weights
             network.model.set_weights(weights)
-            saved = building.export(network.model, folder / role)
+            saved = conversion.export(network.model, folder / role)
             convert: Any = tf.lite.TFLiteConverter.from_saved_model(str(saved))
             convert.optimizations = [tf.lite.Optimize.DEFAULT] if asked.quantize else []
             if asked.quantize == "float16":
@@ -388,7 +390,7 @@ def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
             path = folder / f"{role}.tflite"
             path.write_bytes(convert.convert())
             if role != "sparse":
-                building.canonical(path, path)
+                conversion.canonical(path, path)
             files[role] = path.read_bytes()
     return files
 
@@ -435,7 +437,7 @@ def test_the_state_of_a_recurrent_network_is_numbered_as_in_a_full_conversion(
         sys.stdout.buffer.write(convert.convert())
         """
     with keras_state.fresh(0), networks.quiet():
-        saved = building.export(pruned_network(wanted(recurrent)).model, tmp_path / "pruned")
+        saved = conversion.export(pruned_network(wanted(recurrent)).model, tmp_path / "pruned")
     command = [sys.executable, "-c", textwrap.dedent(program), str(saved)]
     assert built.sparse.path.read_bytes() == subprocess.check_output(command)
 
@@ -536,7 +538,7 @@ def test_what_is_asked_decides_about_building(counted: type[Counted], tmp_path: 
 
 def test_our_own_code_decides_about_building() -> None:
     described = list(recipe.builder())
-    for module in (building, converter, edit):
+    for module in (building, conversion, converter, edit):
         assert recipe.content_of(Path(module.__file__ or "")) in described
 
 

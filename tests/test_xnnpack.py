@@ -14,6 +14,7 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Value
 from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.changes import CHANGES
+from pytest_sparsity.xnnpack.misfits import Misfit
 from pytest_sparsity.xnnpack.names import short
 from pytest_sparsity.xnnpack.releases import gate_closed
 from pytest_sparsity.xnnpack.rewrite import (
@@ -23,7 +24,6 @@ from pytest_sparsity.xnnpack.rewrite import (
     check_nchw_compatibility,
     rewrite,
 )
-from pytest_sparsity.xnnpack.rules import Misfit
 from pytest_sparsity.xnnpack.subgraph import Node, Subgraph, simplify
 from pytest_sparsity.xnnpack.subgraph import Value as XnnValue
 

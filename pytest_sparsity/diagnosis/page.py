@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import GROUPS, TAKES, Kind
 from pytest_sparsity.xnnpack.changes import CHANGES
+from pytest_sparsity.xnnpack.node_rules import NODES
+from pytest_sparsity.xnnpack.operator_rules import OPERATORS
 from pytest_sparsity.xnnpack.releases import RELEASES
-from pytest_sparsity.xnnpack.rules import NODES, OPERATORS, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from pytest_sparsity.xnnpack.rules import Rule
 
 MADE = "<!-- Made by `python -m pytest_sparsity.diagnosis.page docs/findings.md`. -->"
 BEGINNING = """\

@@ -7,8 +7,9 @@ RUNTIME is the record of a runtime as JSON: its `name`; the `module` with its In
 `profile`, whether litert_profile.py can tell the operators that run.
 
 Needs the standard library (3.9 or later), numpy and the runtime, and imports nothing of
-pytest_sparsity, so that it runs in a bare guest or on a board. One runtime per process: TensorFlow
-imported first breaks tflite-runtime.
+pytest_sparsity, so that it runs in a bare guest or on a board. It is one file, however long,
+because it is sent there alone. One runtime per process: TensorFlow imported first breaks
+tflite-runtime.
 
 The first line of output is the hello. Every line of input is a request `{"id", "do", ...}` and gets
 one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:

@@ -11,23 +11,20 @@ Not seen: environment variables, files that are read, the clock, and what `getat
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import dis
 import enum
 import functools
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
 import logging
 import pickle
-import site
 import sys
-import sysconfig
 import types
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+from pytest_sparsity.variants import modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +36,6 @@ PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
 """Whose bytecode is read rightly: an operation of another name would mean files that are kept
 though the code has changed."""
 
-PYTHON = f"{sys.implementation.cache_tag}.{sys.version_info.micro}"
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...))
 BYTECODE = ("co_flags", "co_names", "co_varnames", "co_freevars", "co_cellvars")
 VOLATILE = {
@@ -140,7 +136,9 @@ class _Describer:
         return [self.describe(type(items)), self.each(items)]
 
     def _check_container(self, items: object) -> None:
-        if self._installed(type(items).__module__) != PYTHON or hasattr(items, "default_factory"):
+        if self._installed(type(items).__module__) != modules.PYTHON or hasattr(
+            items, "default_factory"
+        ):
             raise _untellable(items)
 
     def enum_member(self, it: enum.Enum) -> Description:
@@ -215,7 +213,7 @@ class _Describer:
     def _pickled(self, it: object) -> Description:
         """Describe an object of an installed package by what pickle would restore it from."""
         installed = self._installed(type(it).__module__)
-        if not installed or installed == PYTHON:
+        if not installed or installed == modules.PYTHON:
             raise _untellable(it)
         pickled = _Pickled(self._installed)
         try:
@@ -261,7 +259,7 @@ class _Describer:
             elif instruction.opname == "IMPORT_NAME":
                 level, names = (step.argval for step in instructions[place - 2 : place])
                 name = instruction.argval
-                yield self._imported(_absolute(name, level, scope.get("__package__")), names)
+                yield self._imported(modules.absolute(name, level, scope.get("__package__")), names)
 
     def _attribute(self, name: str, value: Any, following: list[dis.Instruction]) -> Description:
         """Describe what is taken from a module of the user's, rather than the whole module."""
@@ -285,17 +283,17 @@ class _Describer:
         if installed:
             return installed
         inner = [f"{name}.{member}" for member in members or ()]
-        modules = [self._imported(each, ()) for each in inner if _find(each) is not None]
+        taken = [self._imported(each, ()) for each in inner if modules.find(each) is not None]
         package = name.rpartition(".")[0]
         around = self._imported(package, ()) if package else None
-        return [around, self._source(name), modules]
+        return [around, self._source(name), taken]
 
     def _source(self, name: str) -> Description:
         """Describe a module of the user's by its source and what that imports."""
         if name in self._sources:
             return ["met", name]
         self._sources.add(name)
-        spec = _find(name)
+        spec = modules.find(name)
         if spec is None:
             return ["missing", name]
         if spec.origin is None or not spec.has_location:
@@ -304,11 +302,11 @@ class _Describer:
         imports: list[Description] = []
         if spec.origin.endswith(".py"):
             package = name if spec.submodule_search_locations else name.rpartition(".")[0]
-            imports = [self._imported(*each) for each in _imports(content, package)]
+            imports = [self._imported(*each) for each in modules.imports(content, package)]
         return [name, hashlib.sha256(content).hexdigest(), imports]
 
     def _installed(self, module: str | None) -> str | None:
-        return _installed(module.partition(".")[0]) if module else PYTHON
+        return modules.installed(module.partition(".")[0]) if module else modules.PYTHON
 
 
 class _Pickled(pickle.Pickler):
@@ -388,69 +386,3 @@ def _numpy(it: Any) -> Description:
     if isinstance(it, NpzFile):
         return ["numpy", [[name, _numpy(it[name])] for name in it.files]]
     raise _untellable(it)
-
-
-def _absolute(name: str, level: int, package: str | None) -> str:
-    """Return what `from ..name import` means in a package."""
-    if not level:
-        return name
-    try:
-        return importlib.util.resolve_name("." * level + name, package)
-    except ImportError:  # a relative import outside any package, which fails when it runs, too
-        return name
-
-
-def _imports(source: bytes, package: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Return the modules that a source imports anywhere, and the names it takes from each."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, ()
-        elif isinstance(node, ast.ImportFrom):
-            name = _absolute(node.module or "", node.level, package)
-            yield name, tuple(alias.name for alias in node.names)
-
-
-def _find(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Return where a module is, without importing it or its packages."""
-    spec: importlib.machinery.ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is not None:
-        return spec
-    top, *rest = name.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:  # in sys.modules without a spec, such as __main__
-        return None
-    for place in range(len(rest)):
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        inner = ".".join([top, *rest[: place + 1]])
-        locations = list(spec.submodule_search_locations)
-        spec = importlib.machinery.PathFinder.find_spec(inner, locations)
-    return spec
-
-
-@functools.cache
-def _installed(top: str) -> str | None:
-    """Return name and version of what brought a top-level module, None for the user's own."""
-    if top in sys.stdlib_module_names or top in sys.builtin_module_names:
-        return PYTHON
-    from importlib import metadata
-
-    spec = _find(top)
-    origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-    if not origin or not _in_site_packages(Path(origin)):
-        return None
-    try:
-        return f"{top} {metadata.version(top)}"
-    except metadata.PackageNotFoundError:
-        names = metadata.packages_distributions().get(top)
-    if not names:
-        return None
-    return " ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
-
-
-def _in_site_packages(path: Path) -> bool:
-    paths = sysconfig.get_paths()
-    folders = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
-    return any(path.is_relative_to(folder) for folder in (*folders, site.getusersitepackages()))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.xnnpack.misfits import REPAIR, Misfit
 from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name, stay
 from pytest_sparsity.xnnpack.prunable import prunable_layers
 from pytest_sparsity.xnnpack.rewrite import (
@@ -16,7 +17,6 @@ from pytest_sparsity.xnnpack.rewrite import (
     Blame,
     dynamic_inputs,
 )
-from pytest_sparsity.xnnpack.rules import REPAIR, Misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

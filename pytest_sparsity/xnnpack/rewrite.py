@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.xnnpack.rules import Misfit
+from pytest_sparsity.xnnpack.misfits import Misfit
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -23,7 +23,7 @@ from pytest_sparsity import properties
 from pytest_sparsity.strategies import Schedule
 from pytest_sparsity.targets import Target
 from pytest_sparsity.variants import build_variants, networks
-from pytest_sparsity.variants.building import check_encoding
+from pytest_sparsity.variants.conversion import check_encoding
 from pytest_sparsity.variants.converter import ConversionError, Converter
 from pytest_sparsity.writer import Network
 
