@@ -80,6 +80,8 @@ class ScriptedWorker:
     def unload(self, key: str) -> None:
         del self._names[key]
 
+    block_ns = 0
+
     def run(self, blocks: Sequence[tuple[str, int]], **_: object) -> Blocks:
         exact = tuple(round(self._cost(key) * n * 1e9) for key, n in blocks)
         # Odd numbers of ns, or the race would take the clock for a coarse one.

@@ -401,7 +401,8 @@ def test_what_litert_js_cannot(litert_js: Worker, convolution: Path) -> None:
 def test_names_of_targets() -> None:
     cores = ("cortex-a53", "cortex-a76", "nehalem")
     emulated = [f"{runtime}@{core}" for runtime in ("litert", "tflite-runtime") for core in cores]
-    assert [target.name for target in all_targets()] == [*HERE, *emulated]
+    browsers = ["litert-js@chromium", "litert-js@firefox"]
+    assert [target.name for target in all_targets()] == [*HERE, *emulated, *browsers]
     assert [Target.of(target.name) for target in all_targets()] == list(all_targets())
     litert = Target.of("litert")
     assert Target.of(litert) is litert

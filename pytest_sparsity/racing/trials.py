@@ -113,7 +113,8 @@ class Trials:
             raise Stop("budget") from None
         self.processes.append(pairs)
         if not self.clock:
-            self.clock, self.clock_reason = choose_clock(pairs, self.threads)
+            clock = str(self.hello.get("clock"))
+            self.clock, self.clock_reason = choose_clock(pairs, self.threads, clock)
         return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
     def _pairs(self) -> list[Pair]:
@@ -181,7 +182,7 @@ class Trials:
         warm_up = warm_up_needed(batches)
         share = warm_up / sum(batch.invocations for batch in batches)
         start = opened - begun + share * (warm - opened)
-        invocations = invocations_per_block(batches)
+        invocations = invocations_per_block(batches, models.worker.block_ns)
         block = min(batch.per_invocation) * invocations
         rounds = next(number for longest, number in ROUNDS if block < longest)
         refresh = int(min(batch.per_invocation) < LONG_NS)
@@ -239,10 +240,10 @@ class Trials:
         return max(between, pair / math.sqrt(self.plan.pairs))
 
 
-def invocations_per_block(batches: Sequence[Batch]) -> int:
-    """Return how many invocations make a block long enough, for the faster model."""
+def invocations_per_block(batches: Sequence[Batch], least_ns: int = 0) -> int:
+    """Return how many invocations make a block long enough, for the faster model and the worker."""
     tick_ns = math.gcd(*(batch.tick_ns for batch in batches))
-    length = max(BLOCK_NS, BLOCK_TICKS * tick_ns)
+    length = max(BLOCK_NS, least_ns, BLOCK_TICKS * tick_ns)
     return math.ceil(length / max(min(batches[-1].per_invocation), 1))
 
 
@@ -267,16 +268,23 @@ def pairs_per_process(start_seconds: float, pair_seconds: float, room: float) ->
     return min(range(1, min(max(round(best), 3), PAIRS_MAX) + 1), key=effect)
 
 
-def choose_clock(pairs: Sequence[Pair], threads: int) -> tuple[str, str]:
+def choose_clock(pairs: Sequence[Pair], threads: int, clock: str = "cpu") -> tuple[str, str]:
     """Return `"cpu"` or `"wall"`, and why.
 
     CPU time does not see the neighbours, but it is latency only if the work runs in one thread and
     on the CPU. In blocks that nobody interrupted it must then equal wall time. Where there is no
     such block, the machine is busy, and a thread that waits for work done elsewhere is not what
     gets interrupted.
+
+    Args:
+        pairs: of the first process.
+        threads: of the models.
+        clock: what the worker says that its clock is; "wall" where it has none of CPU time.
     """
     if threads > 1:
         return "wall", "several threads work at once"
+    if clock == "wall":
+        return "wall", "there is no clock of CPU time there"
     quiet = [ratio for pair in pairs for ratio in pair.wall_over_cpu(undisturbed=True)]
     if not quiet:
         return "cpu", "one thread, interrupted in every block"

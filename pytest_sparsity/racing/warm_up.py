@@ -95,10 +95,11 @@ def settle(
     """
     batches: list[Batch] = []
     compiles = worker.hello.get("compiles") is True
+    block_ns = max(WARM_UP_BLOCK_NS, worker.block_ns)
     while not settled(batches, WARM_UP_LIMIT_NS if compiles else NATIVE_LIMIT_NS):
         needs(2e-9 * batches[-1].wall_ns if batches else 0.0)
-        fastest = min(batches[-1].per_invocation) if batches else WARM_UP_BLOCK_NS
-        invocations = math.ceil(WARM_UP_BLOCK_NS / max(fastest, 1))
+        fastest = min(batches[-1].per_invocation) if batches else block_ns
+        invocations = math.ceil(block_ns / max(fastest, 1))
         blocks = 2 ** max(len(batches) - 1, 0)
         timed = worker.run([(key, invocations) for key in keys] * blocks, warm=0)
         batches.append(Batch.of(timed, invocations, threads))

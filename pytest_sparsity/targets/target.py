@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets.places import emulated
+from pytest_sparsity.targets.places import browser, emulated
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import Node
 from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
@@ -156,6 +156,8 @@ def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
     """Return the place of a host, None if the runtime does not run there."""
     if host is None:
         return Node(release) if runtime.build else Native(release)
+    if runtime.build and host in browser.HOSTS:
+        return browser.InBrowser(release, host)
     if runtime.guest_version and host in emulated.HOSTS:
         return emulated.at(host, release)
     return None
@@ -164,7 +166,8 @@ def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
 def _built_in() -> Iterator[Target]:
     hosts = [(runtime, None) for runtime in RUNTIMES.values()]
     emulators = itertools.product(RUNTIMES.values(), emulated.USUAL)
-    for runtime, host in (*hosts, *emulators):
+    browsers = [(RUNTIMES["litert-js"], host) for host in browser.HOSTS]
+    for runtime, host in (*hosts, *emulators, *browsers):
         place = _place(runtime, host, "")
         if place is not None:
             yield Target(place.named(runtime), runtime, place)

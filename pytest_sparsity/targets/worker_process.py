@@ -133,6 +133,7 @@ class Worker:
         if self.hello.get("protocol") != PROTOCOL:
             spoken = self.hello.get("protocol")
             self._child.fail(f"speaks protocol {spoken!r} instead of {PROTOCOL} when starting")
+        self._child.answering = self.hello.get("answering", self._child.answering)
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +160,11 @@ class Worker:
     def alive(self) -> bool:
         """Whether the child runs; also tells when it has ended between two requests."""
         return self._child.alive
+
+    @property
+    def block_ns(self) -> int:
+        """The shortest block that its clocks can time, ns; 0 if it does not say."""
+        return int(self.hello.get("block_ns", 0))
 
     def __repr__(self) -> str:
         state = "ended" if self._child.ended else f"process {self.pid}"

@@ -1,4 +1,4 @@
-"""The conformance of the targets that emulate a CPU."""
+"""The conformance of the targets that emulate a CPU, and of those in browsers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conformance import CASES, Case, Workers
 from pytest_sparsity.targets.target import all_targets
 
-EMULATED = tuple(target.name for target in all_targets() if target.host)
+ELSEWHERE = tuple(target.name for target in all_targets() if target.host)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,8 @@ def workers() -> Iterator[Workers]:
         yield opened
 
 
-@pytest.mark.parametrize("name", EMULATED)
+@pytest.mark.filterwarnings("ignore:Chromium runs without its sandbox")
+@pytest.mark.parametrize("name", ELSEWHERE)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_conformance(name: str, case: Case, workers: Workers, tmp_path: Path) -> None:
     case(workers.on(name), tmp_path)

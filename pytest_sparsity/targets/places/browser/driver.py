@@ -1,0 +1,391 @@
+"""Browsers without a window, each over the protocol that it speaks by itself.
+
+Chromium speaks the DevTools protocol, Firefox WebDriver BiDi (from version 129 on by itself, with
+no driver program); both over a WebSocket whose address they print at their start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pytest_sparsity.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+Message = dict[str, Any]
+KEEPER = Path(__file__).with_name("keeper.py")
+# Seconds that a browser may take to print its address; Firefox took 5 on a loaded machine.
+PATIENCE = 45.0
+_WORDS = 200
+
+
+class BrowserError(Exception):
+    """The browser does not do what it is there for; the message is a sentence with a remedy."""
+
+
+class Browser:
+    """One browser with a profile of its own, and the connection to it.
+
+    Attributes:
+        name: as people call it, e.g. `"Chromium"`.
+        keeper: the id of the process below which its processes are.
+    """
+
+    name = ""
+    announcement = ""
+    oldest = ""
+
+    def __init__(self, command: str, folder: Path, patience: float = PATIENCE) -> None:
+        """Start the browser and connect.
+
+        Args:
+            command: the program.
+            folder: that is its own and is gone when it has ended.
+            patience: seconds that it may take to print its address.
+
+        Raises:
+            BrowserError: it does not start.
+        """
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
+
+        self.command = command
+        self._numbers = itertools.count(1)
+        self._events: deque[Message] = deque(maxlen=1000)
+        for part in ("profile", "home", "tmp"):
+            (folder / part).mkdir(parents=True)
+        self._prepare(folder / "profile")
+        keeper = (sys.executable, "-I", "-S", str(KEEPER), str(folder))
+        self._process = subprocess.Popen(
+            (*keeper, command, *self.arguments(folder / "profile")),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_environment(folder),
+        )
+        self.keeper = self._process.pid
+        assert self._process.stderr is not None
+        self._log = _Log(self._process.stderr)
+        try:
+            address = self._address(time.monotonic() + patience)
+            # Neither a proxy nor pings: who is at work cannot answer them.
+            self._socket = connect(
+                address, proxy=None, compression=None, max_size=None, ping_interval=None
+            )
+        except (OSError, WebSocketException) as error:
+            self.close()
+            raise BrowserError(
+                f"{self.name} refuses the connection ({error}); {self.try_it}"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._log.drain, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def try_it(self) -> str:
+        """What to do about a browser that does not start."""
+        return f"see what `{self.command} --headless about:blank` says, or install it anew"
+
+    def arguments(self, profile: Path) -> tuple[str, ...]:
+        """Return the browser's arguments."""
+        raise NotImplementedError
+
+    def _prepare(self, profile: Path) -> None:
+        """Write into the profile what the browser is to find there."""
+
+    def _address(self, deadline: float) -> str:
+        """Return the address that the browser prints.
+
+        Raises:
+            BrowserError: it ended, or printed none before the deadline.
+        """
+        while (line := self._log.line(deadline)) is not None:
+            if not line:
+                said = self._log.last
+                words = f" ({said})" if said else ""
+                raise BrowserError(f"{self.name} ended at its start{words}; {self.try_it}")
+            found = re.search(rf"{self.announcement} (ws://\S+)", line)
+            if found:
+                return found[1]
+        raise BrowserError(
+            f"{self.name} did not print '{self.announcement}' within {PATIENCE:g} s; "
+            f"{self.try_it}, {self.oldest} or later"
+        )
+
+    def send(self, method: str, parameters: Message, session: str = "") -> Any:
+        """Send a command and return its result; events that come before it are kept.
+
+        Raises:
+            BrowserError: the browser refuses, or has ended.
+        """
+        number = next(self._numbers)
+        message: Message = {"id": number, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        self._say(message)
+        said = self.wait(lambda said: said.get("id") == number)
+        if "error" in said:
+            raise BrowserError(f"{self.name} refuses {method}: {_told(said)}")
+        return said["result"]
+
+    def wait(self, wanted: Callable[[Message], bool]) -> Message:
+        """Return the next message that is wanted."""
+        while True:
+            said = self._hear()
+            self.notice(said)
+            if wanted(said):
+                return said
+
+    def notice(self, said: Message) -> None:
+        """Look at a message before anybody else does."""
+
+    def _say(self, message: Message) -> None:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            self._socket.send(json.dumps(message))
+        except (OSError, WebSocketException):
+            raise self._gone() from None
+
+    def _hear(self) -> Message:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            said: Message = json.loads(self._socket.recv())
+        except ValueError:
+            raise BrowserError(f"{self.name} speaks no JSON; {self.try_it}") from None
+        except (OSError, WebSocketException):
+            raise self._gone() from None
+        return said
+
+    def _gone(self) -> BrowserError:
+        return BrowserError(
+            f"{self.name} closed its connection; see whether it crashed or was killed, for want of "
+            "memory perhaps, and run again"
+        )
+
+    def open(self, address: str) -> None:
+        """Show a page, and wait until it has been loaded."""
+        raise NotImplementedError
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression, of a promise what it is fulfilled with.
+
+        Raises:
+            BrowserError: it throws, or the page has ended.
+        """
+        raise NotImplementedError
+
+    def version(self) -> str:
+        """Return name and version, and those of its engine."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the browser with all its processes and wait for that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        if hasattr(self, "_socket"):
+            self._socket.close_socket()
+
+
+class Chromium(Browser):
+    """Chromium, and what is made of it."""
+
+    name = "Chromium"
+    announcement = "DevTools listening on"
+    oldest = "it takes Chromium 112"
+
+    def arguments(self, profile: Path) -> tuple[str, ...]:
+        """Return the arguments; as root it refuses its sandbox."""
+        return (
+            "--headless=new",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={profile}",
+            *(("--no-sandbox",) if os.geteuid() == 0 else ()),
+            "--no-first-run",
+            "--no-default-browser-check",
+            "--no-proxy-server",
+            "--disable-gpu",
+            "--disable-extensions",
+            "--disable-sync",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-default-apps",
+            "--disable-breakpad",
+            # Not in /dev/shm, which in containers is small, and which is not cleared by us.
+            "--disable-dev-shm-usage",
+            "--password-store=basic",
+            "about:blank",
+        )
+
+    def open(self, address: str) -> None:
+        """Show a page in a tab of its own."""
+        target = self.send("Target.createTarget", {"url": "about:blank"})["targetId"]
+        attach = {"targetId": target, "flatten": True}
+        self._session = self.send("Target.attachToTarget", attach)["sessionId"]
+        for domain in ("Page", "Runtime", "Inspector"):
+            self.send(f"{domain}.enable", {}, self._session)
+        shown = self.send("Page.navigate", {"url": address}, self._session)
+        if shown.get("errorText"):
+            raise BrowserError(f"{self.name} cannot show the page: {shown['errorText']}")
+        self.wait(lambda said: said.get("method") == "Page.loadEventFired")
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression."""
+        asked = {"expression": script, "awaitPromise": True, "returnByValue": True}
+        answer = self.send("Runtime.evaluate", asked, self._session)
+        if "exceptionDetails" in answer:
+            details = answer["exceptionDetails"]
+            thrown = details.get("exception", {}).get("description") or details.get("text", "")
+            raise BrowserError(f"the page failed: {_first(thrown)}")
+        return answer["result"].get("value")
+
+    def notice(self, said: Message) -> None:
+        """Raise where the page has crashed: Chromium then never answers what the page was asked."""
+        if said.get("method") in {"Inspector.targetCrashed", "Inspector.detached"}:
+            raise BrowserError(
+                "the page crashed; it may have needed more memory than it may have, or the engine "
+                "has a defect: run the model on litert-js too"
+            )
+
+    def version(self) -> str:
+        """Return the versions of Chromium and of V8."""
+        told = self.send("Browser.getVersion", {})
+        return (
+            f"{told['product'].replace('/', ' ').replace('Headless', '')} (V8 {told['jsVersion']})"
+        )
+
+
+class Firefox(Browser):
+    """Firefox, with its remote agent."""
+
+    name = "Firefox"
+    announcement = "WebDriver BiDi listening on"
+    oldest = "it takes Firefox 129"
+
+    def arguments(self, profile: Path) -> tuple[str, ...]:
+        """Return the arguments."""
+        return (
+            "--headless",
+            "--no-remote",
+            "--profile",
+            str(profile),
+            "--remote-debugging-port",
+            "0",
+            "about:blank",
+        )
+
+    def _prepare(self, profile: Path) -> None:
+        preferences = {
+            "app.update.enabled": False,
+            "browser.shell.checkDefaultBrowser": False,
+            "datareporting.policy.dataSubmissionEnabled": False,
+            "network.proxy.type": 0,
+            "remote.prefs.recommended": True,
+            "toolkit.telemetry.reportingpolicy.firstRun": False,
+        }
+        lines = [f'user_pref("{key}", {json.dumps(to)});\n' for key, to in preferences.items()]
+        (profile / "user.js").write_text("".join(lines), encoding="utf-8")
+
+    def _address(self, deadline: float) -> str:
+        return f"{super()._address(deadline)}/session"
+
+    def open(self, address: str) -> None:
+        """Show a page in the tab that is there."""
+        capabilities = self.send("session.new", {"capabilities": {}})["capabilities"]
+        self._version = f"Firefox {capabilities['browserVersion']}"
+        self._tab = self.send("browsingContext.getTree", {})["contexts"][0]["context"]
+        shown = {"context": self._tab, "url": address, "wait": "complete"}
+        self.send("browsingContext.navigate", shown)
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression; it comes as JSON, which BiDi itself is not."""
+        asked = {
+            "expression": f"(async () => JSON.stringify(await ({script})))()",
+            "target": {"context": self._tab},
+            "awaitPromise": True,
+        }
+        answer = self.send("script.evaluate", asked)
+        if answer["type"] != "success":
+            raise BrowserError(f"the page failed: {_first(answer['exceptionDetails']['text'])}")
+        value = answer["result"].get("value")
+        return None if value is None else json.loads(value)
+
+    def version(self) -> str:
+        """Return the version of Firefox, which is that of its engine."""
+        return self._version
+
+
+BROWSERS: dict[str, type[Browser]] = {"chromium": Chromium, "firefox": Firefox}
+
+
+class _Log:
+    """The lines that a browser writes to its standard error; read on, so that it never waits."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._rest = b""
+        self.last = ""
+
+    def line(self, deadline: float) -> str | None:
+        """Return the next line, "" at the end, None at the deadline."""
+        while b"\n" not in self._rest:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
+                return None
+            read = os.read(self._pipe.fileno(), 1 << 16)
+            if not read:
+                return ""
+            self._rest += read
+        line, _, self._rest = self._rest.partition(b"\n")
+        text = printable(line.decode(errors="replace").strip())
+        self.last = text[:_WORDS] or self.last
+        return text or " "
+
+    def drain(self) -> None:
+        """Read what nobody wants until the end."""
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(self._pipe.fileno(), 1 << 16):
+                pass
+
+
+def _told(said: Message) -> str:
+    error = said["error"]
+    return _first(
+        error["message"] if isinstance(error, dict) else f"{error}, {said.get('message')}"
+    )
+
+
+def _first(text: str) -> str:
+    """Return the first line of what a page or a browser says."""
+    return printable(next(iter(str(text).splitlines()), "no reason given"))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a browser that leaves nothing outside its folder."""
+    unwanted = ("XDG_", "MOZ_", "DBUS_", "PYTHON")
+    kept = {name: to for name, to in os.environ.items() if not name.startswith(unwanted)}
+    return {**kept, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
