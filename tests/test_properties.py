@@ -18,10 +18,11 @@ from typing_extensions import Self
 
 from pytest_sparsity import properties, strategies
 from pytest_sparsity.encoding import encode
-from pytest_sparsity.model import Model, replace_file
+from pytest_sparsity.model import Model, replace_file, schema
 from pytest_sparsity.strategies import Chain, Pair, SingleLayer
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform import replace_weights
+from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
 
 DATA = Path(__file__).parent / "data"
@@ -488,8 +489,64 @@ def test_the_least_version_of_the_runtime_is_read(folder: Path) -> None:
     assert properties.minimum_runtime(DATA / "mlp_sparse.tflite") == "2.3.0"
     with pytest.raises(AssertionError, match=r"needs TensorFlow Lite 2\.3\.0, not 2\.2.*version 8"):
         properties.runs_since(DATA / "mlp_sparse.tflite", "2.2")
-    with pytest.raises(AssertionError, match="does not say which"):
-        properties.runs_since(linear(folder, [[1]]), "2.14.0")
+    silent = linear(folder, [[1]])
+    properties.runs_since(silent, "1.5.0")
+    with pytest.raises(AssertionError, match=r"1\.5\.0, not 1\.4: for example FULLY_CONN"):
+        properties.runs_since(silent, "1.4")
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.tflite")), ids=lambda path: path.stem)
+def test_versions_of_operators_tell_what_the_converter_noted(path: Path, tmp_path: Path) -> None:
+    """A copy without the note needs the version that the note has named."""
+    edit = Edit(Model(path))
+    [note] = [e for e in edit.root["metadata"] if e["name"] == b"min_runtime_version"]
+    noted = bytes(edit.root["buffers"][note["buffer"]]["data"]).rstrip(b"\0").decode()
+    edit.root["metadata"].remove(note)
+    assert properties.minimum_runtime(edit.write(tmp_path / path.name)) == noted
+
+
+@pytest.mark.parametrize(("noted", "needed"), [("1.5.0", "2.3.0"), ("2.9.0", "2.9.0")])
+def test_the_newer_one_of_note_and_operators_counts(
+    noted: str, needed: str, tmp_path: Path
+) -> None:
+    """Old converters compared versions as text, so that 1.5.0 came behind 1.14.0."""
+    edit = Edit(Model(DATA / "mlp_sparse.tflite"))
+    for entry in edit.root["metadata"]:
+        if entry["name"] == b"min_runtime_version":
+            edit.root["buffers"][entry["buffer"]]["data"] = np.frombuffer(noted.encode(), np.uint8)
+    model = edit.write(tmp_path / "noted.tflite")
+    assert properties.minimum_runtime(model) == needed
+    with pytest.raises(AssertionError, match="version 8" if needed == "2.3.0" else "noted that"):
+        properties.runs_since(model, "2.2.0")
+
+
+@pytest.mark.parametrize(
+    ("op", "version", "says"),
+    [
+        ("Convolution2DTransposeBias", 1, r"no part of TensorFlow Lite \(Convolution2DTranspose"),
+        ("RELU", 99, "has RELU in version 99, which TensorFlow Lite's list"),
+        ("TFLite_Detection_PostProcess", 1, ""),
+    ],
+)
+def test_operators_for_which_no_version_can_be_told(
+    op: str, version: int, says: str, tmp_path: Path
+) -> None:
+    net = Network((1, 4))
+    net.output(net.unary(net.input, "RELU"))
+    edit = Edit(Model(net.write(tmp_path / "relu.tflite")))
+    [code] = edit.root["operator_codes"]
+    code["version"] = version
+    if op != "RELU":
+        custom = schema.numbers("BuiltinOperator")["CUSTOM"]
+        code["builtin_code"] = code["deprecated_builtin_code"] = custom
+        code["custom_code"] = op.encode()
+    model = edit.write(tmp_path / "other.tflite")
+    if says:
+        assert properties.minimum_runtime(model) == ""
+        with pytest.raises(AssertionError, match=says):
+            properties.runs_since(model, "2.14.0")
+    else:
+        properties.runs_since(model, "2.14.0")
 
 
 # ----------------------------------------------------------------------------------- outputs

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.model import Model
+from pytest_sparsity.model.operator_releases import is_custom, release_of
 from pytest_sparsity.properties.common import named
 from pytest_sparsity.properties.sizes import MIN_SPARSITY, gzip_nbytes, predicted_nbytes
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pytest_sparsity.model import Layer
+    from pytest_sparsity.model import Layer, Operator
     from pytest_sparsity.properties.common import ModelLike
 
     Array = NDArray[Any]
@@ -166,29 +167,63 @@ def compresses_to(model: ModelLike, dense: ModelLike, share: float) -> None:
 def runs_since(model: ModelLike, version: str) -> None:
     """The file needs no newer TensorFlow Lite than a version such as `"2.14.0"`.
 
-    The converter notes the least version that has all of the operators' versions in the file.
+    What it needs is told by the versions of its operators, and by what the converter noted in the
+    file if that is newer: converters of 2020 and before noted 1.5.0 for what needs 1.14.0, and
+    others noted nothing.
 
     Raises:
-        AssertionError: it needs a newer one, or does not say.
+        AssertionError: it needs a newer one, or has operators for which that cannot be told.
     """
     model = Model.of(model)
-    needed = minimum_runtime(model)
-    if not needed:
+    needed, untold = _needed(model)
+    if untold:
         raise AssertionError(
-            f"{model.path.name} does not say which TensorFlow Lite it needs; convert it anew"
+            f"{model.path.name} {untold}, so no version of TensorFlow Lite can be told from the"
+            " file: run it on the target (properties.runs)"
         )
-    newest = max(model.graph.operators, key=lambda operator: operator.version)
     if _release(needed) > _release(version):
+        why = "its converter noted that"
+        for operator in _operators(model):
+            if release_of(operator.op, operator.version) == needed:
+                why = f"for example {operator.op} is of version {operator.version}"
         raise AssertionError(
-            f"{model.path.name} needs TensorFlow Lite {needed}, not {version}: for example"
-            f" {newest.op} is of version {newest.version}; with dynamic range quantization set"
+            f"{model.path.name} needs TensorFlow Lite {needed}, not {version}: {why}; with dynamic"
+            " range quantization set"
             " converter._experimental_disable_per_channel_quantization_for_dense_layers = True"
         )
 
 
 def minimum_runtime(model: ModelLike) -> str:
-    """The version of TensorFlow Lite that the converter noted in the file; empty if none."""
-    root = Model.of(model).flatbuffer().root
+    """The version of TensorFlow Lite that `runs_since` compares; empty if it cannot be told."""
+    needed, untold = _needed(Model.of(model))
+    return "" if untold else needed
+
+
+def _needed(model: Model) -> tuple[str, str]:
+    """The least release for all operators, and why it cannot be told, or ""."""
+    operators = list(_operators(model))
+    custom = sorted({operator.op for operator in operators if is_custom(operator.op)})
+    if custom:
+        return "", f"has operators that are no part of TensorFlow Lite ({', '.join(custom)})"
+    releases = [_noted(model)]
+    for operator in operators:
+        release = release_of(operator.op, operator.version)
+        if release is None:
+            return "", (
+                f"has {operator.op} in version {operator.version}, which TensorFlow Lite's list of"
+                " versions does not have"
+            )
+        releases.append(release)
+    return max(releases, key=_release), ""
+
+
+def _operators(model: Model) -> Iterator[Operator]:
+    return (operator for graph in model.graphs for operator in graph.operators)
+
+
+def _noted(model: Model) -> str:
+    """The version that the converter noted in the file; empty if none."""
+    root = model.flatbuffer().root
     for entry in root["metadata"]:
         if entry["name"] == b"min_runtime_version":
             stored = root["buffers"][entry["buffer"]]["data"]
