@@ -5,15 +5,16 @@ the same weights with other kernels. A value j is one number in them. It is righ
 
     |y_sj - t_sj| <= max(tolerance * scale_j, floor, 8 * noise_j)    for every s
 
-    scale_j = max(range of t_sj over s, largest |t_sj| / 20, widest range in the tensor / 1000)
+    scale_j = max(range of t_sj over s, largest |t_sj| / 100, widest range in the tensor / 1000)
     noise_j = max(largest |t'_sj - t_sj|, scale_j * median of that over scale in the tensor)
 
 Every value is measured in what *it* varies by, so that a box in pixels beside a score in [0, 1]
 does not hide the score. The two shares keep values that hardly vary, since a sum of large terms has
 the rounding of its terms. The noise is the model's own: t' are outputs of the same weights and
 inputs, each moved to a neighbouring float32 at random (biases by the rounding of the sums that
-begin with them), and the difference between TFLite's two sets of kernels. An ill-conditioned model
-cannot be held to more digits than it has.
+begin with them), with sums of what was computed taken of other multiples of their terms; and the
+difference between TFLite's two sets of kernels. An ill-conditioned model cannot be held to more
+digits than it has.
 
 That a program's rounding is told by perturbing its operands in their last bit is Vignes' CESTAC
 method (Mathematics and Computers in Simulation 35, 1993, 233-261) and Parker's Monte Carlo
@@ -48,10 +49,8 @@ Kernels round a product to the next step in different ways. TFLite's 1x16 block 
 (0.0079) off XNNPACK's dense one (LiteRT 2.3.0); the defects that this is to find begin at 0.1.
 """
 
-MAGNITUDE = 0.05
-"""Of a value itself: 5e-6 of it are 84 units of rounding, 2^-24 each. Kernels add up in another
-order, and the mean of n equal numbers may be n / 2 units off in one and right in the other; 3.5e-6
-were seen of channels that do not depend on the inputs (LiteRT.js 2.5.3)."""
+MAGNITUDE = 0.01
+"""Of a value itself: 1e-6 of it are 17 units of rounding, 2^-24 each."""
 TENSOR = 1e-3
 QUANTIZED_TENSOR = 1.0
 """Of the widest range in its tensor: all values of a quantized tensor have the same steps."""

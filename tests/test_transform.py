@@ -20,10 +20,18 @@ from pytest_sparsity.inference import invoked
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Graph, Model, Operator, Tensor
 from pytest_sparsity.targets import Target
-from pytest_sparsity.transform import densify, encode, flush, prune, replace_weights, widen
+from pytest_sparsity.transform import (
+    densify,
+    encode,
+    flush,
+    prune,
+    replace_weights,
+    rescale_sums,
+    widen,
+)
 from pytest_sparsity.transform.densification import dense_fully_connected_version
 from pytest_sparsity.transform.edit import Edit
-from pytest_sparsity.writer import Network
+from pytest_sparsity.writer import Network, Value
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -352,6 +360,69 @@ def test_widened_constants_compute_the_same(path: Path, runtime: str) -> None:
 def test_a_model_without_halves_stays_as_it_is(path: Path) -> None:
     model = data("cnn_dense")
     assert decoded(widen(model, path)) == decoded(model)
+
+
+def pooled(net: Network, x: Value, activation: str) -> Value:
+    """The averages of an image of 8x8x4 in four quarters."""
+    sizes = dict.fromkeys(("stride_h", "stride_w", "filter_height", "filter_width"), 4)
+    options = {"padding": "VALID", "fused_activation_function": activation, **sizes}
+    return net.operator("AVERAGE_POOL_2D", [x], (1, 2, 2, 4), "Pool2DOptions", options)
+
+
+def sums(net: Network, x: Value, op: str) -> Value:
+    """Of an image of 8x8x4: an operator that adds up what was computed."""
+    if op == "MEAN":
+        return net.mean(x)
+    if op == "SUM":
+        axes = net.constant(np.array([0, 1, 2, 3], np.int32))
+        return net.operator("SUM", [x, axes], (), "ReducerOptions", {"keep_dims": False})
+    if op == "CUMSUM":
+        axis = net.constant(np.array(1, np.int32))
+        return net.operator("CUMSUM", [x, axis], x.shape, "CumsumOptions", {})
+    if op == "BATCH_MATMUL":
+        return net.operator(
+            "BATCH_MATMUL", [x, x], (1, 8, 8, 8), "BatchMatMulOptions", {"adj_y": True}
+        )
+    return pooled(net, x, op)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("op", ["MEAN", "SUM", "CUMSUM", "BATCH_MATMUL", "NONE", "RELU"])
+def test_rescaled_sums_are_the_same_but_for_rounding(path: Path, runtime: str, op: str) -> None:
+    net = Network((1, 8, 8, 4))
+    net.output(net.unary(sums(net, net.unary(net.input, "NEG"), op), "TANH"))
+    model = Model(net.write(path))
+    drawn = np.random.default_rng(0).uniform(-1, 1, (3, 1, 8, 8, 4)).astype(np.float32)
+    fed, factors = feed(model, drawn), []
+
+    def factor() -> float:
+        factors.append(1.37)
+        return 1.37
+
+    copy = rescale_sums(model, factor, path.with_name("copy.tflite"))
+    assert len(factors) == 1
+    assert [operator.op for operator in copy.graph.operators].count("MUL") == 2
+    with Target.of(runtime).open() as worker:
+        found = []
+        for each in (model, copy):
+            worker.load("model", each)
+            found.append(
+                np.stack([o for [o] in invoked(worker, "model", fed.like(each), range(3))])
+            )
+    assert found[0].shape == found[1].shape
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+    assert (found[1] != found[0]).any(), "it is rounded as before"
+
+
+def test_what_is_no_plain_sum_stays_as_it_is(path: Path) -> None:
+    """A clipped one has no factor that it could be divided by; weights can be moved instead."""
+    net = Network((1, 8, 8, 4))
+    x = net.conv2d(net.input, weights(4, 1, 1, 4))
+    net.output(net.softmax(pooled(net, x, "RELU6")))
+    model = Model(net.write(path))
+    copy = rescale_sums(model, pytest.fail, path.with_name("copy.tflite"))
+    assert copy.graph.operators == model.graph.operators
+    assert decoded(copy) == decoded(model)
 
 
 def test_other_types_and_models_without_subnormals_stay_as_they_are(path: Path) -> None:
@@ -717,7 +788,10 @@ def test_what_cannot_be_pruned_is_said(arguments: dict[str, Any], message: str, 
     assert not path.exists()
 
 
-@pytest.mark.parametrize("transform", [densify, encode, flush, widen])
+@pytest.mark.parametrize(
+    "transform",
+    [densify, encode, flush, widen, lambda model, path: rescale_sums(model, lambda: 1.0, path)],
+)
 def test_what_branches_are_handed_survives(path: Path, transform: Any) -> None:
     model = data("branches")
     fed = feed(model, np.random.default_rng(0).standard_normal((2, 1, 16)).astype(np.float32))

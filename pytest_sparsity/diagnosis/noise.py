@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.comparison import louder, noise_between
 from pytest_sparsity.errors import TargetError, Unsupported
 from pytest_sparsity.inference import invoked
-from pytest_sparsity.transform import replace_weights, widen
+from pytest_sparsity.transform import replace_weights, rescale_sums, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,9 +47,10 @@ def own_noise(
     """How much each value of each output changes if the model's numbers are moved a little.
 
     All constants and inputs of float32 are moved to a neighbouring float32, up or down at random;
-    so are constants of float16, which are computed with as float32. The inputs of a model with
-    quantized tensors are moved by up to one step of eight bits. To that is added how far TFLite's
-    two sets of kernels are apart, where the target has them.
+    so are constants of float16, which are computed with as float32. Sums of what was computed, such
+    as a mean, are taken of other multiples of their terms. The inputs of a model with quantized
+    tensors are moved by up to one step of eight bits. To that is added how far TFLite's two sets of
+    kernels are apart, where the target has them.
 
     Args:
         worker: of the target.
@@ -81,7 +82,8 @@ def _moved_copy(model: Model, rng: np.random.Generator, path: Path) -> Model:
         for tensor in filter(_is_weight, graph.tensors):
             key = g, tensor.index
             replaced[key] = nudged(model.weights(tensor.index, g), rng, terms.get(key, 0))
-    return replace_weights(model, replaced, path)
+    moved = replace_weights(model, replaced, path)
+    return rescale_sums(moved, lambda: float(rng.uniform(1, 2)), path)
 
 
 def _terms(model: Model) -> dict[tuple[int, int], int]:

@@ -14,6 +14,7 @@ from pytest_sparsity.transform.narrowing import (
 from pytest_sparsity.transform.pruning import prune
 from pytest_sparsity.transform.rewrites import Repair, Rewritten, repair
 from pytest_sparsity.transform.sparse_encoding import encode
+from pytest_sparsity.transform.sums import rescale_sums
 
 __all__ = [
     "Narrowed",
@@ -27,6 +28,7 @@ __all__ = [
     "prune",
     "repair",
     "replace_weights",
+    "rescale_sums",
     "shrink",
     "shrunk_nbytes",
     "widen",
