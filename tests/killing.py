@@ -98,11 +98,12 @@ def _left(
     mark: str,
 ) -> list[int]:
     try:
-        assert until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
+        begun = until(lambda: process.poll() is not None or any(map(ready, _lines(mark))))
         time.sleep(delay)
-        if process.poll() is not None:
+        if not begun or process.poll() is not None:
             said.seek(0)
-            raise AssertionError(f"it ended by itself: {said.read().decode()}")
+            fault = "it ended by itself" if begun else "it did not begin"
+            raise AssertionError(f"{fault}: {said.read().decode()}")
         process.send_signal(number)
         process.wait(PATIENCE)
         until(lambda: not marked(mark))
