@@ -87,7 +87,8 @@ ACTIVITIES = {
     "race, Node": Activity(RACE.replace("TARGET", "'litert-js'"), "worker.mjs", 3),
     "race, QEMU": Activity(RACE.replace("TARGET", "'litert@cortex-a53'"), "qemu-aarch64", 3),
     "hang": Activity(HANG, "worker.py", 6),
-    "install": Activity(RACE.replace("TARGET", "'litert-js'"), "npm-cli.js", 0.5, fresh=True),
+    # npm calls itself "npm ci ...".
+    "install": Activity(RACE.replace("TARGET", "'litert-js'"), "npm", 0.5, fresh=True),
     "build": Activity(BUILD, "", 8, fresh=True),
 }
 

@@ -892,3 +892,14 @@ def test_what_a_branch_is_handed_may_be_computed(tmp_path: Path) -> None:
     call = next(o for o in model.graph.operators if o.op == "IF")
     edit.operator(0, call.index)["inputs"] = [call.inputs[0], *[model.graph.inputs[0]] * 3]
     assert [x.name for x in edit.write(tmp_path / "handed.tflite").layers] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_many_small_models_hold_no_descriptors(path: Path) -> None:
+    net = Network((1, 4))
+    net.output(net.unary(net.input, "ABS"))
+    net.write(path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    models = [Model(path) for _ in range(5)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(models) == 5

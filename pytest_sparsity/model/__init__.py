@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import encoding
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model.facts import Graph, Layer, Operator, SignatureDef, Tensor
-from pytest_sparsity.model.files import map_file, naming, replace_file, stamp
+from pytest_sparsity.model.files import naming, read_file, replace_file, stamp
 from pytest_sparsity.model.flatbuffer import read
 from pytest_sparsity.model.reader import main_signature, read_graphs, reading
 from pytest_sparsity.model.weights import (
@@ -70,7 +70,7 @@ class Model:
     def __init__(self, path: str | PathLike[str]) -> None:
         path = Path(fspath(path))
         with naming(path):
-            data, status = map_file(path)
+            data, status = read_file(path)
             with reading():
                 root = read(data).root
                 graphs = read_graphs(root)
@@ -88,7 +88,7 @@ class Model:
             object.__setattr__(self, name, value)
 
     if TYPE_CHECKING:
-        _data: mmap.mmap
+        _data: bytes | mmap.mmap
         _buffers: tuple[Array, ...]
         _stamp: tuple[int, ...]
 
@@ -123,8 +123,8 @@ class Model:
         )
 
     @property
-    def data(self) -> mmap.mmap:
-        """The content of the file, mapped: it can be sliced, hashed and copied like bytes."""
+    def data(self) -> bytes | mmap.mmap:
+        """The content of the file; it can be sliced, hashed and copied like bytes."""
         with naming(self.path):
             self._check_unchanged()
         return self._data

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 LFS_POINTER = b"version https://git-lfs."
 """How a file begins that Git LFS has not replaced yet."""
 
+MAPPED = 1 << 20
+"""Bytes from which on a file is mapped. A mapping keeps a descriptor, and a property test may hold
+more small files than a process may have descriptors (1,024 by default on Linux)."""
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -32,15 +36,19 @@ def naming(path: Path) -> Iterator[None]:
         raise ModelError(f"{path}: {error.strerror or error}") from error
 
 
-def map_file(path: Path) -> tuple[mmap.mmap, os.stat_result]:
-    """The content of a model file, and the file's status when it was opened."""
+def read_file(path: Path) -> tuple[bytes | mmap.mmap, os.stat_result]:
+    """The content of a model file, mapped if it is large, and its status when it was opened."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ModelError("not a file")
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not status.st_size:
             raise ModelError("the file is empty")
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data: bytes | mmap.mmap
+        if status.st_size < MAPPED:
+            data = file.read()
+        else:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if data[: len(LFS_POINTER)] == LFS_POINTER:
         raise ModelError(
             "a pointer of Git LFS instead of the file that it stands for; run `git lfs pull`"
