@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PREEMPTED = re.compile(r"^nonvoluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
-# Of the CPU time that all processes take while the page computes, what the renderer must take.
+# Of the CPU time that all processes take while the page computes, what the renderer must take, and
+# how many ns at least: on a machine with other work a page that computes for 0.1 s gets little.
 SHARE = 0.5
+LEAST_NS = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _busiest(keeper: int, act: Callable[[], None]) -> CpuClock | None:
     act()
     used = [_read(clock) - at for clock, at in zip(clocks, before, strict=True)]
     most = max(used, default=0)
-    if not most or most < SHARE * sum(used):
+    if most < max(LEAST_NS, SHARE * sum(used)):
         return None
     return clocks[used.index(most)]
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Self
+    from websockets.sync.client import ClientConnection
 
 Message = dict[str, Any]
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -66,7 +66,8 @@ class Browser:
 
         self.command = command
         self._numbers = itertools.count(1)
-        self._events: deque[Message] = deque(maxlen=1000)
+        self._connection = contextlib.ExitStack()
+        self._socket: ClientConnection | None = None
         for part in ("profile", "home", "tmp"):
             (folder / part).mkdir(parents=True)
         self._prepare(folder / "profile")
@@ -82,11 +83,17 @@ class Browser:
         assert self._process.stderr is not None
         self._log = _Log(self._process.stderr)
         try:
-            address = self._address(time.monotonic() + patience)
+            address = self._address(patience)
             # Neither a proxy nor pings: who is at work cannot answer them.
-            self._socket = connect(
-                address, proxy=None, compression=None, max_size=None, ping_interval=None
+            connection = connect(
+                address,
+                proxy=None,
+                compression=None,
+                max_size=None,
+                ping_interval=None,
+                close_timeout=1,
             )
+            self._socket = self._connection.enter_context(connection)
         except (OSError, WebSocketException) as error:
             self.close()
             raise BrowserError(
@@ -95,7 +102,7 @@ class Browser:
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._log.drain, daemon=True).start()
+        self._log.drain()
 
     def __enter__(self) -> Self:
         return self
@@ -115,12 +122,13 @@ class Browser:
     def _prepare(self, profile: Path) -> None:
         """Write into the profile what the browser is to find there."""
 
-    def _address(self, deadline: float) -> str:
+    def _address(self, patience: float) -> str:
         """Return the address that the browser prints.
 
         Raises:
-            BrowserError: it ended, or printed none before the deadline.
+            BrowserError: it ended, or printed none in time.
         """
+        deadline = time.monotonic() + patience
         while (line := self._log.line(deadline)) is not None:
             if not line:
                 said = self._log.last
@@ -130,7 +138,7 @@ class Browser:
             if found:
                 return found[1]
         raise BrowserError(
-            f"{self.name} did not print '{self.announcement}' within {PATIENCE:g} s; "
+            f"{self.name} did not print '{self.announcement}' within {patience:g} s; "
             f"{self.try_it}, {self.oldest} or later"
         )
 
@@ -164,6 +172,7 @@ class Browser:
     def _say(self, message: Message) -> None:
         from websockets.exceptions import WebSocketException
 
+        assert self._socket is not None
         try:
             self._socket.send(json.dumps(message))
         except (OSError, WebSocketException):
@@ -172,6 +181,7 @@ class Browser:
     def _hear(self) -> Message:
         from websockets.exceptions import WebSocketException
 
+        assert self._socket is not None
         try:
             said: Message = json.loads(self._socket.recv())
         except ValueError:
@@ -207,8 +217,8 @@ class Browser:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        if hasattr(self, "_socket"):
-            self._socket.close_socket()
+        self._log.close()
+        self._connection.close()
 
 
 class Chromium(Browser):
@@ -310,8 +320,8 @@ class Firefox(Browser):
         lines = [f'user_pref("{key}", {json.dumps(to)});\n' for key, to in preferences.items()]
         (profile / "user.js").write_text("".join(lines), encoding="utf-8")
 
-    def _address(self, deadline: float) -> str:
-        return f"{super()._address(deadline)}/session"
+    def _address(self, patience: float) -> str:
+        return f"{super()._address(patience)}/session"
 
     def open(self, address: str) -> None:
         """Show a page in the tab that is there."""
@@ -348,6 +358,7 @@ class _Log:
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._rest = b""
+        self._reader: threading.Thread | None = None
         self.last = ""
 
     def line(self, deadline: float) -> str | None:
@@ -366,10 +377,20 @@ class _Log:
         return text or " "
 
     def drain(self) -> None:
-        """Read what nobody wants until the end."""
-        with contextlib.suppress(OSError, ValueError):
+        """Read from now on what nobody wants."""
+
+        def read() -> None:
             while os.read(self._pipe.fileno(), 1 << 16):
                 pass
+
+        self._reader = threading.Thread(target=read, daemon=True)
+        self._reader.start()
+
+    def close(self) -> None:
+        """Close the pipe, at whose end it is read already."""
+        if self._reader is not None:
+            self._reader.join()
+        self._pipe.close()
 
 
 def _told(said: Message) -> str:

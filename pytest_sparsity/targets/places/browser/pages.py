@@ -49,6 +49,11 @@ class Pages:
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
     @property
     def address(self) -> str:
         """The page's address."""

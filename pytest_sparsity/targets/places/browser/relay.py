@@ -21,7 +21,7 @@ from pytest_sparsity.targets.places.browser.driver import BROWSERS, Browser, Bro
 from pytest_sparsity.targets.places.browser.pages import Pages
 
 # Milliseconds that the page computes for its process to be known, and how often at most.
-BURN_MS, BURNS = 100, 10
+BURN_MS, BURNS = 100, 20
 # Empty blocks, whose median CPU time is what asking costs: 0.1 ms in Chromium, 0.6 ms in Firefox.
 EMPTY = 21
 # ns of a block below which reading the clocks, or their steps, would show in the ratio.
@@ -125,6 +125,8 @@ def main(asked: dict[str, Any]) -> int:
     except BrowserError as error:
         print(error, file=sys.stderr, flush=True)
         return 1
+    finally:
+        relay.pages.close()
     return 0
 
 
