@@ -44,6 +44,7 @@ class ScriptedWorker:
             "cpu": "scripted",
             "clock": "instructions" if target.unit == "instructions" else "cpu",
         }
+        self.conditions: list[dict[str, Any]] = []
         self._script = script
         self._begun = time.monotonic()
         self._unit = target.unit

@@ -88,6 +88,7 @@ class ScriptedWorker(Worker):
     def __init__(self, machine: Machine) -> None:
         self.hello = {"runtime": "litert", "version": "2.3.0", "cpu": "none", "engine": "script"}
         self._machine = machine
+        self.conditions = []
         self._costs: dict[str, float] = {}
         self._calls = 0
         machine.requests.append(("open",))
@@ -156,7 +157,7 @@ class Counting(Place):
 
 @dataclass(frozen=True)
 class ScriptedTarget(Target):
-    machine: Machine | None = None
+    scripted: Machine | None = None
     lacks: Unsupported | None = None
 
     def missing(self) -> Unsupported | None:
@@ -166,10 +167,10 @@ class ScriptedTarget(Target):
         return "2.3.0"
 
     def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
-        assert self.machine is not None
+        assert self.scripted is not None
         assert threads <= 2
         assert timeout is None
-        return ScriptedWorker(self.machine)
+        return ScriptedWorker(self.scripted)
 
 
 @pytest.fixture(autouse=True)

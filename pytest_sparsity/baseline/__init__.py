@@ -236,7 +236,7 @@ class Baseline:
         runtime, version = race.target.runtime, str(race.evidence.get("version", ""))
         if race.target.arch == "wasm32":  # there the engine compiles the kernels
             version += f" {race.evidence.get('engine', '')}"
-        machine = self._suite.machine
+        machine = race.target.machine or self._suite.machine
         facts: dict[str, str | int] = {"runtime": runtime, "version": version}
         if isinstance(machine, Machine):
             names = ("brand", "model", "isa", "cores", "arch")

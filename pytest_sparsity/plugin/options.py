@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ class Options:
             chosen=any(config.getoption(flag) is not None for flag in FLAGS),
         )
         options._check(config)
+        _configure_hosts(config)
         return options
 
     @property
@@ -136,6 +138,24 @@ class Options:
         if self.update:
             folder = config.rootpath / self.baselines
             demand_writable("--sparsity-update", folder, folder / ".gitattributes")
+
+
+def _configure_hosts(config: pytest.Config) -> None:
+    """Say how ssh reaches hosts, for as long as the run lasts; imports nothing if nobody does."""
+    flagged = config.getoption("sparsity_ssh_python")
+    pythons, options = (
+        flagged or _ini(config, "sparsity_ssh_python"),
+        _ini(config, "sparsity_ssh_options"),
+    )
+    if not pythons and not options:
+        return
+    from pytest_sparsity.targets.places import ssh
+
+    try:
+        ssh.configure(ssh.Settings.of(pythons, options))
+    except ValueError as error:
+        raise pytest.UsageError(f"sparsity_ssh_python: {error}") from error
+    config.add_cleanup(partial(ssh.configure, None))
 
 
 def job_summary() -> Path | None:
@@ -209,12 +229,30 @@ def add(parser: pytest.Parser) -> None:
         help="build all variants again instead of taking them from the cache",
     )
     group.addoption(
+        "--sparsity-ssh-python",
+        action="append",
+        metavar="[HOST=]PATH",
+        help="Python on the hosts that ssh reaches, or on one of them; repeatable",
+    )
+    group.addoption(
         "--sparsity-report", metavar="PATH", help="write a report to this path: .html, .json or .md"
     )
     parser.addini(
         "sparsity_targets", "where race tests run", type="args", default=[defaults.TARGET]
     )
     parser.addini("sparsity_require", "targets whose claims must run", type="args", default=[])
+    parser.addini(
+        "sparsity_ssh_python",
+        "Python on the hosts that ssh reaches, PATH or HOST=PATH; by default python3",
+        type="args",
+        default=[],
+    )
+    parser.addini(
+        "sparsity_ssh_options",
+        "options of ssh, before its own configuration's, e.g. -F ci/ssh_config",
+        type="args",
+        default=[],
+    )
     parser.addini(
         "sparsity_budget",
         "most seconds that a race may take",

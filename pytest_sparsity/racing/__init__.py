@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_sparsity import defaults
@@ -92,16 +93,16 @@ def race(
         WrongAnswers: the sparse model's outputs are wrong on the target.
         CannotMeasure: the dense model raced against itself does not give 1.
     """
-    most = THREADS_PER_CPU * this_machine().cores
+    where = Target.of(target)
+    missing = where.missing()
+    if missing is not None:
+        raise missing
+    most = THREADS_PER_CPU * (where.machine or this_machine()).cores
     if not (1 <= threads <= most and 0 < budget <= LONGEST and 0 < confidence < 1):
         raise ValueError(
             f"a race needs 1 to {most} threads, a budget of more than 0 and at most {LONGEST:g} s "
             f"and 0 < confidence < 1, not {threads}, {budget} and {confidence}"
         )
-    where = Target.of(target)
-    missing = where.missing()
-    if missing is not None:
-        raise missing
     from pytest_sparsity.diagnosis import check_outputs
 
     pruned = Model.of(sparse)
@@ -147,7 +148,7 @@ def start(
         budget=spending,
         confidence=confidence,
         exact=not seconds,
-        turn=turn if seconds else nullcontext,
+        turn=partial(turn, target.turns) if seconds else nullcontext,
     )
     series.look()
     return Race(target, threads, trials, series, doubt)

@@ -16,6 +16,7 @@ from pytest_sparsity.estimate import (
     seconds_to_resolve,
 )
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.racing import conditions
 from pytest_sparsity.racing.entrants import remarks
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Race:
             "pairs": self.pairs,
             "seconds": self.wall_seconds,
             "remarks": list(self.remarks),
-            "machine": this_machine().brand,
+            "machine": (self.target.machine or this_machine()).brand,
             **{
                 name: hello[name]
                 for name in ("runtime", "version", "cpu", "engine")
@@ -212,13 +213,16 @@ class Race:
                 "process_spread": _finite(self._trials.spread()),
             }
         facts["inputs"] = self.inputs
+        if self._trials.conditions:
+            facts["conditions"] = conditions.summary(self._trials.conditions)
         return facts
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
         found = remarks(self._trials.dense.model, self._trials.sparse.model)
-        return (*found, self._doubt) if self._doubt else found
+        noisy = conditions.doubts(self._trials.conditions)
+        return (*found, *noisy, *filter(None, (self._doubt,)))
 
     def resolution(self, budget: float) -> str:
         """Say, of a control, which effect a budget resolves on its target."""

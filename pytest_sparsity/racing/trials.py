@@ -79,6 +79,7 @@ class Trials:
         clock_reason: why this clock.
         processes: the pairs of every complete process.
         hello: what the first worker said of itself.
+        conditions: what the machine told before, between and after the pairs of these processes.
     """
 
     dense: Feed
@@ -92,6 +93,7 @@ class Trials:
     clock_reason: str = ""
     processes: list[list[Pair]] = field(default_factory=list)
     hello: Mapping[str, Any] = field(default_factory=dict)
+    conditions: list[Mapping[str, Any]] = field(default_factory=list)
 
     def draw(self) -> float:
         """Run one fresh process and return the centre of its pairs' log ratios.
@@ -122,6 +124,7 @@ class Trials:
         rng = random.Random(f"{self.seed} {len(self.processes)}")
         with ORIGINALS.process(self.target, self.threads, self.budget.now) as (worker, begun):
             self.hello = self.hello or worker.hello
+            before = max(len(worker.conditions) - 1, 0)
             models = Interpreters(worker, self.dense, self.sparse, rng)
             if self.plan is None:
                 self._check(models, begun)
@@ -133,6 +136,7 @@ class Trials:
                 self._demand(self.plan.pair_seconds)
                 plan = self.plan
                 pairs.append(models.pair(plan.invocations, plan.rounds, plan.refresh))
+            self.conditions += worker.conditions[before:]
         return pairs
 
     def count(self) -> float:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -174,7 +174,7 @@ class Child:
             raise
         return self._decoded(line, doing)
 
-    def fail(self, fault: str, kind: type[TargetError] = TargetError) -> NoReturn:
+    def fail(self, fault: str, kind: type[Exception] = TargetError) -> NoReturn:
         """End the child and raise the error: target, fault and the child's last words."""
         words = self.last_words()
         self._end()
@@ -202,8 +202,10 @@ class Child:
 
     def limit_memory(self, nbytes: int) -> None:
         """Let the child have so many bytes of private memory."""
-        if not self.ended:
-            limit_memory(self.answering, nbytes)
+        # One that has just ended says so at the next request.
+        with suppress(ProcessLookupError):
+            if not self.ended:
+                limit_memory(self.answering, nbytes)
 
     def close(self) -> None:
         """Ask the child to quit, and kill it if it does not. May be called again."""
@@ -221,7 +223,9 @@ class Child:
 
     def _converse(self, request: Mapping[str, object] | None, deadline: float) -> bytes:
         if request is not None:
-            self._send(request, deadline)
+            # What a child says before it ends by itself is read next, if it says anything.
+            with suppress(BrokenPipeError):
+                self._send(request, deadline)
         return self._read_line(deadline)
 
     def _send(self, request: Mapping[str, object], deadline: float) -> None:

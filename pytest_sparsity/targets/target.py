@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets.places import browser, emulated
+from pytest_sparsity.targets.places import browser, emulated, ssh
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import Node
 from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
@@ -17,6 +17,7 @@ from pytest_sparsity.targets.worker_process import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from pytest_sparsity.machine import Machine
     from pytest_sparsity.targets.places import Place
 
 
@@ -58,7 +59,8 @@ class Target:
             raise ValueError(
                 f"no target is called {target!r}; there are {', '.join(known)}, those of a release,"
                 " such as litert==2.1.6 or litert-nightly, and those of the emulated CPUs"
-                f" {', '.join(host for host in emulated.HOSTS if host not in emulated.USUAL)}"
+                f" {', '.join(host for host in emulated.HOSTS if host not in emulated.USUAL)},"
+                " and those of a host that ssh reaches, such as litert@ssh:HOST"
             )
         return found
 
@@ -128,6 +130,16 @@ class Target:
         """The CPU features that the runtime sees, as Linux spells them."""
         return self.place.features(self.record)
 
+    @property
+    def machine(self) -> Machine | None:
+        """The kind of machine that it runs on, None for this one."""
+        return self.place.machine(self.record)
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The names of the machines that a race of time takes turns on; "" is this one."""
+        return tuple(sorted({side.place.turn(side.record) for side in self.sides}))
+
     def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
         """Start a worker.
 
@@ -149,7 +161,13 @@ class Target:
             raise error.on(self.name) from None
         if timeout is None:
             timeout = self.place.timeout
-        return Worker(self.name, launch, threads=threads, timeout=timeout)
+        try:
+            worker = Worker(self.name, launch, threads=threads, timeout=timeout)
+        except Unsupported as error:
+            self.place.heard(self.record, error)
+            raise
+        self.place.heard(self.record, worker.hello)
+        return worker
 
 
 def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
@@ -158,6 +176,9 @@ def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
         return Node(release) if runtime.build else Native(release)
     if runtime.build and host in browser.HOSTS:
         return browser.InBrowser(release, host)
+    if host.startswith(ssh.PREFIX) and runtime.module and not release:
+        destination = host.removeprefix(ssh.PREFIX)
+        return ssh.Ssh(destination) if destination else None
     if runtime.guest_version and host in emulated.HOSTS:
         return emulated.at(host, release)
     return None

@@ -109,6 +109,11 @@ class _Workers(Worker):
         """Whether one of them is gone."""
         return self._first.ended or self._second.ended
 
+    @property
+    def conditions(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """What either machine told; those of two are not compared with each other."""
+        return self._first.conditions or self._second.conditions
+
     def __repr__(self) -> str:
         return f"<{self._first!r} and {self._second!r}>"
 

@@ -27,6 +27,10 @@ one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:
     join     the copy ends, and the process that it is a copy of goes on
     quit
 
+Whoever stands for a worker elsewhere may say instead of the hello what it `lacks` and the `remedy`,
+and, before it ends, with an `id` of null and the `kind` "machine", why it cannot go on; its answers
+may carry `conditions` of clocks and heat.
+
 A block is answered only if every invocation succeeded and wrote the model's outputs: they are
 filled with a pattern before, which nobody may find there after. Large data goes through files that
 the host names, since a line of text for 100 MB of inputs takes gigabytes.
@@ -459,7 +463,10 @@ def cpu() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
+    # ARM boards name themselves in their device tree instead.
+    with contextlib.suppress(OSError):
+        names.append(Path("/proc/device-tree/model").read_text(errors="replace").strip("\0\n "))
+    return next(filter(None, names), platform.processor() or platform.machine())
 
 
 def _described(details: list[dict[str, Any]]) -> list[tuple[str, list[int], str]]:

@@ -17,7 +17,7 @@ from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -50,7 +50,13 @@ class UnwrittenOutput(InvocationError):  # noqa: N818  (an error of the runtime,
     """The runtime reports no failure, but an invocation left an output as it was."""
 
 
-FAILURES = {"load": LoadError, "invocation": InvocationError, "unwritten": UnwrittenOutput}
+FAILURES: dict[str, type[Exception]] = {
+    "load": LoadError,
+    "invocation": InvocationError,
+    "unwritten": UnwrittenOutput,
+    # The models are not to blame: there is no room, or the line to the machine is cut.
+    "machine": CannotMeasure,
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,10 @@ class Worker:
     gone by then and the worker of no more use.
 
     Attributes:
-        hello: what the child said of itself: protocol, runtime, version, cpu, clock, engine.
+        hello: what the child said of itself: protocol, runtime, version, cpu, clock, engine; or
+            what it `lacks`, with a `remedy`.
+        conditions: what the machine told of its clocks and its heat, the oldest first, as
+            `racing.conditions` reads it; nothing where a place does not tell.
         threads: threads of the models that are loaded without saying otherwise.
     """
 
@@ -121,6 +130,9 @@ class Worker:
             launch: how to start the child.
             threads: threads of the models that are loaded without saying otherwise.
             timeout: seconds that any one answer may take, the hello included.
+
+        Raises:
+            Unsupported: the child says what it lacks.
         """
         self.threads = threads
         self._models: dict[str, _Loaded] = {}
@@ -129,7 +141,12 @@ class Worker:
         self._file: Path | None = None
         self._last_id = 0
         self._child = Child(target, launch, timeout)
+        self.conditions: list[dict[str, Any]] = []
         self.hello: dict[str, Any] = self._child.exchange("starting", None)
+        self._note(self.hello)
+        if "lacks" in self.hello:
+            self._child.close()
+            raise Unsupported(self.hello["lacks"], self.hello.get("remedy", ""), target)
         if self.hello.get("protocol") != PROTOCOL:
             spoken = self.hello.get("protocol")
             self._child.fail(f"speaks protocol {spoken!r} instead of {PROTOCOL} when starting")
@@ -347,6 +364,11 @@ class Worker:
         path = self._models[key].path
         self._pace[path] = max(seconds, self._pace.get(path, 0.0))
 
+    def _note(self, answer: Mapping[str, Any]) -> None:
+        told = answer.get("conditions")
+        if isinstance(told, dict):
+            self.conditions.append(told)
+
     def _names(self, invocations: Sequence[tuple[str, int]]) -> str:
         return ", ".join(sorted({self._models[key].name for key, _ in invocations}))
 
@@ -375,6 +397,9 @@ class Worker:
         self._last_id += 1
         request = {"id": self._last_id, "do": do, **fields}
         answer = self._child.exchange(doing, request, seconds)
+        self._note(answer)
+        if answer.get("id") is None and answer.get("kind") == "machine":
+            self._child.fail(f"cannot go on with {doing}: {answer.get('error')}", CannotMeasure)
         if answer.get("id") != self._last_id:
             wrong = f"answered request {answer.get('id')!r} instead of {self._last_id}"
             self._child.fail(f"{wrong} when {doing}")

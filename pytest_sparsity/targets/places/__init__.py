@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import Unsupported
-from pytest_sparsity.machine import this_machine
+from pytest_sparsity.machine import Machine, this_machine
 from pytest_sparsity.targets.runtimes import named
 
 if TYPE_CHECKING:
@@ -64,6 +64,17 @@ class Place:
     def features(self, runtime: Runtime, /) -> frozenset[str]:  # noqa: ARG002
         """Return the CPU features that the runtime sees, as Linux spells them."""
         return this_machine().features
+
+    def machine(self, runtime: Runtime, /) -> Machine | None:  # noqa: ARG002
+        """Return the kind of machine that a worker runs on, None for this one."""
+        return None
+
+    def turn(self, runtime: Runtime, /) -> str:  # noqa: ARG002
+        """Return the name of the machine that races of time there take turns on; "" is this one."""
+        return ""
+
+    def heard(self, runtime: Runtime, said: Mapping[str, Any] | Unsupported, /) -> None:
+        """Take note of the hello of a worker that has started, or of why none has."""
 
     def install(self, runtime: Runtime, progress: Callable[[str], None], /) -> None:
         """Bring what `missing` names, as far as that needs no root.
