@@ -290,6 +290,21 @@ def test_layers_that_tfmot_cannot_quantize_are_named(tmp_path: Path) -> None:
         build(quantize="qat", finetune=train)
 
 
+def test_a_sum_of_tensors_is_to_be_a_layer_for_tfmot(tmp_path: Path) -> None:
+    """Its own message is that a list has no dtype."""
+
+    def build() -> Any:
+        import tf_keras as keras
+
+        x = keras.Input((8,), batch_size=1)
+        y = keras.layers.LayerNormalization()(keras.layers.Dense(8)(x) + x)
+        return keras.Model(x, keras.layers.Dense(8)(y))
+
+    said = r"write tf\.__operators__\.add as a layer, .*Add\(\)\(\[a, b\]\) for a \+ b, or use"
+    with pytest.raises(ValueError, match=said):
+        build_variants(build, policy="all", quantize="qat", finetune=train, cache=tmp_path)
+
+
 def test_training_after_pruning_is_part_of_what_is_asked(tmp_path: Path) -> None:
     """The pruned weights alone do not tell the files: these differ in the last training only."""
 

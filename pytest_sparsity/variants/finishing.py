@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True
 
+PLAIN = {"TFOpLambda", "SlicingOpLambda"}
+"""What Keras makes of `a + b` and of `a[:, 1]`."""
+
 
 def is_asked(recipe: Recipe) -> bool:
     """Whether anything follows pruning."""
@@ -168,7 +171,7 @@ def _train_quantized(
             except Exception as error:  # TFMOT's own mistakes among them
                 raise ValueError(
                     f"quantize='qat': TFMOT cannot train the network quantized: {one_line(error)};"
-                    " use quantize='int8', which needs no training"
+                    f" {_instead_of_training(model)}"
                 ) from error
         if pruned:
             _keep_unquantized(network, names, clusters=recipe.clusters)
@@ -181,6 +184,21 @@ def _train_quantized(
             " activations have no ranges yet; train it, or use quantize='int8'"
         )
     return network
+
+
+def _instead_of_training(model: Network) -> str:
+    """What to do about a network that TFMOT 0.8.1 cannot quantize.
+
+    It hands the operands of `a + b` to the layer that Keras makes of it as a list, which fails.
+    """
+    plain = [layer.name for layer in leaves(model) if type(layer).__name__ in PLAIN]
+    unquantized = "use quantize='int8', which needs no training"
+    if not plain:
+        return unquantized
+    return (
+        f"write {', '.join(plain)} as a layer, such as keras.layers.Add()([a, b]) for a + b, or"
+        f" {unquantized}"
+    )
 
 
 def _keep_unquantized(network: Network, names: Collection[str], clusters: int | None) -> None:
