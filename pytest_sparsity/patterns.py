@@ -124,4 +124,11 @@ def parse(pattern: str) -> Pattern:
         if 0 < zeros < group:
             return Pattern(pattern, zeros=zeros, group=group)
         raise ValueError(f"pattern={pattern!r}: m zeros in n consecutive inputs needs 0 < m < n")
-    raise ValueError(f"pattern={pattern!r} is unknown: use {KINDS}")
+    turned = re.fullmatch(r"([1-9]\d*)x1", pattern)
+    meant = f"; blocks lie along the inputs here: '1x{turned[1]}'" if turned else ""
+    raise ValueError(f"pattern={pattern!r} is unknown: use {KINDS}{meant}")
+
+
+def per_cent(share: float) -> str:
+    """Say how a share is written that was given in per cent; empty if it was not."""
+    return f": {share:g} % is {share / 100:g}" if 1 < share <= 100 else ""

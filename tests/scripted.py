@@ -137,7 +137,14 @@ def scripted_diagnosis(model: Model, target: Target, script: dict[str, Any]) -> 
     findings = tuple(Finding(**finding) for finding in said.get("findings", ()))
     kernels = (said.get("kernel", "sparse"),) * len(model.layers)
     return Diagnosis(
-        model, target, said.get("verdict", "sparse"), "observed", kernels, findings, True, 0.0
+        model,
+        target,
+        said.get("verdict", "sparse"),
+        "observed",
+        kernels,
+        findings,
+        said.get("outputs_match", True),
+        0.0,
     )
 
 

@@ -1299,6 +1299,21 @@ def test_layers_without_news_are_left_out(tmp_path: Path) -> None:
     assert rows[0].split(maxsplit=1)[1] == "4 layers without zeros"
 
 
+def test_a_deep_network_has_the_first_layers_below_a_failure(tmp_path: Path) -> None:
+    def build(p: Parts, x: Value) -> None:
+        x = p.entry(x)
+        for _ in range(30):
+            x = p.pointwise(x, 16, zeros=0.9)
+        p.net.output(x)
+
+    diagnosis = ruled(Case("deep", build), tmp_path)
+    assert len(layer_table(diagnosis)) == 32
+    table = layer_table(diagnosis, news=True)
+    assert len(table) == 22
+    name = diagnosis.model.path.name
+    assert table[-1] == f"...    11 more rows: pytest-sparsity explain {name} --target litert-js"
+
+
 def test_json_contract(tmp_path: Path) -> None:
     diagnosis = ruled("depthwise stride 2 same", tmp_path)
     made = json.loads(json.dumps(diagnosis.as_json()))

@@ -336,7 +336,7 @@ def test_nothing_of_a_build_is_seen_by_the_other_tests(pytester: pytest.Pytester
         [
             "*test_refused*",
             ">*variants(network, sparsity=3)",
-            "E *ValueError: sparsity=3 must be in [[]0, 1)",
+            "E *ValueError: sparsity=3 must be in [[]0, 1): 3 % is 0.03",
             "",
             "*.py:*: ValueError",
         ]

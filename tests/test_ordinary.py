@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pytest_sparsity import variants
-from pytest_sparsity.errors import SparsityWarning
+from pytest_sparsity.errors import SparsityWarning, Unsupported
 from pytest_sparsity.variants import build_variants, keras_state, networks, pruning
 from pytest_sparsity.variants.converter import LocalConverter
 from pytest_sparsity.variants.pruning import Pruning
@@ -309,3 +309,14 @@ def test_a_subclassed_model_inside_cannot_be_trained_but_pruned(keras: Any) -> N
     says = r"finetune needs TFMOT's wrappers around layers of inner, which is a subclassed model"
     with pytest.raises(ValueError, match=says):
         pruned(build, policy="all", finetune=fit())
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tf_keras"])
+def test_a_build_function_that_needs_what_is_not_there_says_how_to_install_it(
+    package: str, tmp_path: Path
+) -> None:
+    def build() -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    with pytest.raises(Unsupported, match=f"needs {package}, which is not installed: python -m p"):
+        build_variants(build, cache=tmp_path)

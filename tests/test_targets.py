@@ -413,6 +413,8 @@ def test_names_of_targets() -> None:
     assert (arm.unit, arm.arch) == ("instructions", "aarch64")
     with pytest.raises(ValueError, match=r"no target is called 'onnx'; there are litert, tflite-"):
         Target.of("onnx")
+    with pytest.raises(ValueError, match=r"'litert_js' \(did you mean 'litert-js'\?\); there are"):
+        Target.of("litert_js")
 
 
 def test_available_targets_are_those_of_which_nothing_is_missing() -> None:

@@ -774,7 +774,9 @@ def test_shared_weights_stay_shared_when_pruned(path: Path) -> None:
     [
         ({"sparsity": 1.2}, r"sparsity=1\.2 is not between 0 and 1"),
         ({"pattern": "channels"}, "'channels' removes outputs"),
+        ({"sparsity": 80}, r"sparsity=80 is not between 0 and 1: 80 % is 0\.8"),
         ({"pattern": "4:2"}, "0 < m < n"),
+        ({"pattern": "4x1"}, "'channels'; blocks lie along the inputs here: '1x4'"),
         ({"layers": ["none"]}, r"has no layer 'none'; it has 0 'model/conv2d/Conv2D'"),
         ({"layers": [2], "pattern": "1x16"}, r"has 8 inputs, no multiple of 16, which 1x16 needs"),
         ({"pattern": "1x32"}, r"has no layer to prune so; name some of these: 0 'model"),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.findings import Finding
     from pytest_sparsity.model import Layer
 
+ROWS = 20
+"""Most layers in the table below a failure."""
 NAME = 40
 """Longest name of a layer in the table; longer ones lose their beginning."""
 
@@ -51,7 +53,8 @@ def layer_table(diagnosis: Diagnosis, *, news: bool = False) -> list[str]:
     Args:
         diagnosis: of the model.
         news: leave out runs of layers that nothing happened to: hardly any zeros, stored densely,
-            run by dense kernels, and not what a finding is about.
+            run by dense kernels, and not what a finding is about; and of a network of many layers
+            all behind the first ones.
     """
     header = ("layer", "operator", "shape", "zeros", "stored", "kernel", "name")
     told = {finding.layer for finding in diagnosis.findings}
@@ -73,6 +76,11 @@ def layer_table(diagnosis: Diagnosis, *, news: bool = False) -> list[str]:
         elide()
         rows.append(_row(layer, kernel))
     elide()
+    more = len(rows) - 1 - ROWS
+    if news and more > 1:
+        model = diagnosis.model.path.name
+        said = f"{more} more rows: pytest-sparsity explain {model} --target {diagnosis.target}"
+        return [*_aligned(rows[: ROWS + 1]), f"...    {said}"]
     return _aligned(rows)
 
 

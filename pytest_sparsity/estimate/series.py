@@ -145,10 +145,13 @@ class Series:
         return Claim(self.name, sign, threshold, "inconclusive", estimate, reason, seconds)
 
     def _explain(self, claim: Claim) -> str:
-        measured = f"measured {claim.estimate}" if self._estimates else "there is no look yet"
-        spent = self.budget.spent
-        if self.centres:
-            measured += f", {len(self.centres)} processes in {spent:.1f} s"
+        spent, ran = self.budget.spent, len(self.centres)
+        processes = f"{ran} process{'' if ran == 1 else 'es'} in {spent:.1f} s"
+        measured = f"measured {claim.estimate}, {processes}"
+        if not self._estimates:
+            wanted = self._looks_at[0]
+            measured = f"an interval takes {wanted} process{'' if wanted == 1 else 'es'}, and the"
+            measured += f" budget had room for {processes}" if ran else " budget has room for none"
         parts = [f"{claim} is undecided: {measured}"]
         difference = self.latest().difference
         if difference is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.plugin.state import CONTROLS, OPTIONS
+from pytest_sparsity.plugin.state import CONTROLS, OPTIONS, called
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,7 @@ def encode(tmp_path_factory: pytest.TempPathFactory) -> StoreFixture:
     `encode(model) -> Model`
     """
 
+    @called("encode")
     def run(model: AnyModel) -> Model:
         from pytest_sparsity.transform import encode
 
@@ -57,6 +58,7 @@ def densify(tmp_path_factory: pytest.TempPathFactory) -> StoreFixture:
     `densify(model) -> Model`
     """
 
+    @called("densify")
     def run(model: AnyModel) -> Model:
         from pytest_sparsity.transform import densify
 
@@ -72,6 +74,7 @@ def prune(tmp_path_factory: pytest.TempPathFactory) -> PruneFixture:
     `prune(model, *, sparsity=0.8, pattern="unstructured", layers="prunable") -> Model`
     """
 
+    @called("prune")
     def run(model: AnyModel, **options: Any) -> Model:
         from pytest_sparsity.transform import prune
 
@@ -87,6 +90,7 @@ def shrink(tmp_path_factory: pytest.TempPathFactory) -> ShrinkFixture:
     `shrink(model, *, multiple=8) -> Shrunk`; `.model` is the file.
     """
 
+    @called("shrink")
     def run(model: AnyModel, **options: Any) -> Shrunk:
         from pytest_sparsity.transform import shrink
 
@@ -106,6 +110,7 @@ def repair(
     """
     config = request.config
 
+    @called("repair")
     def run(model: AnyModel, *, budget: float | None = None, **options: Any) -> Repaired:
         from pytest_sparsity.repairing import repair
 

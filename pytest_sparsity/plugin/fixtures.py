@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity.plugin.state import CLOCK, CONTROLS, OPTIONS, SUITE, Settings, evidence_of
+from pytest_sparsity.plugin.state import (
+    CLOCK,
+    CONTROLS,
+    OPTIONS,
+    SUITE,
+    Settings,
+    called,
+    evidence_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +100,7 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
     bound, evidence = _sparsity_settings, evidence_of(request.config)
     controls = request.config.stash.setdefault(CONTROLS, {})
 
+    @called("race")
     def run(
         dense: AnyModel,
         sparse: AnyModel,
@@ -140,6 +149,7 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
 
     evidence = evidence_of(request.config)
 
+    @called("diagnose")
     def run(
         model: AnyModel,
         *,

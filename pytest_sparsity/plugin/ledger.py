@@ -130,6 +130,8 @@ class Ledger:
         yield from terminal.not_run(self._tests)
         if verbosity > 0 or any(about == "undecided" for about, _ in claims):
             yield from terminal.resolutions(self._tests)
+        if not self._config.stash[OPTIONS].parametrized:
+            yield from terminal.elsewhere(self._tests)
         yield from terminal.repeats(self._tests)
         yield from terminal.waits(self._tests)
         if verbosity >= 0:

@@ -73,14 +73,13 @@ class Options:
         """
         flagged = config.getoption("sparsity_target")
         targets = tuple(flagged or _ini(config, "sparsity_targets"))
-        budget = config.getoption("sparsity_budget")
         report = config.getoption("sparsity_report")
         options = cls(
             targets=targets,
             require=tuple(config.getoption("sparsity_require") or _ini(config, "sparsity_require")),
             named=tuple(flagged or ()),
             parametrized=bool(flagged) or len(targets) > 1,
-            budget=_ini(config, "sparsity_budget") if budget is None else budget,
+            budget=_budget(config),
             confidence=_ini(config, "sparsity_confidence"),
             baselines=_ini(config, "sparsity_baselines"),
             inconclusive=_ini(config, "sparsity_inconclusive"),
@@ -156,6 +155,15 @@ def _configure_hosts(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(f"sparsity_ssh_python: {error}") from error
     config.add_cleanup(partial(ssh.configure, None))
+
+
+def _budget(config: pytest.Config) -> float:
+    """Return the seconds of a race; the suite has one race, so its default may be larger."""
+    flag: float | None = config.getoption("sparsity_budget")
+    ini: float = _ini(config, "sparsity_budget")
+    if flag is not None:
+        return flag
+    return max(ini, defaults.SUITE_BUDGET) if config.getoption("sparsity_dense") else ini
 
 
 def job_summary() -> Path | None:

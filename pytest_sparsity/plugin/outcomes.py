@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,9 +49,11 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
             error.args = (f"{error}\n  because   {cause}" if cause else str(error),)
         if own:
             error.args = tuple(map(_printed, error.args))
-        ours = own or isinstance(error, AssertionError)
-        if ours and not config.getoption("fulltrace"):
+        told = own or _refused(error)
+        if (told or isinstance(error, AssertionError)) and not config.getoption("fulltrace"):
             shorten(error.__traceback__)
+            if told:
+                _forget_internal_causes(error)
         skips = config.stash[OPTIONS].inconclusive == "skip"
         if isinstance(error, Unsupported):
             from pytest_sparsity.report import records
@@ -87,16 +91,60 @@ def _printed(argument: object) -> object:
     return "\n".join(map(printable, argument.split("\n")))
 
 
+def _refused(error: Exception) -> bool:
+    """Tell whether a statement of ours raised a built-in error, to say what is wrong with a call.
+
+    What another statement of ours raised is a defect, and keeps its traceback.
+    """
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or _package(last) != OWN:
+        return False
+    line = linecache.getline(last.tb_frame.f_code.co_filename, last.tb_lineno)
+    return line.lstrip().startswith("raise ")
+
+
+def _forget_internal_causes(error: BaseException) -> None:
+    """Leave out of a chain of errors those that no line of the user's led to.
+
+    The message has their words.
+    """
+    first = cause = _led_to(error)
+    while cause is not None and _internal(cause):
+        cause = _led_to(cause)
+    if cause is not first:
+        error.__cause__, error.__context__ = None, cause
+        error.__suppress_context__ = cause is None
+
+
+def _led_to(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _internal(error: BaseException) -> bool:
+    step = error.__traceback__
+    if step is None:
+        return False
+    while step is not None and _package(step) in (OWN, *MACHINERY, *sys.stdlib_module_names):
+        step = step.tb_next
+    return step is None
+
+
 def shorten(traceback: TracebackType | None) -> None:
     """End a traceback at the last line of the user's before the first of ours that it led to."""
     end = None
     while traceback is not None:
-        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
-        # The suite for two files stands for tests that somebody wrote.
-        package = SUITE if module.startswith(SUITE) else module.partition(".")[0]
+        package = _package(traceback)
         if package == OWN and end is not None:
             end.tb_next = None
             return
         if package not in (OWN, *MACHINERY):
             end = traceback
         traceback = traceback.tb_next
+
+
+def _package(traceback: TracebackType) -> str:
+    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+    # The suite for two files stands for tests that somebody wrote.
+    return SUITE if module.startswith(SUITE) else module.partition(".")[0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_sparsity.plugin.options import Options, demand, target_named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_sparsity.baseline import Suite
     from pytest_sparsity.plugin.evidence import Evidence
     from pytest_sparsity.plugin.two_files import TwoFiles
@@ -43,7 +45,18 @@ EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 # Of an item whose races pytest-benchmark is to have.
 CLOCK: pytest.StashKey[ReplayClock] = pytest.StashKey()
 
+Function = TypeVar("Function", bound="Callable[..., object]")
 ARGUMENTS = ("target", "threads", "budget", "inputs", "shapes")
+
+
+def called(name: str) -> Callable[[Function], Function]:
+    """Give a function the name that a fixture has, which a wrong call of it is reported with."""
+
+    def name_it(function: Function) -> Function:
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    return name_it
 
 
 def evidence_of(config: pytest.Config) -> Evidence:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pytest_sparsity.model import Model
+
 SUITE = "pytest_sparsity.suite"
 
 
@@ -47,7 +49,8 @@ class TwoFiles:
         """Read and check the flags.
 
         Raises:
-            pytest.UsageError: a file is not named, not there or no model, or a number is off.
+            pytest.UsageError: a file is not named, not there or no model, the two are one or stand
+                in each other's place, or a number is off.
         """
         from pytest_sparsity.inputs import parse_shape
 
@@ -62,9 +65,12 @@ class TwoFiles:
         demand(0 <= zeros <= 1, "--sparsity-min-zeros", zeros, "a share, from 0 to 1")
         demand(shrink > 0, "--sparsity-min-shrink", shrink, "more than 0")
         demand(ratio > 0, "--sparsity-min-ratio", ratio, "more than 0")
+        dense = _model(config, "--sparsity-dense", config.getoption("sparsity_dense"))
+        sparse = _model(config, "--sparsity-sparse", config.getoption("sparsity_sparse"))
+        _check_places(dense, sparse)
         return cls(
-            dense=_model(config, "--sparsity-dense", config.getoption("sparsity_dense")),
-            sparse=_model(config, "--sparsity-sparse", config.getoption("sparsity_sparse")),
+            dense=dense.path,
+            sparse=sparse.path,
             inputs=_file(config, "--sparsity-inputs", given) if given else None,
             shapes=shapes,
             min_zeros=zeros,
@@ -78,7 +84,21 @@ def _number(config: pytest.Config, name: str) -> float:
     return float(value)
 
 
-def _model(config: pytest.Config, flag: str, named: str | None) -> Path:
+def _check_places(dense: Model, sparse: Model) -> None:
+    """Raise `pytest.UsageError` if the flags name one file twice, or the files the wrong way."""
+    if dense.path.samefile(sparse.path):
+        raise pytest.UsageError(
+            "--sparsity-dense and --sparsity-sparse are the same file,"
+            f" {printable(str(dense.path))}"
+        )
+    if dense.encoded and not sparse.encoded:
+        raise pytest.UsageError(
+            f"--sparsity-dense {printable(dense.path.name)} stores weights sparsely, and"
+            f" --sparsity-sparse {printable(sparse.path.name)} none: are they the wrong way round?"
+        )
+
+
+def _model(config: pytest.Config, flag: str, named: str | None) -> Model:
     from pytest_sparsity.model import Model
 
     if not named:
@@ -86,7 +106,7 @@ def _model(config: pytest.Config, flag: str, named: str | None) -> Path:
             f"{SUITE} needs two files: --sparsity-dense D.tflite --sparsity-sparse S.tflite"
         )
     try:
-        return Model(_file(config, flag, named)).path
+        return Model(_file(config, flag, named))
     except ModelError as error:
         raise pytest.UsageError(f"{flag}: {one_line(error)}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_sparsity import defaults
 from pytest_sparsity.baseline.recorded import text
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ COLOURS = {
 MOVED_SHOWN = 10
 # Seconds of waiting that are worth a line.
 WAIT_SHOWN = 1.0
+# Findings about a target that has no sparse kernels on its CPU, whatever the model is.
+NO_KERNELS = frozenset({"needs-fp16", "no-sparse-build", "x86-avx"})
 # What pytest-rerunfailures makes of the outcome of a test that runs again.
 RERUN = "rerun"
 
@@ -177,6 +180,19 @@ def waits(tests: Iterable[Record]) -> Iterator[Line]:
                 f"test{'s' if len(seconds) > 1 else ''} waited {sum(seconds):.1f} s in all"
             ),
         )
+
+
+def elsewhere(tests: Iterable[Record]) -> Iterator[Line]:
+    """Yield where claims that name no target meet sparse kernels, if they failed without any."""
+    for test in tests:
+        found = [race["diagnosis"] for race in test["races"]] + test["diagnoses"]
+        for diagnosis in filter(None, found):
+            codes = {finding["code"] for finding in diagnosis["findings"]}
+            if test["outcome"] == "failed" and codes & NO_KERNELS:
+                where = f"--sparsity-target={defaults.SPARSE_TARGET}"
+                said = f"{diagnosis['target']} has no sparse kernels for this CPU: {where} runs"
+                yield "elsewhere", f"{said} tests that name no target where there are some"
+                return
 
 
 def repeats(tests: Sequence[Record]) -> Iterator[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -56,9 +57,11 @@ class Target:
         known = {each.name: each for each in all_targets()}
         found = known.get(target) or _by_parts(target)
         if found is None:
+            near = difflib.get_close_matches(target, known, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(
-                f"no target is called {target!r}; there are {', '.join(known)}, those of a release,"
-                " such as litert==2.1.6 or litert-nightly, and those of the emulated CPUs"
+                f"no target is called {target!r}{meant}; there are {', '.join(known)}, those of a"
+                " release, such as litert==2.1.6 or litert-nightly, and those of the emulated CPUs"
                 f" {', '.join(host for host in emulated.HOSTS if host not in emulated.USUAL)},"
                 " and those of a host that ssh reaches, such as litert@ssh:HOST"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model import Model
-from pytest_sparsity.patterns import parse
+from pytest_sparsity.patterns import parse, per_cent
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.xnnpack import prunable_layers
 
@@ -52,7 +52,7 @@ def prune(
     if wanted.channels:
         raise ValueError("pattern='channels' removes outputs, which zeros in a file do not")
     if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity} is not between 0 and 1")
+        raise ValueError(f"sparsity={sparsity} is not between 0 and 1{per_cent(sparsity)}")
     chosen = _chosen(model, layers, wanted)
     edit = Edit(model)
     for layer in {(layer.graph, layer.tensor): layer for layer in chosen}.values():

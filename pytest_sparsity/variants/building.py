@@ -44,7 +44,7 @@ def build_entry(
         key: of the entry; None if only the network can tell it.
     """
     with closing(start()) as converter, keras_state.seeded(recipe.seed):
-        with step("building"):
+        with step("building"), networks.needing_builders():
             built = sources.loaded(recipe.build())
         if isinstance(built, sources.Source):
             return _convert_source(recipe, built, converter, store, key)

@@ -25,6 +25,8 @@ LEGACY = "TF_USE_LEGACY_KERAS"
 """Makes `tf.keras` be `tf_keras`, read when `tf.keras` is first touched."""
 
 INSTALL = "python -m pip install 'pytest-sparsity[build]'"
+BUILDERS = frozenset({"keras", "tensorflow", "tensorflow_model_optimization", "tf_keras"})
+"""What that brings."""
 
 
 def import_tfmot() -> Any:
@@ -42,10 +44,28 @@ def import_tfmot() -> Any:
             import tensorflow_model_optimization as tfmot
             import tf_keras
         except ModuleNotFoundError as error:
-            reason = f"building variants needs {error.name}, which is not installed"
-            raise Unsupported(reason, INSTALL) from error
+            raise _not_installed(error) from error
     del tf, tf_keras
     return tfmot
+
+
+@contextmanager
+def needing_builders() -> Iterator[None]:
+    """Say how to install what a build function imports, if it is of the extra `build`.
+
+    Raises:
+        Unsupported: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in BUILDERS:
+            raise
+        raise _not_installed(error) from error
+
+
+def _not_installed(error: ModuleNotFoundError) -> Unsupported:
+    return Unsupported(f"building variants needs {error.name}, which is not installed", INSTALL)
 
 
 @contextmanager
@@ -65,9 +85,9 @@ def bare(model: Any) -> Network:
     if keras3.is_network(model):
         keras3.check(model)
         return model
+    keras = import_tfmot()
     check_network(model)
     wrappers = {type(layer).__name__ for layer in leaves(model)}
-    keras = import_tfmot()
     with quiet():
         if "PruneLowMagnitude" in wrappers:
             model = keras.sparsity.keras.strip_pruning(model)

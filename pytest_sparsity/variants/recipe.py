@@ -76,7 +76,9 @@ class Recipe:
 def check(recipe: Recipe) -> None:
     """Raise ValueError if no network could be built so, before anything is imported."""
     if not 0 <= recipe.sparsity < 1:
-        raise ValueError(f"sparsity={recipe.sparsity:g} must be in [0, 1)")
+        raise ValueError(
+            f"sparsity={recipe.sparsity:g} must be in [0, 1){patterns.per_cent(recipe.sparsity)}"
+        )
     _check_finetune(recipe.finetune)
     zeros = patterns.parse(recipe.pattern)
     if zeros.block > 1 and zeros.block not in BUILT_BLOCKS:

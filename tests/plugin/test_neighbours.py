@@ -134,7 +134,9 @@ def test_an_undecided_race_without_samples_warns_of_nothing(project: Project) ->
     project.test_file()
     result = project.run("-W", "error", "--sparsity-budget=1e-9")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E*Inconclusive: *there is no look yet*"])
+    result.stdout.fnmatch_lines(
+        ["E*Inconclusive: *an interval takes 3 processes, and the budget has room for none*"]
+    )
     result.stdout.fnmatch_lines(["unknown  >= 1.5  undecided  litert  *"])
 
 

@@ -139,6 +139,54 @@ def test_an_undecided_claim_fails_at_the_user_s_line(project: Project) -> None:
     result.stdout.no_fnmatch_line("*pytest_sparsity/*")
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('race("dense.tflite", "no.tflite")', "*ModelError: no.tflite: No such file or directory"),
+        ('race("dense.tflite", "sparse.tflite", target="gpu")', "ValueError: no target is *"),
+        (
+            'race("dense.tflite", "sparse.tflite", inputs={"x": 1})',
+            "ValueError: dense.tflite has no input 'x'; its inputs are *",
+        ),
+        ('race("dense.tflite")', "TypeError: race() missing 1 required * argument: 'sparse'"),
+        ('prune("dense.tflite", sparsity=80)', "ValueError: sparsity=80 is not *: 80 % is 0.8"),
+        ('baseline("nbytes", within=5)', "ValueError: within is a fraction *"),
+        ('race("dense.tflite", "sparse.tflite").speedup or 1', "TypeError: an Estimate has no *"),
+    ],
+)
+def test_a_wrong_call_ends_at_the_users_line(project: Project, call: str, said: str) -> None:
+    project.test_file(f"def test_claim(race, prune, baseline):\n    {call}\n")
+    result = project.run()
+    kind = said.partition(":")[0]
+    result.stdout.fnmatch_lines(
+        [f">       {call}", f"E       {said}", "", f"test_claims.py:2: {kind.removeprefix('*')}"]
+    )
+    result.stdout.no_fnmatch_line("*pytest_sparsity/*")
+    result.stdout.no_fnmatch_line("*direct cause*")
+    project.run("--full-trace").stdout.fnmatch_lines(["*pytest_sparsity/*.py:*"])
+
+
+def test_a_defect_of_the_plugin_keeps_its_traceback(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_sparsity.model.Model.of", lambda given: given.nothing)
+    project.test_file()
+    project.run().stdout.fnmatch_lines(["*pytest_sparsity/plugin/fixtures.py:*"])
+
+
+def test_an_error_of_the_users_that_led_to_ours_is_shown(project: Project) -> None:
+    project.test_file("""
+        def test_claim(race):
+            try:
+                raise KeyError("mine")
+            except KeyError:
+                race("dense.tflite", "no.tflite")
+    """)
+    result = project.run()
+    result.stdout.fnmatch_lines(["E *KeyError: 'mine'", "During handling *", "E *ModelError: no.*"])
+    result.stdout.no_fnmatch_line("*FileNotFoundError*")
+
+
 def test_full_trace_shows_where_in_the_plugin(project: Project) -> None:
     project.test_file(claim("speedup >= 2"))
     project.run("--full-trace").stdout.fnmatch_lines(["*pytest_sparsity/estimate/*.py:*"])

@@ -47,23 +47,26 @@ def test_targets_parametrize_it(project: Project) -> None:
     result.stdout.fnmatch_lines(["2.000x instructions *>= 1 *holds *litert@cortex-a53 *"])
 
 
-def test_a_dense_file_in_the_place_of_the_sparse_one_fails_for_its_reasons(
-    project: Project,
-) -> None:
+def test_a_file_without_zeros_fails_for_its_reasons(project: Project) -> None:
+    project.copy("dense.tflite", "other.tflite")
+    with (project.path / "other.tflite").open("ab") as file:
+        file.write(bytes(4096))
     project.script["diagnosis"] = {
         "verdict": "dense",
         "findings": [{"code": "not-encoded", "message": "nothing is encoded", "remedy": "encode"}],
     }
-    project.script["seconds"]["dense.tflite"] = [2e-3]
-    files = "--sparsity-dense=sparse.tflite", "--sparsity-sparse=dense.tflite"
-    result = project.run(*SUITE, *files, "-v", "-p", "no:randomly")
+    project.script["seconds"]["other.tflite"] = [4e-3]
+    files = "--sparsity-dense=dense.tflite", "--sparsity-sparse=other.tflite"
+    result = project.run(*SUITE, *files, "-v")
     result.stdout.fnmatch_lines_random(
         [
             "*::test_zeros_are_stored_sparsely FAILED*",
             "*::test_the_file_is_smaller FAILED*",
+            "*::test_the_file_is_smaller_after_gzip FAILED*",
+            "E *where * = gzip_nbytes(Model('dense.tflite', *))",
             "*::test_sparse_kernels_run FAILED*",
             "*::test_it_is_faster FAILED*",
-            "E *dense.tflite on litert runs no sparse kernel: nothing is encoded",
+            "E *other.tflite on litert runs no sparse kernel: nothing is encoded",
         ]
     )
 
@@ -79,6 +82,14 @@ def test_a_dense_file_in_the_place_of_the_sparse_one_fails_for_its_reasons(
         ),
         ((*FILES, "--sparsity-inputs=x.npz"), "--sparsity-inputs: there is no file */x.npz"),
         ((*FILES, "--sparsity-shape=x"), "--sparsity-shape: *"),
+        (
+            ("--sparsity-dense=sparse.tflite", "--sparsity-sparse=dense.tflite"),
+            "--sparsity-dense sparse.tflite stores *dense.tflite none: are they the wrong way *",
+        ),
+        (
+            ("--sparsity-dense=dense.tflite", "--sparsity-sparse=./dense.tflite"),
+            "--sparsity-dense and --sparsity-sparse are the same file, */dense.tflite",
+        ),
         ((*FILES, "--sparsity-min-zeros=80"), "--sparsity-min-zeros is 80.0; valid: a share*"),
         ((*FILES, "--sparsity-min-shrink=0"), "--sparsity-min-shrink is 0.0; valid: more than 0"),
         ((*FILES, "--sparsity-min-ratio=-1"), "--sparsity-min-ratio is -1.0; valid: more than 0"),
@@ -91,6 +102,49 @@ def test_what_is_wrong_with_the_flags_is_one_line(
     result = project.run(*SUITE, *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {said}"])
+
+
+def test_answers_that_are_wrong_are_said(project: Project) -> None:
+    project.script["diagnosis"] = {
+        "verdict": "miscomputes",
+        "outputs_match": False,
+        "findings": [{"code": "flattened", "message": "off by 0.3", "remedy": "convert again"}],
+    }
+    result = project.run(*SUITE, *FILES, "-k", "answers")
+    result.assert_outcomes(failed=1, deselected=7)
+    result.stdout.fnmatch_lines(
+        ["E *sparse.tflite on litert computes wrong answers: off by 0.3", "E *-> convert again"]
+    )
+
+
+def test_its_race_has_a_minute_unless_somebody_says_otherwise(project: Project) -> None:
+    header = "sparsity: litert, budget {} s, *".format
+    run = (*SUITE, *FILES, "-v", "--collect-only")
+    project.run(*run).stdout.fnmatch_lines([header(60)])
+    project.run(*run, "--sparsity-budget=5").stdout.fnmatch_lines([header(5)])
+    project.run(*run, "-o", "sparsity_budget=20").stdout.fnmatch_lines([header(60)])
+    project.run(*run, "-o", "sparsity_budget=90").stdout.fnmatch_lines([header(90)])
+    project.test_file()
+    project.run("-v", "--collect-only").stdout.fnmatch_lines([header(10)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [((), 1), (("--sparsity-target=litert",), 0), (("-k", "answers or smaller"), 0)],
+)
+def test_a_cpu_without_sparse_kernels_says_where_there_are_some(
+    project: Project, arguments: tuple[str, ...], told: int
+) -> None:
+    project.script["diagnosis"] = {
+        "verdict": "dense",
+        "findings": [{"code": "x86-avx", "message": "this CPU has AVX", "remedy": ""}],
+    }
+    result = project.run(*SUITE, *FILES, *TOLERANT, *arguments)
+    lines = [line for line in result.outlines if line.startswith("litert has no sparse kernels")]
+    wanted = (
+        "litert has no sparse kernels for this CPU: --sparsity-target=litert-js runs tests that"
+    )
+    assert [line.startswith(wanted) for line in lines] == [True] * told
 
 
 def test_no_line_of_the_plugin_is_in_a_failure(project: Project) -> None:
