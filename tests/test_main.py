@@ -142,12 +142,19 @@ def test_an_undecided_claim_fails(run: Run, script: dict[str, Any]) -> None:
 
 
 def test_every_argument_is_explained(run: Run) -> None:
+    _, out, _ = run("--help")
+    commands = re.findall(r"^    (\w+)(?=\s)", out, re.MULTILINE)
+    assert len(commands) == 10
+    assert "Exit status: 0 done; 1 " in out
     for command in ("explain", "race"):
         _, out, _ = run(command, "--help")
         assert {"--inputs F", "--shape NAME=1,224,224,3", "--target T"} <= set(
             re.findall(r"--\w+ [A-Z]\S*", out)
         )
-        arguments = out[out.index("positional") :]
+    for command in [each for each in commands if each != "race"] + ["race"]:
+        _, out, _ = run(command, "--help")
+        _, *groups = re.split(r"^(?:positional arguments|options):$", out, flags=re.MULTILINE)
+        arguments = "".join(groups)
         for entry in re.findall(r"^  (\S.*(?:\n {10}.*)*)", arguments, re.MULTILINE):
             assert re.search(r"\s{2,}\S", entry), f"{entry} is not explained"
     assert "exit with status 1" in " ".join(out.split())

@@ -36,7 +36,11 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; `command` is the function to call."""
     top = Parser(
-        prog="pytest-sparsity", description="Performance claims about pruned TFLite models."
+        prog="pytest-sparsity",
+        description="Performance claims about pruned TFLite models.",
+        epilog="Exit status: 0 done; 1 a claim that was asked for does not hold, or is undecided; 2"
+        " unusable arguments or file; 3 the target cannot run here. Start with: pytest-sparsity"
+        " explain MODEL",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -62,10 +66,14 @@ def parser() -> argparse.ArgumentParser:
         "--target",
         metavar="T",
         default=defaults.TARGET,
-        help="where to race, see `targets`; %(default)s",
+        help="where to race, see `targets`; default: %(default)s",
     )
     race.add_argument(
-        "--threads", metavar="N", type=threads, default=1, help="of the runtime; %(default)s"
+        "--threads",
+        metavar="N",
+        type=threads,
+        default=1,
+        help="of the runtime; default: %(default)s",
     )
     race.add_argument(
         "--claim",
@@ -81,14 +89,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="T",
         default=defaults.TARGET,
         help="whose releases to try, e.g. litert@cortex-a53; they are installed into the user's"
-        " cache and stay there; %(default)s",
+        " cache and stay there; default: %(default)s",
     )
     bisect.add_argument(
         "--claim",
         metavar="CLAIM",
         default="verdict",
         help="'verdict', 'verdict == sparse', 'outputs match', or of the model against its densely"
-        " stored copy 'speedup >= 1.2' or 'instruction_ratio >= 1.2'; %(default)s",
+        " stored copy 'speedup >= 1.2' or 'instruction_ratio >= 1.2'; default: %(default)s",
     )
     bisect.add_argument("--since", metavar="R", default="", help="the oldest release to try")
     bisect.add_argument("--until", metavar="R", default="", help="the newest release to try")
@@ -96,10 +104,17 @@ def parser() -> argparse.ArgumentParser:
     densify = add("densify", command_densify, "store all weights densely, without DENSIFY")
     prune = add("prune", command_prune, "set the smallest weights to zero, without any training")
     prune.add_argument(
-        "--sparsity", metavar="S", type=float, default=0.8, help="share of zeros; %(default)g"
+        "--sparsity",
+        metavar="S",
+        type=float,
+        default=0.8,
+        help="share of zeros; default: %(default)g",
     )
     prune.add_argument(
-        "--pattern", metavar="P", default="unstructured", help="or 1x4, 1x16, m:n; %(default)s"
+        "--pattern",
+        metavar="P",
+        default="unstructured",
+        help="unstructured, 1x4, 1x16 or m:n; default: %(default)s",
     )
     prune.add_argument(
         "--layers",
@@ -113,14 +128,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         type=multiple,
         default=8,
-        help="layers keep a multiple of N channels, which kernels compute at once; %(default)s",
+        help="layers keep a multiple of N channels, which kernels compute at once; default:"
+        " %(default)s",
     )
     repair = add("repair", command_repair, "rewrite exactly what keeps a file from running sparse")
     repair.add_argument(
         "--target",
         metavar="T",
         default=defaults.SPARSE_TARGET,
-        help="where it is to run sparse, see `targets`; %(default)s",
+        help="where it is to run sparse, see `targets`; default: %(default)s",
     )
     repair.add_argument(
         "--no-race",
@@ -134,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="S",
             type=seconds,
             default=defaults.BUDGET,
-            help="seconds to race; %(default)g",
+            help="seconds to race; default: %(default)g",
         )
     for made in (explain, race, bisect, repair):
         made.add_argument(
@@ -157,7 +173,14 @@ def parser() -> argparse.ArgumentParser:
     targets = add("targets", command_targets, "list where models can run")
     targets.add_argument("--install", metavar="T", help="bring what this target lacks")
     baselines = add("baselines", command_baselines, "list recorded values, or how they changed")
-    baselines.add_argument("folder", metavar="FOLDER", nargs="?", default="baselines", type=Path)
+    baselines.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        default="baselines",
+        type=Path,
+        help="of the recorded values; default: %(default)s",
+    )
     baselines.add_argument("--since", metavar="REV", help="show what changed since this revision")
     baselines.add_argument("--until", metavar="REV", help="and until this one")
     return top
