@@ -526,7 +526,7 @@ def test_dead_channels_are_counted_in_bytes_of_the_shrunk_file(tmp_path: Path) -
     shrunk = shrink(diagnosis.model, tmp_path / "shrunk.tflite")
     saved = diagnosis.model.nbytes - shrunk.model.nbytes
     assert finding.message.startswith("8 channels of 1 layers, the first 'fully_connected_")
-    assert f"the file has {saved} bytes less ({saved / diagnosis.model.nbytes:.1%})" in (
+    assert f"the file has {saved:,} bytes less ({saved / diagnosis.model.nbytes:.1%})" in (
         finding.message
     )
     plain = conclusion.without_rules(diagnosis.model, UNRULED, seen("sparse"), None)

@@ -321,7 +321,7 @@ def test_sparklines_of_ratios_have_a_band_and_of_names_there_are_none() -> None:
 class Reader(HTMLParser):
     """Checks that tags close in order, and gathers text and attributes."""
 
-    VOID = ("meta", "br", "input")
+    VOID = ("meta", "br", "input", "wbr")
 
     def __init__(self) -> None:
         super().__init__()
@@ -488,6 +488,61 @@ def test_the_page_shows_everything(tmp_path: Path) -> None:
     assert classes.count("ci") == 4, "the intervals that are known"
     assert classes.count("dot") == 4 + 1, "and one trend"
     assert classes.count("curve-dot") == 3 + 3 + 2, "bytes and gzip of three files, two ratios"
+
+
+def test_a_refuted_claim_of_a_test_that_passed_is_no_alarm(tmp_path: Path) -> None:
+    tests = [
+        run(race(claim("refuted")), nodeid="t.py::fine", outcome="passed"),
+        run(race(claim("refuted")), nodeid="t.py::bad", outcome="failed", message="no"),
+    ]
+    document.write(tmp_path / "report.html", document.compose(RUN, tests, [], []))
+    html = (tmp_path / "report.html").read_text()
+    said = " ".join("".join(read(html).text).split())
+    assert "2 refuted claims, 1 of the tests passed" in said
+    rows = re.findall(r'data-kind="refuted".*?data-test="t.py::(\w+)"', html)
+    assert rows == ["bad", "fine"], "what failed its test comes first"
+    assert [row.count("the test passed") for row in html.split("<tbody")[1:3]] == [0, 1]
+
+
+def test_files_of_a_network_stand_together_from_dense_to_sparse(tmp_path: Path) -> None:
+    known = {
+        name: model_of(name) | {"sparsity": zeros, "gzip_nbytes": 1, "layers": [], "fault": ""}
+        for name, zeros in (
+            ("other", 0.0), ("s9", 0.9), ("p5", 0.5), ("dense", 0.0), ("p9", 0.9), ("s5", 0.5),
+        )
+    }  # fmt: skip
+    digest = {name: file["sha256"] for name, file in known.items()}
+    variants = [
+        {"dense": digest["dense"], "pruned": digest[f"p{n}"], "sparse": digest[f"s{n}"]}
+        for n in (9, 5)
+    ]
+    tests = [run(models=list(known.values()), variants=variants)]
+    document.write(tmp_path / "report.html", document.compose(RUN, tests, [], []))
+    html = (tmp_path / "report.html").read_text().partition('id="models"')[2]
+    assert re.findall(r"<summary>(\w+)\.tflite", html) == [
+        "other", "dense", "p5", "s5", "p9", "s9",
+    ]  # fmt: skip
+
+
+def test_what_moved_most_comes_first_and_long_lists_open(tmp_path: Path) -> None:
+    def trend(name: str, last: int | str) -> Trend:
+        return Trend("m.json", "t", name, (Point("1", "2026", 1000000), Point("2", "2026", last)))
+
+    trends = [trend(f"v{n}", 1000000 + n) for n in range(1, 14)] + [trend("kind", "a")]
+    document.write(tmp_path / "report.html", document.compose(RUN, [run()], [], trends))
+    html = (tmp_path / "report.html").read_text().partition('id="trends"')[2]
+    names = re.findall(r'<tr class="main"><td>(\w+)<', html)
+    assert names == ["kind", *(f"v{n}" for n in range(13, 0, -1))]
+    assert "<summary>2 more, which moved less</summary>" in html
+    assert "1,000,013" in html
+    assert html.count("+0.0013 %") == 1
+
+
+def test_names_of_tests_may_be_broken_between_their_parts(tmp_path: Path) -> None:
+    tests = [run(race(claim()), nodeid="a/b.py::test_x[<i>-1]")]
+    document.write(tmp_path / "report.html", document.compose(RUN, tests, [], []))
+    html = (tmp_path / "report.html").read_text()
+    assert "a/<wbr>b.py::<wbr>test_<wbr>x[<wbr>&lt;i&gt;-1]" in html
 
 
 def test_what_failed_comes_first_in_the_list_of_tests(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ COSTS = (
     Kind(
         "dead-channels",
         (
-            "{count} channels of {layers} layers, the first {first}, change no output: without "
-            "them the file has {saved} bytes less ({share:.1%})"
+            "{count:,} channels of {layers} layers, the first {first}, change no output: without "
+            "them the file has {saved:,} bytes less ({share:.1%})"
         ),
         Remedy("run `pytest-sparsity shrink`", "file"),
         """

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import printable
 from pytest_sparsity.report import curves, plot, terminal
@@ -28,6 +30,9 @@ BAD = ("refuted", "undecided")
 FAILED = ("error", "failed", "xpassed")
 # Findings in the details of a claim; all of them are below.
 FINDINGS_SHOWN = 3
+# Rows of the table of trends; the others open.
+TRENDS_SHOWN = 12
+ROLES = ("dense", "pruned", "sparse")
 
 
 def page(document: Record) -> str:
@@ -43,15 +48,18 @@ def page(document: Record) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "shown": terminal.shown,
+        "shown": _shown,
         "number": number,
         "percent": percent,
         "nbytes": nbytes,
         "duration": duration,
+        "breakable": _breakable,
         "slug": lambda word: word.replace(" ", "-"),
     }
     order = (*VERDICTS, "not claimed")
-    claims = sorted(_claims(document), key=lambda claim: order.index(claim["verdict"]))
+    claims = sorted(
+        _claims(document), key=lambda claim: (order.index(claim["verdict"]), claim["expected"])
+    )
     scale = plot.Scale.over(_ends(claims), PLOT_WIDTH)
     for claim in claims:
         claim["plot"] = plot.interval(scale, claim)
@@ -64,13 +72,18 @@ def page(document: Record) -> str:
         failed=sum(document["counts"]["tests"].get(outcome, 0) for outcome in FAILED),
         claims=claims,
         verdicts=VERDICTS,
+        expected={
+            verdict: sum(claim["verdict"] == verdict and claim["expected"] for claim in claims)
+            for verdict in VERDICTS
+        },
         order=order,
         outcomes=OUTCOMES,
         scale=scale,
         tests=_tests(document["tests"]),
         lacking=terminal.lacking(terminal.final(document["tests"])),
         baselines=list(_baselines(document)),
-        trends=[trend for trend in _trends(document) if len(trend["points"]) > 1],
+        trends=sorted(_trends(document), key=_movement, reverse=True),
+        trends_shown=TRENDS_SHOWN,
         models=list(_models(document)),
         curves=curves.of(document),
         findings=_findings(document["diagnoses"]),
@@ -78,6 +91,19 @@ def page(document: Record) -> str:
         bar=BAR_WIDTH,
     )
     return html
+
+
+def _shown(value: object) -> str:
+    """Return a recorded value; of a large number thousands apart."""
+    return f"{value:,}" if type(value) is int else terminal.shown(value)
+
+
+def _breakable(text: str) -> object:
+    """Return the name of a test that may be broken into lines between its parts."""
+    from markupsafe import Markup, escape
+
+    parts = re.sub(r"(::|[/_[])(?=.)", "\\1\0", _spelt_out(text)).split("\0")
+    return Markup("<wbr>").join(map(escape, parts))
 
 
 def _spelt_out(text: str) -> str:
@@ -106,9 +132,11 @@ def _claims(document: Record) -> Iterable[Record]:
             known = race["diagnosis"]
             diagnosis = None if known is None else document["diagnoses"][known]
             for claim in race["claims"] or [{**unclaimed, **race["ratio"]}]:
+                verdict = terminal.word(claim["verdict"])
                 yield {
                     **claim,
-                    "verdict": terminal.word(claim["verdict"]),
+                    "verdict": verdict,
+                    "expected": verdict in BAD and test["outcome"] == "passed",
                     "nodeid": test["nodeid"],
                     "race": race,
                     "measured": terminal.ratio(claim, race["unit"]),
@@ -166,15 +194,34 @@ def _baselines(document: Record) -> Iterable[Record]:
 
 
 def _trends(document: Record) -> Iterable[Record]:
+    """Yield the values that moved, with how far since the first."""
     for trend in document["trends"]:
         values = [point["value"] for point in trend["points"]]
-        yield {**trend, "spark": plot.sparkline(values, SPARK_WIDTH, SPARK_HEIGHT)}
+        if len(values) > 1:
+            spark = plot.sparkline(values, SPARK_WIDTH, SPARK_HEIGHT)
+            yield {**trend, "spark": spark, "change": _change(values[0], values[-1])}
+
+
+def _change(first: Any, last: Any) -> float | None:
+    """Return the relative change of two numbers or ratios, None of anything else."""
+    a, b = (_mapped(value).get("value") for value in (first, last))
+    numbers = all(type(value) in (int, float) for value in (a, b))
+    return (b - a) / abs(a) if numbers and a else None
+
+
+def _mapped(value: Any) -> Record:
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _movement(trend: Record) -> float:
+    """Return what trends are sorted by: those that are no numbers come first."""
+    return math.inf if trend["change"] is None else abs(trend["change"])
 
 
 def _models(document: Record) -> Iterable[Record]:
     """Yield each file with its diagnoses, one per target, and its layers with bars."""
     roles = _roles(document["tests"])
-    for model in document["models"]:
+    for model in _by_network(document, roles):
         made = {d["target"]: d for d in _diagnoses_of(document, model)}
         largest = max((layer["nbytes"] for layer in model["layers"]), default=0)
         layers = [
@@ -193,6 +240,26 @@ def _models(document: Record) -> Iterable[Record]:
             "layers": layers,
             "bad": any(d["verdict"] in WRONG for d in made.values()),
         }
+
+
+def _by_network(document: Record, roles: Record) -> list[Record]:
+    """Return the files, those of one network together, from dense to sparse."""
+    networks: dict[str, str] = {}
+    for test in document["tests"]:
+        for variants in test["variants"]:
+            networks |= dict.fromkeys(variants.values(), variants["dense"])
+    places: dict[str, int] = {}
+    for place, model in enumerate(document["models"]):
+        digest = str(model["sha256"])
+        places.setdefault(networks.get(digest, digest), place)
+
+    def order(model: Record) -> tuple[float, ...]:
+        digest = str(model["sha256"])
+        place = places[networks.get(digest, digest)]
+        role = ROLES.index(roles.get(digest, ROLES[0]))
+        return place, round(model["sparsity"] or 0, 3), role
+
+    return sorted(document["models"], key=order)
 
 
 def _diagnoses_of(document: Record, model: Record) -> list[Record]:
