@@ -26,7 +26,7 @@ def transposed(work: Work) -> Iterator[Change]:
         if transpose is None or transpose.op != "TRANSPOSE":
             continue
         order, axes = work.values(transpose.inputs[1]), _axes(work, operator)
-        if order is None or not axes:
+        if order is None or not axes or not _restorable(work, operator):
             continue
         moved = [int(order[axis]) for axis in axes]
         rest = [int(order[d]) for d in range(len(order)) if d not in axes]
@@ -42,6 +42,12 @@ def _axes(work: Work, operator: Operator) -> tuple[int, ...]:
     if values is None or not rank:
         return ()
     return tuple(sorted(int(v) % rank for v in values.reshape(-1)))
+
+
+def _restorable(work: Work, operator: Operator) -> bool:
+    """Whether a RESHAPE can restore the dimensions that are kept: their sizes are declared."""
+    ranks = {len(work.shape(tensor)) for tensor in (operator.inputs[0], operator.outputs[0])}
+    return len(ranks) == 1 or not operator.options.get("keep_dims")
 
 
 def _move(operator: Operator, transpose: Operator, axes: tuple[int, ...], work: Work) -> None:
@@ -62,8 +68,8 @@ def keeping_dimensions(work: Work) -> Iterator[Change]:
     """
     for operator in work.operators:
         if operator.op == "MEAN" and work.is_float(operator.outputs[0]):
-            axes = _axes(work, operator)
-            if axes == HEIGHT_AND_WIDTH and operator.options.get("keep_dims"):
+            axes, keeps = _axes(work, operator), operator.options.get("keep_dims")
+            if axes == HEIGHT_AND_WIDTH and keeps and _restorable(work, operator):
                 says = "a RESHAPE behind it keeps its dimensions"
                 apply = partial(_keep, operator, axes)
                 yield Change("kept-dimensions", operator.index, says, apply)
