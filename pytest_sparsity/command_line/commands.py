@@ -133,11 +133,11 @@ def target_facts(target: Target) -> dict[str, object]:
     from pytest_sparsity.diagnosis import skips_zeros
 
     missing: object = target.missing()
-    clock = sparse = None
+    clock = sparse = engine = None
     if missing is None:
         try:
             with target.open() as worker:
-                clock = worker.hello.get("clock")
+                clock, engine = worker.hello.get("clock"), worker.hello.get("engine")
                 sparse = skips_zeros(target, worker)
         except (TargetError, Unsupported) as error:
             missing = error
@@ -147,6 +147,7 @@ def target_facts(target: Target) -> dict[str, object]:
         "missing": None if missing is None else str(missing),
         "runtime_version": target.version(),
         "host": target.host,
+        "engine": engine,
         "clock": clock,
         "sparse_kernels": sparse,
     }

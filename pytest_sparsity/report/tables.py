@@ -98,12 +98,17 @@ def targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             row["name"],
             row["runtime_version"],
             row["host"] or "this machine",
+            row["engine"] or "",
             row["clock"] or "",
             "yes" if row["sparse_kernels"] else "no",
         )
         for row in able
     ]
-    said = table(("target", "version", "on", "counts", "sparse kernels"), cells) if able else []
+    said = (
+        table(("target", "version", "on", "engine", "counts", "sparse kernels"), cells)
+        if able
+        else []
+    )
     return [*said, *(f"{row['name']}: {row['missing']}" for row in rows if not row["available"])]
 
 
