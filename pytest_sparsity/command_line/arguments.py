@@ -21,6 +21,7 @@ from pytest_sparsity.command_line.files import (
     command_repair,
     command_shrink,
 )
+from pytest_sparsity.command_line.logs import command_read
 from pytest_sparsity.command_line.printing import UNUSABLE
 from pytest_sparsity.command_line.values import claim, multiple, seconds, shape, threads
 
@@ -170,6 +171,13 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             "-o", "--output", metavar="OUT", required=True, type=Path, help="the file to write"
         )
+    read = add("read", command_read, "read logs of benchmark_model and litert-benchmark")
+    read.add_argument(
+        "logs",
+        metavar="LOG",
+        nargs="+",
+        help="a log, or the JSON of litert-benchmark; of two models their ratio is told",
+    )
     targets = add("targets", command_targets, "list where models can run")
     targets.add_argument("--install", metavar="T", help="bring what this target lacks")
     baselines = add("baselines", command_baselines, "list recorded values, or how they changed")
