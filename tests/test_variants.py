@@ -1023,6 +1023,14 @@ def subclassed() -> Any:
     return Mine()
 
 
+class Built:
+    """A network of Keras can be called, and so can this."""
+
+    def __call__(self) -> None: ...
+
+    def get_weights(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("build", "options", "says"),
     [
@@ -1040,7 +1048,12 @@ def subclassed() -> Any:
         (unprunable, {}, r"TFMOT cannot prune mine \(Custom\)"),
         (normalized, {"policy": ["batch_normalization"]}, "TFMOT prunes no weights"),
         (subclassed, {}, "subclassed model"),
-        (lambda: 3, {}, "must return a tf_keras model; it returned builtins.int"),
+        (lambda: 3, {}, "must return a model of tf_keras or Keras 3.*; it returned builtins.int"),
+        (lambda: None, {}, "; it returned nothing"),
+        ("m.keras", {}, r"variants\(lambda: 'm\.keras', depends=\['m\.keras'\]\)"),
+        (Path("m.tflite"), {}, r"variants\.from_files\('m\.tflite', \.\.\.\)"),
+        (3, {}, "must be a function that returns it, not int"),
+        (Built(), {}, "must be a function that returns it, not Built"),
         (perceptron, {"schedule": 0.5}, "schedule must be a TFMOT PruningSchedule"),
         (perceptron, {"sparsity": 1.0}, r"sparsity=1 must be in \[0, 1\)"),
         (perceptron, {"pattern": "4x1"}, "pattern='4x1' is unknown: use 'unstructured', '1x4'"),

@@ -113,8 +113,12 @@ def check_network(model: object) -> None:
             f"the build function returned a subclassed model ({type(model).__name__}); TFMOT prunes"
             " Sequential and functional models only"
         )
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    raise TypeError(f"the build function must return a tf_keras model; it returned {kind}")
+    kind = type(model)
+    said = "nothing" if model is None else f"{kind.__module__}.{kind.__qualname__}"
+    raise TypeError(
+        "the build function must return a model of tf_keras or Keras 3, the path of a saved one, or"
+        f" what else `variants` takes; it returned {said}"
+    )
 
 
 def is_functional(model: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,6 +34,9 @@ FEWEST_CLUSTERS = 3
 
 OWN = ("variants", "transform", "encoding.py", "patterns.py", "xnnpack")
 """What of this package decides about the bytes."""
+
+OF_NETWORKS = ("get_weights", "state_dict")
+"""What an object has that is called and yet builds no network, but is one: of Keras, of PyTorch."""
 
 ENCODERS = ("tensorflow", "own")
 """What stores zeros sparsely: TensorFlow's converter, or `transform.encode`."""
@@ -74,7 +78,13 @@ class Recipe:
 
 
 def check(recipe: Recipe) -> None:
-    """Raise ValueError if no network could be built so, before anything is imported."""
+    """Raise an error if no network could be built so, before anything is imported.
+
+    Raises:
+        TypeError: what is to build the network is no function.
+        ValueError: an argument is none of the valid ones.
+    """
+    _check_build(recipe.build)
     if not 0 <= recipe.sparsity < 1:
         raise ValueError(
             f"sparsity={recipe.sparsity:g} must be in [0, 1){patterns.per_cent(recipe.sparsity)}"
@@ -112,6 +122,22 @@ def check(recipe: Recipe) -> None:
     if recipe.encoder not in (None, *ENCODERS):
         raise ValueError(f"encoder={recipe.encoder!r} is unknown: use 'tensorflow' or 'own'")
     _check_quantization(recipe, zeros)
+
+
+def _check_build(build: object) -> None:
+    if isinstance(build, str | os.PathLike):
+        path = os.fspath(build)
+        if str(path).endswith(".tflite"):
+            raise TypeError(f"a .tflite file is none to build: variants.from_files({path!r}, ...)")
+        raise TypeError(
+            "what builds the network must be a function, also if it returns a path:"
+            f" variants(lambda: {path!r}, depends=[{path!r}])"
+        )
+    if not callable(build) or any(hasattr(build, name) for name in OF_NETWORKS):
+        raise TypeError(
+            "what builds the network must be a function that returns it, not"
+            f" {type(build).__name__}: it is called in a process of its own, if no cached file fits"
+        )
 
 
 def _check_finetune(finetune: object) -> None:
