@@ -93,7 +93,10 @@ def flags(kind: str) -> list[tuple[str, str, str]]:
     for names, keywords in _Recorder.filled(kind).flags:
         metavar, default = keywords.get("metavar"), keywords.get("default")
         name = f"{names[0]} {metavar}" if metavar else names[0]
-        found.append((name, "" if default is None else f"`{default:g}`", str(keywords["help"])))
+        text = str(keywords["help"])
+        if default is not None:  # it has a column of its own
+            text = text.partition("; default:")[0]
+        found.append((name, "" if default is None else f"`{default:g}`", text))
     return found
 
 

@@ -208,7 +208,7 @@ def target_named(name: str | Target) -> Target:
 
 def add(parser: pytest.Parser) -> None:
     """Add the flags and the ini values."""
-    group = parser.getgroup("sparsity", "performance claims about pruned TFLite models")
+    group = parser.getgroup("sparsity", "sparsity: performance claims about pruned TFLite models")
     group.addoption(
         "--sparsity-target",
         action="append",
@@ -222,7 +222,11 @@ def add(parser: pytest.Parser) -> None:
         help="a claim that cannot run on this target is an error, no skip; repeatable",
     )
     group.addoption(
-        "--sparsity-budget", type=float, metavar="SECONDS", help="most time that a race may take"
+        "--sparsity-budget",
+        type=float,
+        metavar="SECONDS",
+        help="most time that a race may take; default: the ini value sparsity_budget"
+        f" ({defaults.BUDGET:g}), in the suite for two files {defaults.SUITE_BUDGET:g} at least",
     )
     group.addoption(
         "--sparsity-update",

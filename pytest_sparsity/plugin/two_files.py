@@ -120,7 +120,9 @@ def _file(config: pytest.Config, flag: str, named: str) -> Path:
 
 def add(parser: pytest.Parser) -> None:
     """Add the flags."""
-    group = parser.getgroup("sparsity suite", f"of two files, with pytest --pyargs {SUITE}")
+    group = parser.getgroup(
+        "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE}"
+    )
     group.addoption("--sparsity-dense", metavar="FILE", help="the file to compare with")
     group.addoption("--sparsity-sparse", metavar="FILE", help="the file that is to be better")
     group.addoption(
@@ -139,19 +141,21 @@ def add(parser: pytest.Parser) -> None:
         metavar="SHARE",
         type=float,
         default=0.5,
-        help="of the sparse file's weights, at least so many are zero",
+        help="of the sparse file's weights, at least so many are zero; default: %(default)g",
     )
     group.addoption(
         "--sparsity-min-shrink",
         metavar="TIMES",
         type=float,
         default=1.0,
-        help="the dense file is at least so many times as large, as it is and after gzip",
+        help="the dense file is at least so many times as large, as it is and after gzip; default:"
+        " %(default)g",
     )
     group.addoption(
         "--sparsity-min-ratio",
         metavar="TIMES",
         type=float,
         default=1.0,
-        help="the dense file takes at least so many times as long, or as many instructions",
+        help="the dense file takes at least so many times as long, or as many instructions;"
+        " default: %(default)g",
     )

@@ -223,14 +223,19 @@ def test_help_and_markers_document_themselves(project: Project) -> None:
     helped = project.run("--help").stdout
     helped.fnmatch_lines(
         [
-            "performance claims about pruned TFLite models:",
+            "sparsity: performance claims about pruned TFLite models:",
             "  --sparsity-target=NAME",
             "  --sparsity-budget=SECONDS",
             "  --sparsity-update *",
             "  --sparsity-rebuild *",
             "  --sparsity-report=PATH",
+            "sparsity: claims about two files, with pytest --pyargs pytest_sparsity.suite:",
+            "  --sparsity-min-zeros=SHARE",
         ]
     )
+    said = " ".join(helped.str().split())
+    assert "at least so many are zero; default: 0.5" in said
+    assert "default: the ini value sparsity_budget (10), in the suite for two files 60" in said
     helped.fnmatch_lines(["  sparsity_targets (args):*", "  sparsity_budget (float):*"])
     project.run("--markers").stdout.fnmatch_lines(
         ["@pytest.mark.race([*], target=None, threads=1, budget=None, inputs=None, shapes=None): *"]
