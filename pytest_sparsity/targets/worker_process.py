@@ -380,7 +380,8 @@ class Worker:
         Raises:
             InvocationError: the runtime refuses, or has logged an error.
         """
-        seconds = sum(n * self._pace.get(self._models[key].path, 0.0) for key, n in planned)
+        seconds = len(planned) * self.block_ns / 1e9
+        seconds += sum(n * self._pace.get(self._models[key].path, 0.0) for key, n in planned)
         answer = self._request(do, doing, seconds=SLOWER * seconds, **fields)
         fault = self._child.errors()
         if fault:

@@ -8,14 +8,23 @@ claim of ours; what was seen stands in docs/how-to/browser.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from claims.networks import CONVOLUTIONAL, Network, Row
 from claims.test_networks import build, decide, runnable
+from conformance import working
 from pytest_sparsity import Race, Variants
+from pytest_sparsity.errors import TargetError
+from pytest_sparsity.targets import Worker
+from pytest_sparsity.targets.places.browser.driver import CRASHED
+from pytest_sparsity.targets.places.browser.keeper import children
 
 BUILDS = ("litert-js", "litert-js-compat")
 ENGINES = ("", "@chromium", "@firefox")
@@ -66,3 +75,46 @@ def test_two_threads_run_in_the_threaded_build(
     result = race(files.dense, files.sparse, target=target, threads=2)
     assert result.clock == "wall"
     assert "threaded build" in str(result.as_json())
+
+
+@pytest.fixture(params=["litert-js@chromium", "litert-js@firefox"])
+def working_page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
+    """A worker whose page has a model."""
+    with runnable(request.param).open() as worker:
+        worker.load("a", working(tmp_path))
+        worker.run([("a", 1)])
+        yield worker
+
+
+def after(act: Callable[[], None], worker: Worker) -> str:
+    """Return what is said of a run after that."""
+    act()
+    with pytest.raises(TargetError) as caught:
+        worker.run([("a", 3)])
+    said = str(caught.value)
+    assert "\n" not in said, "one sentence"
+    return said.partition("when running working.tflite (3 timed invocations): ")[2]
+
+
+def test_a_page_whose_process_is_killed(working_page: Worker) -> None:
+    renderer = working_page.hello["answering"]
+    said = after(lambda: os.kill(renderer, signal.SIGKILL), working_page)
+    assert said == CRASHED
+
+
+def test_a_browser_that_is_killed(working_page: Worker) -> None:
+    (keeper,) = children(working_page.pid)
+    program = min(children(keeper))
+    said = after(lambda: os.kill(program, signal.SIGKILL), working_page)
+    # The page goes with it, now before, now after it is asked.
+    assert said == CRASHED or " closed its connection; see whether it crashed or was" in said
+
+
+def test_a_worker_that_is_killed_leaves_nothing(working_page: Worker) -> None:
+    (keeper,) = children(working_page.pid)
+    renderer = working_page.hello["answering"]
+    os.kill(working_page.pid, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in (keeper, renderer)):
+        assert time.monotonic() < end, "the browser is still there"
+        time.sleep(0.1)

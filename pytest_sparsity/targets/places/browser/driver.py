@@ -31,6 +31,10 @@ Message = dict[str, Any]
 KEEPER = Path(__file__).with_name("keeper.py")
 # Seconds that a browser may take to print its address; Firefox took 5 on a loaded machine.
 PATIENCE = 45.0
+CRASHED = (
+    "the page crashed; it may have needed more memory than it may have, or the engine has a "
+    "defect: run the model on litert-js too"
+)
 _WORDS = 200
 
 
@@ -276,10 +280,7 @@ class Chromium(Browser):
     def notice(self, said: Message) -> None:
         """Raise where the page has crashed: Chromium then never answers what the page was asked."""
         if said.get("method") in {"Inspector.targetCrashed", "Inspector.detached"}:
-            raise BrowserError(
-                "the page crashed; it may have needed more memory than it may have, or the engine "
-                "has a defect: run the model on litert-js too"
-            )
+            raise BrowserError(CRASHED)
 
     def version(self) -> str:
         """Return the versions of Chromium and of V8."""

@@ -17,7 +17,7 @@ from typing import Any
 from pytest_sparsity.children import PREFIX
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.targets.places.browser import clocks
-from pytest_sparsity.targets.places.browser.driver import BROWSERS, Browser, BrowserError
+from pytest_sparsity.targets.places.browser.driver import BROWSERS, CRASHED, Browser, BrowserError
 from pytest_sparsity.targets.places.browser.pages import Pages
 
 # Milliseconds that the page computes for its process to be known, and how often at most.
@@ -85,17 +85,26 @@ class Relay:
     def _block(self, key: str | None, n: int) -> dict[str, Any]:
         """Time one block, or none: that is what asking the page costs."""
         blocks = [] if key is None else [[key, n]]
-        before = self._clock and (self._clock.ns(), self._clock.preempted())
+        before = self._time()
         answer = self._told("ask", {"do": "run", "blocks": blocks, "warm": 0})
         if not answer["ok"]:
             return answer
-        if before and self._clock:
-            used = self._clock.ns() - before[0] - self._asking_ns
-            answer["cpu_ns"] = [max(used, 0)]
-            answer["preempted"] = [self._clock.preempted() - before[1]]
-        else:
+        after = self._time()
+        if before is None or after is None:
             answer["cpu_ns"] = answer["wall_ns"]
+        else:
+            answer["cpu_ns"] = [max(after[0] - before[0] - self._asking_ns, 0)]
+            answer["preempted"] = [after[1] - before[1]]
         return answer
+
+    def _time(self) -> tuple[int, int] | None:
+        """Return CPU time, ns, and interruptions of the page's process; None without a clock."""
+        if self._clock is None:
+            return None
+        try:
+            return self._clock.ns(), self._clock.preempted()
+        except OSError:
+            raise BrowserError(CRASHED) from None
 
     def _told(self, function: str, argument: object) -> dict[str, Any]:
         told = self._browser.run(f"{function}({json.dumps(argument)})")
