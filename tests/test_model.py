@@ -642,6 +642,18 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Network], Value], str]] = {
         ),
         r"\(FULLY_CONNECTED\) has a bias of the shape \(3,\) for 4 channels",
     ),
+    "a computed bias of another length": (
+        lambda net: net.operator(
+            "FULLY_CONNECTED",
+            [
+                net.reshape(net.input, (16, 8)),
+                net.constant(np.ones((4, 8), np.float32)),
+                net.unary(net.constant(np.ones(5, np.float32)), "ABS"),
+            ],
+            (16, 4),
+        ),
+        r"\(FULLY_CONNECTED\) has a bias of the shape \(5,\) for 4 channels",
+    ),
     "an order that leaves one out": (
         lambda net: net.operator(
             "TRANSPOSE", [net.input, net.constant(np.array([0, 1, 2, 2], np.int32))], (1, 4, 4, 8)

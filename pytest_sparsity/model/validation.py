@@ -161,7 +161,8 @@ def _check_bias(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
         return
     bias, weights = (tensors[operator.inputs[i]] for i in (2, 1))
     channels = weights.shape[CHANNELS[operator.op]]
-    if bias.constant and (prod(bias.shape) != channels or bias.sparsity is not None):
+    known = bias.constant or (bias.shape and not bias.open_dimensions)
+    if known and (prod(bias.shape) != channels or bias.sparsity is not None):
         raise _fault(operator, f"has a bias of the shape {bias.shape} for {channels} channels")
 
 

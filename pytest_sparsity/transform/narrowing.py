@@ -189,6 +189,8 @@ class _Narrowing:
 
     def constants(self, operator: Operator) -> None:
         """Narrow the constants of one operator."""
+        if not operator.inputs or not operator.outputs:
+            return
         source, output = self.mask(operator.inputs[0]), self.mask(operator.outputs[0])
         if operator.op in {"CONV_2D", "FULLY_CONNECTED"}:
             self.narrow(operator, 1, {0: output, -1: source})
