@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pytest_sparsity.errors import CannotTrace, TargetError, Unsupported
+from pytest_sparsity.errors import CannotTrace, ModelError, TargetError, Unsupported
 from pytest_sparsity.targets import (
     Launch,
     Place,
@@ -656,6 +656,8 @@ def test_a_trace_of_microkernels_says_what_is_missing(
     monkeypatch.setattr(Target, "missing", lambda _: lacking)
     with pytest.raises(Unsupported, match="no guest"):
         microkernels.microkernels(A53, tmp_path)
+    with pytest.raises(ModelError, match=r"no\.tflite: No such file"):
+        microkernels.microkernels("litert", tmp_path / "no.tflite")
 
 
 def test_the_plugin_compiles_without_a_warning(tmp_path: Path, compiler: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import CannotTrace, Unsupported
+from pytest_sparsity.errors import CannotTrace, ModelError, Unsupported
 from pytest_sparsity.targets import Target
 
 if TYPE_CHECKING:
@@ -46,16 +46,19 @@ def microkernels(target: str | Target, model: str | os.PathLike[str]) -> tuple[M
         Nothing if XNNPACK runs nothing of the model.
 
     Raises:
+        ModelError: there is no such file.
         CannotTrace: the names cannot be had on this target, or a tool is missing.
         Unsupported: the target itself cannot run here.
         TargetError: the target fails on the model.
     """
-    target = Target.of(target)
+    target, path = Target.of(target), Path(model)
+    if not path.exists():
+        raise ModelError(f"{path}: No such file or directory")
     missing = target.missing()
     if missing is not None:
         raise missing
     try:
-        counts = target.place.functions(target.record, Path(model))
+        counts = target.place.functions(target.record, path)
     except Unsupported as error:
         raise CannotTrace(error.reason, error.remedy, target.name) from None
     found = [Microkernel(name, n) for name, n in counts.items() if _MICROKERNEL.fullmatch(name)]
