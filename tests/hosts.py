@@ -112,8 +112,9 @@ Host board second wired stranger
   HostName 127.0.0.1
   Port {self.port}
 {more}
-Host *
+Host * !stranger
   IdentityFile {self.folder / "user"}
+Host *
 {common}"""
         )
 

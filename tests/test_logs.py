@@ -115,13 +115,14 @@ def test_only_the_line_that_people_paste() -> None:
 
 
 def test_errors_are_kept() -> None:
+    run = log(FORMS["2024"], RUNS)
     for prefix in ("ERROR: ", "E/tflite  (12): ", LOGCAT.replace(" I ", " E ")):
-        text = f"{prefix}gather index out of bounds\n{log(FORMS['2024'], RUNS)}"
-        found = parse(text)[-1]
-        assert parse(text.replace("STARTING!", "begun"))[-1].errors == (
-            "gather index out of bounds",
-        ), prefix
-        assert found.errors == ()
+        line = f"{prefix}gather index out of bounds\n"
+        begin, rest = run[: len("INFO: STARTING!\n")], run[len("INFO: STARTING!\n") :]
+        for text in (f"{line}{run}", f"{begin}{line}{rest}", f"{run}{line}"):
+            assert one(text).errors == ("gather index out of bounds",), prefix
+        first, second = parse(f"{run}{line}{run}")
+        assert (len(first.errors), second.errors) == (1, ())
 
 
 def test_noise_is_told() -> None:

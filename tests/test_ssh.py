@@ -26,7 +26,7 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.racing import conditions as judged
 from pytest_sparsity.racing import start
 from pytest_sparsity.targets import EndedError, LoadError, Runtime, Target, Worker
-from pytest_sparsity.targets.places import ssh
+from pytest_sparsity.targets.places import remote, ssh
 from pytest_sparsity.targets.places.ssh import agent, faults, relay
 from pytest_sparsity.turns import _place_of, place, turn
 from pytest_sparsity.writer import Network
@@ -317,7 +317,7 @@ def test_a_failure_is_remembered_for_a_while(
     board.does("")
     assert "status 9" in str(target.missing())
     assert "status 9" in str(lacks(target.open))
-    monkeypatch.setattr(ssh, "_PATIENCE", -1.0)
+    monkeypatch.setattr(remote, "PATIENCE", -1.0)
     target.open().close()
 
 

@@ -179,6 +179,12 @@ def parser() -> argparse.ArgumentParser:
         help="a log, or the JSON of litert-benchmark; of two models their ratio is told",
     )
     targets = add("targets", command_targets, "list where models can run")
+    targets.add_argument(
+        "names",
+        metavar="T",
+        nargs="*",
+        help="also these, such as litert@ssh:HOST; phones that are connected are listed by itself",
+    )
     targets.add_argument("--install", metavar="T", help="bring what this target lacks")
     baselines = add("baselines", command_baselines, "list recorded values, or how they changed")
     baselines.add_argument(

@@ -117,11 +117,13 @@ def command_bisect(options: argparse.Namespace) -> None:
 def command_targets(options: argparse.Namespace) -> None:
     """List all targets, or install one."""
     from pytest_sparsity.report import tables
-    from pytest_sparsity.targets import all_targets, install
+    from pytest_sparsity.targets import Target, all_targets, connected_targets, install
 
     if options.install:
         install(options.install, lambda line: print(printable(line), file=sys.stderr, flush=True))
-    rows = [target_facts(target) for target in all_targets()]
+    named = {name: Target.of(name) for name in options.names}
+    known = {target.name: target for target in (*all_targets(), *connected_targets())}
+    rows = [target_facts(target) for target in {**known, **named}.values()]
     if options.json:
         put(rows)
     else:
@@ -138,7 +140,8 @@ def target_facts(target: Target) -> dict[str, object]:
         try:
             with target.open() as worker:
                 clock, engine = worker.hello.get("clock"), worker.hello.get("engine")
-                sparse = skips_zeros(target, worker)
+                if target.place.shows_outputs:
+                    sparse = skips_zeros(target, worker)
         except (TargetError, Unsupported) as error:
             missing = error
     return {

@@ -111,7 +111,9 @@ def runs(text: str) -> tuple[Log, ...]:
         bare, error = _bare(line)
         if _BEGIN.fullmatch(bare):
             found.append(run)
-            run = _Run()
+            # What the runtime says before the tool speaks is about what follows.
+            before = [] if run.values or run.running or run.series else run.errors
+            run = _Run(errors=before)
         if error:
             run.errors.append(bare)
         else:

@@ -140,21 +140,24 @@ class Options:
 
 
 def _configure_hosts(config: pytest.Config) -> None:
-    """Say how ssh reaches hosts, for as long as the run lasts; imports nothing if nobody does."""
+    """Say how hosts and phones are reached, as long as the run lasts; imports nothing otherwise."""
     flagged = config.getoption("sparsity_ssh_python")
     pythons, options = (
         flagged or _ini(config, "sparsity_ssh_python"),
         _ini(config, "sparsity_ssh_options"),
     )
-    if not pythons and not options:
+    binary, mask = _ini(config, "sparsity_benchmark_model"), _ini(config, "sparsity_adb_mask")
+    if not pythons and not options and not binary and not mask:
         return
-    from pytest_sparsity.targets.places import ssh
+    from pytest_sparsity.targets.places import adb, ssh
 
     try:
         ssh.configure(ssh.Settings.of(pythons, options))
     except ValueError as error:
         raise pytest.UsageError(f"sparsity_ssh_python: {error}") from error
+    adb.configure(adb.Settings(binary, mask))
     config.add_cleanup(partial(ssh.configure, None))
+    config.add_cleanup(partial(adb.configure, None))
 
 
 def _budget(config: pytest.Config) -> float:
@@ -264,6 +267,14 @@ def add(parser: pytest.Parser) -> None:
         "options of ssh, before its own configuration's, e.g. -F ci/ssh_config",
         type="args",
         default=[],
+    )
+    parser.addini(
+        "sparsity_benchmark_model",
+        "path of the benchmark_model that phones are to run; experimental",
+        default="",
+    )
+    parser.addini(
+        "sparsity_adb_mask", "cores of a phone, as its taskset takes them, e.g. f0", default=""
     )
     parser.addini(
         "sparsity_budget",

@@ -100,7 +100,7 @@ def targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             row["host"] or "this machine",
             row["engine"] or "",
             row["clock"] or "",
-            "yes" if row["sparse_kernels"] else "no",
+            {True: "yes", False: "no", None: "not known"}[row["sparse_kernels"]],
         )
         for row in able
     ]

@@ -122,6 +122,9 @@ RUNTIMES = {
     )
 }
 
+TOOLS = {"benchmark_model": Runtime("benchmark_model")}
+"""Programs that run models in their own way, known to the places where they do."""
+
 
 def named(runtime: str, release: str, host: str | None = None) -> str:
     """Return the name of the target of a release: `"litert==2.1.6@cortex-a53"`."""

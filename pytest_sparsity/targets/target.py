@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.targets.places import browser, emulated, ssh
+from pytest_sparsity.targets.places import adb, browser, emulated, ssh
 from pytest_sparsity.targets.places.native import Native
 from pytest_sparsity.targets.places.node import Node
-from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
+from pytest_sparsity.targets.runtimes import RUNTIMES, TOOLS, Runtime
 from pytest_sparsity.targets.worker_process import Worker
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Target:
                 f"no target is called {target!r}{meant}; there are {', '.join(known)}, those of a"
                 " release, such as litert==2.1.6 or litert-nightly, and those of the emulated CPUs"
                 f" {', '.join(host for host in emulated.HOSTS if host not in emulated.USUAL)},"
-                " and those of a host that ssh reaches, such as litert@ssh:HOST"
+                " those of a host that ssh reaches, such as litert@ssh:HOST, and"
+                " benchmark_model@adb for a phone"
             )
         return found
 
@@ -175,6 +176,10 @@ class Target:
 
 def _place(runtime: Runtime, host: str | None, release: str) -> Place | None:
     """Return the place of a host, None if the runtime does not run there."""
+    if runtime.name in TOOLS:
+        place, _, serial = (host or "").partition(":")
+        named = place == adb.NAME and not release and (serial or ":" not in str(host))
+        return adb.Adb(serial) if named else None
     if host is None:
         return Node(release) if runtime.build else Native(release)
     if runtime.build and host in browser.HOSTS:
@@ -199,16 +204,16 @@ def _built_in() -> Iterator[Target]:
 
 # RUNTIME, ==VERSION or -nightly, and the host.
 _PARTS = re.compile(
-    r"(?P<runtime>[a-z-]+?)(?:==(?P<release>\d[\w.+-]*)|-(?P<nightly>nightly))?(?:@(?P<host>.+))?"
+    r"(?P<runtime>[a-z_-]+?)(?:==(?P<release>\d[\w.+-]*)|-(?P<nightly>nightly))?(?:@(?P<host>.+))?"
 )
 
 
 def _by_parts(name: str) -> Target | None:
     """Return the target of a release, or of a CPU that is not listed; None if it is neither."""
     parts = _PARTS.fullmatch(name)
-    if parts is None or parts["runtime"] not in RUNTIMES:
+    runtime = parts and (RUNTIMES | TOOLS).get(parts["runtime"])
+    if parts is None or runtime is None:
         return None
-    runtime = RUNTIMES[parts["runtime"]]
     place = _place(runtime, parts["host"], parts["release"] or parts["nightly"] or "")
     return None if place is None else Target(name, runtime, place)
 
@@ -220,6 +225,17 @@ _registered: dict[str, Target] = {}
 def all_targets() -> tuple[Target, ...]:
     """Return the targets of this package and then those that were registered."""
     return (*_TARGETS.values(), *_registered.values())
+
+
+def connected_targets() -> tuple[Target, ...]:
+    """Return those of the phones that are connected; starts nothing."""
+    serials = adb.connected()
+    names = serials if len(serials) > 1 else ("",) * len(serials)
+    return tuple(
+        Target(place.named(runtime), runtime, place)
+        for runtime in TOOLS.values()
+        for place in map(adb.Adb, names)
+    )
 
 
 def available_targets() -> tuple[Target, ...]:

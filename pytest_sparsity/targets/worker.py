@@ -27,9 +27,9 @@ one line `{"id", "ok": true, ...}` or `{"id", "ok": false, "kind", "error"}`:
     join     the copy ends, and the process that it is a copy of goes on
     quit
 
-Whoever stands for a worker elsewhere may say instead of the hello what it `lacks` and the `remedy`,
-and, before it ends, with an `id` of null and the `kind` "machine", why it cannot go on; its answers
-may carry `conditions` of clocks and heat.
+Whoever stands for a worker elsewhere may say in the hello that it shows no `outputs` (false), or
+instead of the hello what it `lacks` and the `remedy`, and, before it ends, with an `id` of null and
+the `kind` "machine", why it cannot go on; its answers may carry `conditions` of clocks and heat.
 
 A block is answered only if every invocation succeeded and wrote the model's outputs: they are
 filled with a pattern before, which nobody may find there after. Large data goes through files that

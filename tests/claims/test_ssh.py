@@ -167,7 +167,7 @@ def refused(host: Host, destination: str, python: str = sys.executable) -> str:
     ssh.configure(ssh.Settings.of([python], ["-F", str(host.config)]))
     begun = time.monotonic()
     with pytest.raises(Unsupported) as caught:
-        on(destination).open()
+        on(destination).open().close()
     told(f"{time.monotonic() - begun:.1f} s: {caught.value}")
     assert host.kept() == before
     assert until(lambda: not workers(host), 5)

@@ -30,12 +30,14 @@ class Place:
         release: the release of the runtime that its targets name, "" for what is installed.
         unit: what a race counts there, `"seconds"` or `"instructions"`.
         timeout: seconds that any one answer of a worker may take.
+        shows_outputs: a worker there shows what a model computes.
     """
 
     host: str | None = None
     release: str = ""
     unit: str = "seconds"
     timeout: float = 60.0
+    shows_outputs: bool = True
 
     def launch(self, runtime: Runtime, threads: int, /) -> Launch:
         """Return how to start the worker, after preparing what that needs.

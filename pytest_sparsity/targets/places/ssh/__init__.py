@@ -12,19 +12,16 @@ import re
 import shlex
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_sparsity.errors import TargetError, Unsupported
-from pytest_sparsity.machine import Machine, parse_cpuinfo
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets.child import Launch
-from pytest_sparsity.targets.places import Place
-from pytest_sparsity.targets.worker_process import Worker
+from pytest_sparsity.targets.places import remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pytest_sparsity.targets.runtimes import Runtime
 
@@ -83,21 +80,17 @@ def _words(variable: str) -> tuple[str, ...]:
 
 
 _settings: Settings | None = None
-# What hosts said, by host and runtime: a hello, or why there was none, and when that was.
-_heard: dict[tuple[str, str], tuple[Mapping[str, Any] | Unsupported, float]] = {}
-# Seconds for which a host that could not be worked with is not asked again.
-_PATIENCE = 60.0
 
 
 def configure(settings: Settings | None) -> None:
     """Reach hosts so from now on, by default as the environment says; forget what they said."""
     global _settings  # noqa: PLW0603  (set once per run)
     _settings = settings
-    _heard.clear()
+    remote.forget()
 
 
 @dataclass(frozen=True)
-class Ssh(Place):
+class Ssh(remote.Remote):
     """A host.
 
     Attributes:
@@ -119,12 +112,7 @@ class Ssh(Place):
             return Unsupported(
                 "ssh is not installed", "install it, e.g. apt-get install openssh-client"
             )
-        known = self._known(runtime)
-        return known if isinstance(known, Unsupported) else None
-
-    def heard(self, runtime: Runtime, said: Mapping[str, Any] | Unsupported, /) -> None:
-        """Keep what a worker said when it started, or why there is none."""
-        _heard[self.destination, runtime.name] = said, time.monotonic()
+        return super().missing(runtime)
 
     def launch(self, runtime: Runtime, threads: int, /) -> Launch:  # noqa: ARG002  (come with `load`)
         """Return how to start the relay."""
@@ -140,48 +128,3 @@ class Ssh(Place):
             "limit": LIMIT,
         }
         return Launch((sys.executable, str(RELAY), json.dumps(relay)), os.environ)
-
-    def version(self, runtime: Runtime, /) -> str:
-        """Return the version of the runtime on the host; connects if need be."""
-        try:
-            return str(self._hello(runtime).get("version", "unknown"))
-        except (Unsupported, TargetError):
-            return "unknown"
-
-    def arch(self, runtime: Runtime, /) -> str:
-        """Return the host's architecture; connects if need be."""
-        return self.machine(runtime).arch
-
-    def features(self, runtime: Runtime, /) -> frozenset[str]:
-        """Return the features of the host's CPU; connects if need be."""
-        return self.machine(runtime).features
-
-    def machine(self, runtime: Runtime, /) -> Machine:
-        """Return the host's kind of machine; connects if need be."""
-        board = self._hello(runtime)["board"]
-        return parse_cpuinfo(board["cpuinfo"], board["arch"])
-
-    def turn(self, runtime: Runtime, /) -> str:
-        """Return what tells the host from others, under whatever name; connects if need be."""
-        return str(self._hello(runtime)["board"]["boot"]) or self.destination
-
-    def _known(self, runtime: Runtime) -> Mapping[str, Any] | Unsupported | None:
-        said, when = _heard.get((self.destination, runtime.name), (None, 0.0))
-        stale = isinstance(said, Unsupported) and time.monotonic() > when + _PATIENCE
-        return None if stale else said
-
-    def _hello(self, runtime: Runtime) -> Mapping[str, Any]:
-        """Return what the host said when a worker last started there, or start one."""
-        known = self._known(runtime)
-        if known is None:
-            try:
-                with Worker(
-                    self.named(runtime), self.launch(runtime, 1), timeout=self.timeout
-                ) as worker:
-                    known = worker.hello
-            except Unsupported as error:
-                known = error
-            self.heard(runtime, known)
-        if isinstance(known, Unsupported):
-            raise known
-        return known
