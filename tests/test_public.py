@@ -21,9 +21,17 @@ SHOWN = [
     *sorted((ROOT / "docs" / "examples").rglob("*.py")),
 ]
 INTERNAL = {
+    "BrowserError": "ends the relay of a browser, with a line",
+    "CutError": "ends the relay of a host, with a line",
+    "Ended": "of a worker on a host, crosses the line",
+    "Gone": "ends what ran on a host",
+    "GoneError": "ends the driver of a phone, with a line",
     "Joined": "ends a copy of a worker",
+    "LacksError": "becomes Unsupported",
     "LateError": "the race has spent its budget",
+    "LogError": "is a line of the command that reads logs",
     "NotStrict": "becomes an error of whoever reads the file",
+    "RefusedError": "crosses the protocol as a line",
     "RequestError": "crosses the protocol as a line",
     "Stop": "ends a series of processes",
     "TracebackInTheChild": "the cause of a CrashError",
