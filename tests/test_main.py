@@ -144,7 +144,7 @@ def test_an_undecided_claim_fails(run: Run, script: dict[str, Any]) -> None:
 def test_every_argument_is_explained(run: Run) -> None:
     _, out, _ = run("--help")
     commands = re.findall(r"^    (\w+)(?=\s)", out, re.MULTILINE)
-    assert len(commands) == 10
+    assert len(commands) == 11
     assert "Exit status: 0 done; 1 " in out
     for command in ("explain", "race"):
         _, out, _ = run(command, "--help")
