@@ -27,6 +27,7 @@ from pytest_sparsity.targets import (
     callgrind,
     install,
     microkernels,
+    releases,
     sealed,
     setting_up,
     symbols,
@@ -366,6 +367,25 @@ def test_install_sets_a_broken_guest_up_anew(
     assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
     install(A53, lines.append)
     assert len(started) == 2
+
+
+def test_a_newer_nightly_leaves_the_system_to_the_other_guests(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = guests.set_up(LITERT, "aarch64", silent)
+    unpacked: list[str] = []
+
+    def unpack(_: Runtime, release: str, aside: Path, *__: object) -> None:
+        unpacked.append(release)
+        (aside / "ai_edge_litert").mkdir()
+
+    monkeypatch.setattr(releases, "unpack", unpack)
+    nightly = emulated.at("cortex-a53", "nightly")
+    for _ in range(2):
+        nightly.install(LITERT, silent)
+    assert unpacked == ["nightly", "nightly"]
+    assert system.tools().count("dpkg-deb") == 1
+    assert guests.find(LITERT, "aarch64") == guest
 
 
 def test_a_guest_that_was_changed_is_not_run_and_install_mends_it(

@@ -231,7 +231,7 @@ class Emulated(Place):
             raise Unsupported(f"the emulator {self.emulator} is not installed", SYSTEM_PACKAGES)
         if not self.native:
             if self.release == NIGHTLY:
-                guests.discard(runtime, self.core.arch, self.release)
+                guests.discard_site(runtime, self.core.arch, self.release)
             guests.set_up(runtime, self.core.arch, progress, self.release)
         elif self.release:
             releases.install(runtime, self.release, progress)

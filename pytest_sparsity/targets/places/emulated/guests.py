@@ -167,6 +167,13 @@ def discard(runtime: Runtime, arch: str, version: str = "") -> None:
         setting_up.discard(part)
 
 
+def discard_site(runtime: Runtime, arch: str, version: str) -> None:
+    """Remove a release from its guest; the system, which other guests use, stays."""
+    guest = _expected(runtime, arch, version)
+    if guest is not None:
+        setting_up.discard(guest.site)
+
+
 def foreign(guest: Guest, arch: str) -> Path | None:
     """Return a compiled file of the site that is for another architecture, or None.
 
