@@ -92,7 +92,8 @@ def test_unknown_runtime_names_the_known_ones() -> None:
         ("2.2.5", "2.2.0"),
         ("2.4.0.dev20261026", "2.3.0"),
         ("3.0", "2.3.0"),
-        ("1.4.0", "2.1.0"),
+        ("1.4.1", "1.4.0"),
+        ("1.0.1", "1.1.1"),
         ("unknown", "2.3.0"),
     ],
 )
@@ -134,7 +135,8 @@ def test_a_change_comes_with_the_sources_that_have_it() -> None:
         releases = (r for r in xnnpack.RELEASES if r.runtime == runtime)
         return next(release.version for release in releases if release.has(name))
 
-    assert first("fc-in-rewrite") == "2.1.0"
+    assert first("fc-in-rewrite") == "1.1.1"
+    assert first("repeated-input-counts-once") == "2.0.2"
     assert first("broadcast-minmax-stays") == "2.1.4"
     assert first("reshape-checks-input") == "2.1.5"
     assert first("fc-checks-channels") == "2.2.0"
