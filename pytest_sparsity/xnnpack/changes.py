@@ -139,7 +139,7 @@ CHANGES = {
         Change(
             "delegates-2024-operators",
             "TFLite",
-            "2025-02-05",
+            "2024-09-04",
             "",
             "COS, EXP, GELU, BATCH_MATMUL and some more operators are delegated",
         ),
@@ -147,7 +147,7 @@ CHANGES = {
         Change(
             "delegates-dynamic-range",
             "TFLite",
-            "2025-02-05",
+            "2024-09-04",
             "",
             "int8 weights with float32 input are delegated",
         ),

@@ -24,7 +24,7 @@ class Release:
 
     Attributes:
         runtime, version: of the runtime.
-        xnnpack: commit of XNNPACK.
+        xnnpack: commit of XNNPACK, "" where it is not known.
         xnnpack_date: when it came to XNNPACK's main branch, UTC.
         tflite_date: of the sources of the delegate and TFLite's own kernels.
         lacks: changes older than the sources that it does not have all the same.
@@ -80,6 +80,8 @@ def _tensorflow(
 
 
 RELEASES = (
+    # Its tag is from before LiteRT had sources of its own; both dates are those of the tag.
+    _litert("1.0.1", "", "2024-09-04T04:10Z", "2024-09-04"),
     # Up to 2.0.3 as of xnnpack.cmake at the release's tag.
     _litert("1.1.1", "6a834a09c5", "2025-02-03T12:08Z", "2025-02-08"),
     _litert("1.1.2", "6a834a09c5", "2025-02-03T12:08Z", "2025-02-10"),

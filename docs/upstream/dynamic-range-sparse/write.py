@@ -1,0 +1,31 @@
+"""Write a fully connected layer with float32 input and int8 weights behind a DENSIFY.
+
+python write.py model.tflite
+"""
+
+import sys
+
+import numpy as np
+
+from pytest_sparsity.writer import Network
+from pytest_sparsity.writer.parts import Parts
+
+SHOWS = {
+    "litert": "fails",
+    "tensorflow": "fails",
+    "litert-js": "fails",
+}
+
+
+def network() -> Network:
+    """The graph."""
+    parts = Parts("sparse", (1, 64))
+    values = parts.random((4, 64), 1, 0.75)
+    weights = parts.net.weights(values, encoding="sparse", dtype="int8", channels=0)
+    bias = np.zeros(4, np.float32)
+    parts.net.output(parts.net.fully_connected(parts.net.input, weights, bias))
+    return parts.net
+
+
+if __name__ == "__main__":
+    network().write(sys.argv[1])
