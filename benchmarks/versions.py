@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import compatibility
 import platformdirs
 
-from benchmarks import compatibility
 from corpus import CASES
 from pytest_sparsity import xnnpack
 from pytest_sparsity.children import scratch_file
@@ -370,7 +370,7 @@ def gather() -> dict[str, Any]:
         }
         for network, letters in marks.items():
             letters.append(cells[network].mark if network in cells else compatibility.NOT_RUN)
-    data = {
+    data: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "minutes": minutes(seconds),
         "targets": targets,
