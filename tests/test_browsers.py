@@ -352,6 +352,12 @@ def test_the_clock_is_that_of_who_computes() -> None:
         assert found.ns() > before
         assert found.preempted() >= switches
         nobody = clocks.busiest(idle.pid, compute, tries=2)
+        # Who computes whatever is asked for is not who was asked.
+        code = "while True: pass"
+        with subprocess.Popen((sys.executable, "-c", code)) as restless:
+            always = clocks.busiest(os.getpid(), lambda: time.sleep(0.2), tries=3)
+            restless.kill()
+        assert always is None
         busy.kill()
         idle.kill()
     assert nobody is None

@@ -19,6 +19,8 @@ _PREEMPTED = re.compile(r"^nonvoluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
 # how many ns at least: on a machine with other work a page that computes for 0.1 s gets little.
 SHARE = 0.5
 LEAST_NS = 3_000_000
+# Of what the renderer took then, what it may take as long while the page does nothing.
+RESTING = 0.25
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class CpuClock:
         return int(found[1]) if found else 0
 
 
-def busiest(keeper: int, act: Callable[[], None], tries: int = 1) -> CpuClock | None:
+def busiest(keeper: int, act: Callable[[], None], tries: int = 2) -> CpuClock | None:
     """Return the clock of the process that does what is asked for, found by its CPU time.
 
     Which of a browser's processes runs a page is written nowhere that holds for all browsers; and
     a clock that has seen the page compute is proven to be the right one. While a browser starts,
-    others may be as busy, so it is asked again.
+    others may be as busy, so it must be the same process twice in a row, and at rest between.
 
     Args:
         keeper: the process below which the browser's are.
@@ -69,18 +71,32 @@ def busiest(keeper: int, act: Callable[[], None], tries: int = 1) -> CpuClock | 
     Returns:
         None if no process took most of the time, or there are no such clocks.
     """
-    return next(filter(None, (_busiest(keeper, act) for _ in range(tries))), None)
+    last: CpuClock | None = None
+    for _ in range(tries):
+        found = _busiest(keeper, act)
+        if found is not None and found == last:
+            return found
+        last = found
+    return None
 
 
 def _busiest(keeper: int, act: Callable[[], None]) -> CpuClock | None:
     clocks = [clock for pid in _below(keeper) if (clock := CpuClock.of(pid))]
-    before = [_read(clock) for clock in clocks]
-    act()
-    used = [_read(clock) - at for clock, at in zip(clocks, before, strict=True)]
+    begun = time.monotonic()
+    used = _used(clocks, act)
+    took = time.monotonic() - begun
     most = max(used, default=0)
     if most < max(LEAST_NS, SHARE * sum(used)):
         return None
-    return clocks[used.index(most)]
+    found = used.index(most)
+    resting = _used(clocks, lambda: time.sleep(took))[found]
+    return clocks[found] if resting < RESTING * most else None
+
+
+def _used(clocks: list[CpuClock], act: Callable[[], None]) -> list[int]:
+    before = [_read(clock) for clock in clocks]
+    act()
+    return [_read(clock) - at for clock, at in zip(clocks, before, strict=True)]
 
 
 def _read(clock: CpuClock) -> int:

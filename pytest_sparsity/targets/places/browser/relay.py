@@ -21,7 +21,7 @@ from pytest_sparsity.targets.places.browser.driver import BROWSERS, CRASHED, Bro
 from pytest_sparsity.targets.places.browser.pages import Pages
 
 # Milliseconds that the page computes for its process to be known, and how often at most.
-BURN_MS, BURNS = 100, 20
+BURN_MS, BURNS = 100, 30
 # Empty blocks, whose median CPU time is what asking costs: 0.1 ms in Chromium, 0.6 ms in Firefox.
 EMPTY = 21
 # ns of a block below which reading the clocks, or their steps, would show in the ratio.
