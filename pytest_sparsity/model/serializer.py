@@ -87,7 +87,8 @@ class _Serializer:
         """Write a table and what it refers to; its position."""
         vector, *where = OUTSIDE.get(table.kind, ("", "", ""))
         away = bool(vector) and table[where[0]] > 1
-        present = set(table.fields) - ({vector} if away else set())
+        # A size of 0 may be left out where it is read, but is written over here.
+        present = (set(table.fields) - {vector}) | set(where) if away else set(table.fields)
         described = {
             slot: this
             for slot, this in enumerate(schema.fields(table.kind))
@@ -103,7 +104,7 @@ class _Serializer:
         for slot, number in unknown.items():
             struct.pack_into(f"{len(number)}s", self.out, start + offsets[slot], number)
         for slot, this in described.items():
-            self.value(start + offsets[slot], this, table.fields[this.name])
+            self.value(start + offsets[slot], this, table[this.name])
         if away:
             places = {this.name: start + offsets[slot] for slot, this in described.items()}
             offset, size = (places[name] for name in where)
