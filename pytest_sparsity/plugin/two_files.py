@@ -103,7 +103,7 @@ def _model(config: pytest.Config, flag: str, named: str | None) -> Model:
 
     if not named:
         raise pytest.UsageError(
-            f"{SUITE} needs two files: --sparsity-dense D.tflite --sparsity-sparse S.tflite"
+            f"{SUITE} needs two files: --sparsity-dense=D.tflite --sparsity-sparse=S.tflite"
         )
     try:
         return Model(_file(config, flag, named))

@@ -74,7 +74,7 @@ def test_a_file_without_zeros_fails_for_its_reasons(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "pytest_sparsity.suite needs two files: --sparsity-dense D* --sparsity-sparse S*"),
+        ((), "pytest_sparsity.suite needs two files: --sparsity-dense=D* --sparsity-sparse=S*"),
         (FILES[:1], "pytest_sparsity.suite needs two files: *"),
         (
             (FILES[0], "--sparsity-sparse=x.tflite"),
