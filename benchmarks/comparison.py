@@ -27,7 +27,7 @@ A right model that is accused and a wrong one that is missed are also given to `
 verdict is printed.
 
 With `--keep` what was measured is kept, one file per model, and not measured again: an interrupted
-run goes on where it was, and rules can be judged anew without running anything.
+run goes on where it was, and rules can be judged again without running anything.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_sparsity.racing.trials import BLOCK_NS
+from pytest_sparsity.racing.measurement import BLOCK_NS
 from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
 from pytest_sparsity.writer import Network
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SparsityWarning,
         TargetError,
         Unsupported,
-        WrongAnswers,
+        WrongOutputs,
     )
     from pytest_sparsity.estimate import Estimate
     from pytest_sparsity.findings import Finding
@@ -82,7 +82,7 @@ _MODULES = {
     "Unsupported": "errors",
     "UnwrittenOutput": "targets",
     "Variants": "variants",
-    "WrongAnswers": "errors",
+    "WrongOutputs": "errors",
     "build_variants": "variants",
     "diagnose": "diagnosis",
     "microkernels": "targets.microkernels",
@@ -121,7 +121,7 @@ __all__ = [
     "Unsupported",
     "UnwrittenOutput",
     "Variants",
-    "WrongAnswers",
+    "WrongOutputs",
     "build_variants",
     "diagnose",
     "microkernels",

@@ -1,6 +1,6 @@
 """The command line: the same engine for people and for other programs.
 
-Exit status: 0 done; 1 a claim that was asked for does not hold, or is undecided; 2 unusable
+Exit status: 0 done; 1 a claim that was asked for does not hold, or is inconclusive; 2 unusable
 arguments or file, also one that crashes or hangs the runtime; 3 the target cannot run here. What is
 wrong is one line on stderr.
 """
@@ -21,7 +21,7 @@ from pytest_sparsity.errors import (
     NeedsInputs,
     TargetError,
     Unsupported,
-    WrongAnswers,
+    WrongOutputs,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def fault(error: Exception) -> tuple[object, int]:
     """Return what to say of an exception, and the exit status."""
     from pytest_sparsity.targets import EndedError, InvocationError, LoadError
 
-    of_the_file = (LoadError, InvocationError, EndedError, WrongAnswers, NeedsInputs)
+    of_the_file = (LoadError, InvocationError, EndedError, WrongOutputs, NeedsInputs)
     if isinstance(error, OSError) and error.strerror:
         named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str) else ""
         return f"{named}{error.strerror}", UNUSABLE
@@ -74,9 +74,9 @@ def fault(error: Exception) -> tuple[object, int]:
     return f"internal error, please report it: {type(error).__name__}: {error}", INTERNAL
 
 
-def terminal_line() -> progress.Line | None:
+def terminal_line() -> progress.ProgressLine | None:
     """Return what shows on stderr what takes long, if that is a terminal."""
-    return progress.Line(sys.stderr) if progress.is_terminal(sys.stderr) else None
+    return progress.ProgressLine(sys.stderr) if progress.is_terminal(sys.stderr) else None
 
 
 if __name__ == "__main__":

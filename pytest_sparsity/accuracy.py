@@ -17,7 +17,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_sparsity import defaults
-from pytest_sparsity.errors import Inconclusive, WrongAnswers
+from pytest_sparsity.errors import Inconclusive, WrongOutputs
 from pytest_sparsity.estimate import LIKELY, Claim, Estimate
 from pytest_sparsity.inference import outputs
 from pytest_sparsity.inputs import by_input
@@ -52,13 +52,13 @@ class FromSamples(Estimate):
         " `assert accuracy(dense, x, y) - accuracy(sparse, x, y) <= 0.01`"
     )
 
-    def _undecided(self, sign: str, threshold: float) -> Inconclusive:
+    def _inconclusive(self, sign: str, threshold: float) -> Inconclusive:
         claim = Claim(self.name, sign, threshold, "inconclusive", self, "near threshold")
         needed = self._samples_to_decide(threshold)
         remedy = "claim a threshold further away"
         if needed < math.inf:
             remedy = f"about {needed:.2g} samples like these would probably decide, or {remedy}"
-        said = f"{claim} is undecided: measured {self} with {self.samples} samples; {remedy}"
+        said = f"{claim} is inconclusive: measured {self} with {self.samples} samples; {remedy}"
         return Inconclusive(said, claim)
 
     def _samples_to_decide(self, threshold: float) -> float:
@@ -160,7 +160,7 @@ def accuracy(
     Raises:
         ValueError: samples or labels do not fit the model, or there is but one number per sample
             and no `classify`.
-        WrongAnswers: an output is NaN.
+        WrongOutputs: an output is NaN.
         LoadError: the target refuses the model.
         Unsupported: the target cannot run here.
     """
@@ -173,8 +173,8 @@ def accuracy(
     first = outputs(model, samples, target=target, shapes=shapes)[0]
     broken = np.isnan(first.reshape(len(first), -1)).any(axis=1)
     if broken.any():
-        raise WrongAnswers(
-            f"{model.path.name} answers NaN to sample {int(np.argmax(broken))} on {target}; run"
+        raise WrongOutputs(
+            f"{model.path.name} gives NaN for sample {int(np.argmax(broken))} on {target}; run"
             f" `pytest-sparsity explain {model.path.name} --target {target}`"
         )
     right = (_largest if classify is None else classify)(first) == wanted

@@ -22,7 +22,7 @@ from pytest_sparsity.errors import (
     NeedsInputs,
     TargetError,
     Unsupported,
-    WrongAnswers,
+    WrongOutputs,
     one_line,
 )
 from pytest_sparsity.estimate.intervals import COMPARISONS, comparison
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from pytest_sparsity.inputs import InputsLike, Shapes
     from pytest_sparsity.model import Model
 
-HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
+HOLDS, DOES_NOT, INCONCLUSIVE = "holds", "does not hold", "inconclusive"
 VERDICTS = ("sparse", "dense", *sorted(xnnpack.WRONG))
 RATIOS = ("speedup", "instruction_ratio")
 
 
 @dataclass(frozen=True)
-class Claim:
+class Criterion:
     """What is asked of each release.
 
     Attributes:
@@ -58,7 +58,7 @@ class Claim:
     value: str | float = ""
 
     @classmethod
-    def of(cls, text: str) -> Claim:
+    def of(cls, text: str) -> Criterion:
         """Return the claim of a text such as `"verdict == sparse"`.
 
         Raises:
@@ -77,7 +77,7 @@ class Claim:
             if found and found[1] in RATIOS:
                 return cls(found[1], *comparison(found[2]))
         raise ValueError(
-            f"{text!r} is no claim; there are 'verdict', 'verdict == sparse' (or !=, or"
+            f"{text!r} is not a claim; use 'verdict', 'verdict == sparse' (or !=, or"
             f" {', '.join(VERDICTS[1:])}), 'outputs match', 'speedup >= 1.2' and"
             " 'instruction_ratio >= 1.2'"
         )
@@ -198,7 +198,7 @@ class Question:
     """
 
     model: Model
-    claim: Claim
+    claim: Criterion
     budget: float = defaults.BUDGET
     inputs: InputsLike | None = None
     shapes: Shapes | None = None
@@ -240,11 +240,11 @@ class Question:
                 )
                 ratio = getattr(result, self.claim.subject)
                 holds = COMPARISONS[self.claim.sign](ratio, self.claim.value)
-            except Inconclusive as undecided:
-                return UNDECIDED, str(undecided)
+            except Inconclusive as inconclusive:
+                return INCONCLUSIVE, str(inconclusive)
             except LoadError as error:
                 return "fails", str(error)
-            except WrongAnswers as error:
+            except WrongOutputs as error:
                 return "miscomputes", str(error)
         return HOLDS if holds else DOES_NOT, str(ratio)
 
@@ -337,7 +337,7 @@ def _turn(question: Question, target: Target, before: Step, after: Step) -> Turn
         release, exact = xnnpack.release_of(rules, step.release)
         dates.append(release.xnnpack_date if exact else "")
     changes: tuple[str, ...] = ()
-    if question.claim == Claim("verdict"):
+    if question.claim == Criterion("verdict"):
         changes = _explaining(question.model, target, before, after)
     return Turn(before, after, (dates[0], dates[1]), changes)
 

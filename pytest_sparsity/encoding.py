@@ -141,7 +141,7 @@ def decoded_nbytes(values: Array, shape: Sequence[int], sparsity: Sparsity) -> i
     nbytes = prod(_padded(shape, sparsity)) * values.itemsize
     stored = values.nbytes + sparsity.nbytes
     if nbytes > max(PLAUSIBLE_BYTES, PLAUSIBLE_GROWTH * stored):
-        raise ValueError(f"the shape {tuple(shape)} makes {nbytes} bytes of the {stored} stored")
+        raise ValueError(f"the shape {tuple(shape)} unpacks {stored} stored bytes to {nbytes}")
     return nbytes
 
 

@@ -73,7 +73,7 @@ class Inconclusive(AssertionError):  # noqa: N818
         self.claim = claim
 
 
-class WrongAnswers(AssertionError):  # noqa: N818
+class WrongOutputs(AssertionError):  # noqa: N818
     """The model's outputs are wrong on the target, so its speed means nothing."""
 
 

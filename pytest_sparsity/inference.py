@@ -70,7 +70,7 @@ def invoked(
 ) -> list[tuple[Array, ...]]:
     """The outputs, as they are, of a loaded model for sets of its inputs.
 
-    One that keeps a state is loaded anew for every set.
+    One that keeps a state is loaded again for every set.
     """
     found = []
     for number in numbers:

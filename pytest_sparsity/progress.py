@@ -59,7 +59,7 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-class Line:
+class ProgressLine:
     """Writes on a terminal, behind the cursor, and puts it back: what was there before stays.
 
     Args:

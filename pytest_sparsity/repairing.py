@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import defaults
 from pytest_sparsity.diagnosis import diagnose
-from pytest_sparsity.errors import Inconclusive, Unsupported, WrongAnswers, one_line
+from pytest_sparsity.errors import Inconclusive, Unsupported, WrongOutputs, one_line
 from pytest_sparsity.findings import dense, wrong
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.racing import race as run_race
@@ -45,10 +45,10 @@ class Repaired:
         kept: what was written: `"repaired"`, `"original"`, or `"densified"`: the same weights
             stored densely, right everywhere and no faster than before pruning.
         reason: why that one, one clause.
-        race: of what there was, stored densely if it computes wrong answers, against the repaired
+        race: of what there was, stored densely if it computes wrong outputs, against the repaired
             file; None if there was none.
-        left: what no exact rewrite mends, by the rules: why layers of the repaired file stay dense
-            or go wrong on the target, or those of the original, if nothing was rewritten.
+        left: what no exact rewrite repairs, by the rules: why layers of the repaired file stay
+            dense or go wrong on the target, or those of the original, if nothing was rewritten.
     """
 
     model: Model
@@ -73,9 +73,9 @@ def repair(
     """Write a file that computes the same and runs sparse kernels, rightly and faster, on a target.
 
     The rewrites are exact, but for the order of some float32 sums (`Repair.exact`). What they
-    mended is raced against what there was: the file as it is, or, where it computes wrong answers,
-    its weights stored densely. Unless that shows that the repaired file is faster, what there was
-    is written. Where no rewrite mends a wrong file, its weights are stored densely.
+    repaired is raced against what there was: the file as it is, or, where it computes wrong
+    outputs, its weights stored densely. Unless that shows that the repaired file is faster, what
+    there was is written. Where no rewrite repairs a wrong file, its weights are stored densely.
 
     Args:
         model: any model; its weights should be stored sparsely (`transform.encode`).
@@ -99,7 +99,7 @@ def repair(
         done = rewrite(model, folder / f"{path.stem}-repaired.tflite", target=target)
         kept, chosen, reason, raced = "repaired", done.model, "no race was run", None
         if done.densified:
-            kept, reason = "densified", "it computes wrong answers there, and no rewrite mends it"
+            kept, reason = "densified", "it computes wrong outputs there, and no rewrite repairs it"
         elif not done.rewrites:
             kept, chosen, reason = "original", model, _nothing(done)
         elif race:
@@ -131,12 +131,12 @@ def _without_repair(finding: Finding) -> Finding:
 
 def _nothing(done: Repair) -> str:
     if done.before.verdict in WRONG:
-        return "no rewrite mends it, and its weights are stored densely already"
+        return "no rewrite repairs it, and its weights are stored densely already"
     return "no rewrite lets more of it run sparse"
 
 
 def _opponent(model: Model, done: Repair, path: Path) -> Model:
-    """What there is without the rewrites, and computes the right answers."""
+    """What there is without the rewrites, and computes the right outputs."""
     return densify(model, path) if done.before.verdict in WRONG else model
 
 
@@ -161,8 +161,8 @@ def _raced(
             inputs=inputs,
             shapes=shapes,
         )
-    except WrongAnswers as error:
-        return None, False, f"the rules expect right answers, and they are not: {one_line(error)}"
+    except WrongOutputs as error:
+        return None, False, f"the rules expect right outputs, and they are not: {one_line(error)}"
     except Unsupported as missing:
         remedy = f"{missing.remedy}; or {NO_RACE}" if missing.remedy else NO_RACE
         raise type(missing)(missing.reason, remedy, missing.target) from missing

@@ -47,7 +47,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def _refuse(word: str) -> NoReturn:
-    raise NotStrict(f"{word} is no number of JSON")
+    raise NotStrict(f"{word} is not a JSON number")
 
 
 def _finite(digits: str) -> float:

@@ -66,7 +66,7 @@ def _place_of(machine: str) -> Path:
 
 
 def _boot() -> str:
-    """Return Linux' name of this machine until it is started anew, which containers share."""
+    """Return Linux' name of this machine until it is started again, which containers share."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""
@@ -108,7 +108,7 @@ def _turn(file: Path) -> Iterator[None]:
             held.enter_context(store.locked(file, wait))
         except OSError as error:
             raise CannotMeasure(
-                f"races of time take turns by {file}, which cannot be used: "
+                f"timed races take turns with the lock file {file}, which cannot be used: "
                 f"{error.strerror or error}; remove it, or have its owner remove it"
             ) from None
         waits.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Network, Operand
 from pytest_sparsity.writer.grammar import (
     ENDS,
     ENTRIES,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.writer import DType, Encoding
 
-Build = Callable[["Parts", Value], None]
+Build = Callable[["Parts", Operand], None]
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -70,10 +70,10 @@ class Case:
         return self.network(encoding).write(folder / f"{name.replace(' ', '')}.tflite")
 
 
-def _chain(middle: Callable[[Parts, Value], Value]) -> Build:
+def _chain(middle: Callable[[Parts, Operand], Operand]) -> Build:
     """Entry, a pointwise layer, the middle, a pointwise layer, global average pool."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.pointwise(p.entry(x))
         p.finish(p.pointwise(middle(p, x)))
 
@@ -81,23 +81,23 @@ def _chain(middle: Callable[[Parts, Value], Value]) -> Build:
 
 
 def _entry(**options: Any) -> Build:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         p.finish(p.pointwise(p.pointwise(p.entry(x, **options))))
 
     return build
 
 
-def _ending(end: Callable[[Parts, Value], Value]) -> Build:
+def _ending(end: Callable[[Parts, Operand], Operand]) -> Build:
     """Entry, two pointwise layers, and an end of its own."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         p.net.output(end(p, p.pointwise(p.pointwise(p.entry(x)))))
 
     return build
 
 
 def _zeros(first: float, second: float, third: float | None = None) -> Build:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.pointwise(p.entry(x, 12), 12, zeros=first)
         x = p.pointwise(x, 12, zeros=second)
         if third is not None:
@@ -107,19 +107,19 @@ def _zeros(first: float, second: float, third: float | None = None) -> Build:
     return build
 
 
-def _two_outputs(p: Parts, x: Value) -> None:
+def _two_outputs(p: Parts, x: Operand) -> None:
     x = p.pointwise(p.entry(x))
     p.net.output(p.net.mean(x), p.net.mean(p.pointwise(x)))
 
 
-def _middle_output(p: Parts, x: Value) -> None:
+def _middle_output(p: Parts, x: Operand) -> None:
     x = p.pointwise(p.entry(x))
     p.net.output(x)
     p.finish(p.pointwise(x))
 
 
-def _side_branch(end: Callable[[Parts, Value], Value]) -> Build:
-    def build(p: Parts, x: Value) -> None:
+def _side_branch(end: Callable[[Parts, Operand], Operand]) -> Build:
+    def build(p: Parts, x: Operand) -> None:
         x = p.pointwise(p.entry(x))
         side = end(p, p.pointwise(x))
         p.finish(p.pointwise(x))
@@ -129,7 +129,7 @@ def _side_branch(end: Callable[[Parts, Value], Value]) -> Build:
 
 
 def _two_entries(first: float, second: float, *, joined: bool) -> Build:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         branches = [
             p.pointwise(p.pointwise(p.entry(x), zeros=zeros), zeros=zeros)
             for zeros in (first, second)
@@ -142,12 +142,12 @@ def _two_entries(first: float, second: float, *, joined: bool) -> Build:
     return build
 
 
-def _concat_inputs(p: Parts, x: Value) -> None:
+def _concat_inputs(p: Parts, x: Operand) -> None:
     branches = [p.net.mean(p.pointwise(p.pointwise(p.entry(x)))) for _ in range(2)]
     p.net.output(p.net.concat(branches))
 
 
-def _mobilenet_v2(p: Parts, x: Value) -> None:
+def _mobilenet_v2(p: Parts, x: Operand) -> None:
     x = p.entry(x, 8, activation="RELU6")
     for stride, channels in ((1, 8), (2, 12), (1, 12)):
         y = p.pointwise(x, 24, activation="RELU6")
@@ -161,7 +161,7 @@ def _mobilenet_v2(p: Parts, x: Value) -> None:
     p.net.output(p.net.softmax(p.linear(p.net.mean(x), 10)))
 
 
-def _mobilenet_v3(p: Parts, x: Value) -> None:
+def _mobilenet_v3(p: Parts, x: Operand) -> None:
     x = p.net.unary(p.entry(x, activation="NONE"), "HARD_SWISH")
     for _ in range(2):
         y = p.net.unary(p.pointwise(x, 24, activation="NONE"), "HARD_SWISH")
@@ -171,20 +171,20 @@ def _mobilenet_v3(p: Parts, x: Value) -> None:
     p.net.output(p.net.mean(p.pointwise(x, 24)))
 
 
-def _mlp(p: Parts, x: Value) -> None:
+def _mlp(p: Parts, x: Operand) -> None:
     x = p.linear(x, 64, zeros=p.zeros, activation="RELU")
     x = p.linear(x, 64, zeros=p.zeros, activation="RELU")
     p.net.output(p.linear(x, 10, zeros=p.zeros))
 
 
-def _convs_and_blocks(p: Parts, x: Value) -> None:
+def _convs_and_blocks(p: Parts, x: Operand) -> None:
     """Convolutions stored densely, a fully connected layer in blocks: no DENSIFY anywhere."""
     x = p.pointwise(p.pointwise(p.entry(x), encoding="dense"), encoding="dense")
     p.net.output(p.linear(p.net.mean(x), 16, zeros=0.75, encoding=p.encoding))
 
 
 def _one_layer_encoded(which: int) -> Build:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         encodings: list[Encoding] = ["dense"] * 3
         encodings[which] = p.encoding
         x = p.pointwise(p.entry(x), encoding=encodings[0])
@@ -194,19 +194,19 @@ def _one_layer_encoded(which: int) -> Build:
     return build
 
 
-def _int8(p: Parts, x: Value) -> None:
+def _int8(p: Parts, x: Operand) -> None:
     x = p.net.quantize(x, 1 / 127)
     x = p.entry(x, scale=0.1)
     x = p.pointwise(p.pointwise(x, scale=0.1), scale=0.1)
     p.net.output(p.net.dequantize(p.net.mean(x)))
 
 
-def _dynamic_range(p: Parts, x: Value) -> None:
+def _dynamic_range(p: Parts, x: Operand) -> None:
     x = p.pointwise(p.entry(x), dtype="int8")
     p.finish(p.pointwise(x, dtype="int8"))
 
 
-def _reshaped_at_run_time(p: Parts, x: Value) -> Value:
+def _reshaped_at_run_time(p: Parts, x: Operand) -> Operand:
     """An average that keeps its dimensions, in a shape that XNNPACK does not know beforehand."""
     average, size = p.net.mean(x, keep_dims=True), (x.shape[0], x.shape[3])
     options = {"out_type": 2}
@@ -214,7 +214,7 @@ def _reshaped_at_run_time(p: Parts, x: Value) -> Value:
     return p.net.operator("RESHAPE", [average, shape], size, "ReshapeOptions")
 
 
-def _second_chain_after_reshape(p: Parts, x: Value) -> None:
+def _second_chain_after_reshape(p: Parts, x: Operand) -> None:
     x = p.pointwise(p.entry(x), 3)
     x = p.net.max_pool(x, 2)
     p.finish(p.pointwise(p.pointwise(p.entry(x))))
@@ -251,7 +251,7 @@ class Recipe:
             ValueError: when written, if a layer does not fit the size that is left.
         """
 
-        def build(p: Parts, x: Value) -> None:
+        def build(p: Parts, x: Operand) -> None:
             x = p.pointwise(p.entry(x, **ENTRIES[self.entry]))
             outputs = []
             for position, name in enumerate(self.middles):

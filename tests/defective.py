@@ -8,7 +8,7 @@ import numpy as np
 
 from corpus import Case, Recipe
 from pytest_sparsity.encoding import encode
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Network, Operand
 from pytest_sparsity.writer.parts import Parts
 
 
@@ -81,7 +81,7 @@ def undensified(*, densify: bool) -> Network:
 def tanh(dtype: Any) -> Case:
     """A layer that XNNPACK does not take, for its fused tanh."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         p.finish(p.pointwise(p.pointwise(p.entry(x)), activation="TANH"))
 
     return Case(f"tanh {dtype}", build, dtype=dtype)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pytest_sparsity import encoding, transform, xnnpack
 from pytest_sparsity.baseline import files as baselines
 from pytest_sparsity.diagnosis import Diagnosis, lines
-from pytest_sparsity.diagnosis.conclusion import conclude
+from pytest_sparsity.diagnosis.diagnosis import conclude
 from pytest_sparsity.encoding import Sparsity
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.model import Model, schema

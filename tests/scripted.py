@@ -21,7 +21,7 @@ import pytest
 import pytest_sparsity.diagnosis
 from pytest_sparsity import turns
 from pytest_sparsity.diagnosis import Diagnosis
-from pytest_sparsity.errors import TargetError, Unsupported, WrongAnswers
+from pytest_sparsity.errors import TargetError, Unsupported, WrongOutputs
 from pytest_sparsity.findings import Finding
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Blocks, Signature, Target, TensorSpec
@@ -120,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def check_outputs(model: Model, target: Target, **_: object) -> None:
         if model.path.name in script().get("wrong", ()):
-            raise WrongAnswers(f"{model.path.name} computes wrong answers on {target}")
+            raise WrongOutputs(f"{model.path.name} computes wrong outputs on {target}")
 
     # Real races on this machine are not what these wait for.
     patches.setattr(turns, "place", lambda: config.rootpath / "turns.lock")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pytest_sparsity.accuracy import Accuracy, accuracy, newcombe, wilson
-from pytest_sparsity.errors import Inconclusive, WrongAnswers
+from pytest_sparsity.errors import Inconclusive, WrongOutputs
 from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.inference import outputs
 from pytest_sparsity.model import Model
@@ -137,7 +137,7 @@ def test_nan_is_no_answer(tmp_path: Path) -> None:
     model = classifier(tmp_path / "model.tflite")
     samples = one_hot([0, 1, 2])
     samples[2] = np.nan
-    with pytest.raises(WrongAnswers, match=r"model\.tflite answers NaN to sample 2 on litert; run"):
+    with pytest.raises(WrongOutputs, match=r"model\.tflite gives NaN for sample 2 on litert; run"):
         accuracy(model, samples, [0, 1, 2])
 
 
@@ -163,7 +163,7 @@ def test_a_comparison_has_three_outcomes() -> None:
     with pytest.raises(Inconclusive) as raised:
         _ = found >= 0.85
     assert str(raised.value) == (
-        "accuracy >= 0.85 is undecided: measured 0.9, 95 % interval [0.8256, 0.9448] with 100"
+        "accuracy >= 0.85 is inconclusive: measured 0.9, 95 % interval [0.8256, 0.9448] with 100"
         " samples; about 4.5e+02 samples like these would probably decide, or claim a threshold"
         " further away"
     )

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from pytest_sparsity.baseline import Baseline, BaselineError, NoBaseline, Store, Suite
 from pytest_sparsity.baseline.files import (
     Ratio,
+    Recordable,
     RecordedFile,
-    Value,
     dump,
     join,
     parse,
@@ -40,7 +40,7 @@ from pytest_sparsity.baseline.recorded import (
     text,
     value_holds,
 )
-from pytest_sparsity.baseline.store import Place
+from pytest_sparsity.baseline.store import Location
 from pytest_sparsity.baseline.unused import Known, unused
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.estimate import Budget, Estimate, Series
@@ -114,7 +114,7 @@ def test_a_file_holds_one_value_per_line_and_the_schema_last() -> None:
 
 
 @given(st.dictionaries(st.builds(join, tests, names), values))
-def test_what_is_written_is_read(entries: dict[str, Value]) -> None:
+def test_what_is_written_is_read(entries: dict[str, Recordable]) -> None:
     once = parse(dump(entries), "f.json")
     assert list(once) == sorted(once, key=lambda key: key.rpartition("::")[::2])
     assert once.keys() == entries.keys()
@@ -171,7 +171,7 @@ def test_what_is_written_is_read(entries: dict[str, Value]) -> None:
             '{"t::n": {"value": 1, "low": 1, "high": 1, "confidence": 17}, "schema": 1}',
             'is damaged at $["t::n"].confidence: expected a number from 0 to below 1, found 17',
         ),
-        ('{"t::n": Infinity, "schema": 1}', "is damaged: Infinity is no number of JSON; restore *"),
+        ('{"t::n": Infinity, "schema": 1}', "is damaged: Infinity is not a JSON number; restore *"),
         (
             '{"t::n": 1,\n "t::n": 2, "schema": 1}',
             'is damaged at $["t::n"]: recorded twice, as happens when branches are merged; keep *',
@@ -199,9 +199,7 @@ def test_bytes_that_are_no_text_are_a_damaged_file_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a::b", "::", ":a"])
 def test_names_that_cannot_be_told_from_the_test(name: str) -> None:
-    with pytest.raises(
-        ValueError, match="a baseline's name is not empty, has no '::' and does not"
-    ):
+    with pytest.raises(ValueError, match="a baseline's name must not be empty, contain '::' or"):
         join("test", name)
 
 
@@ -269,7 +267,9 @@ def test_what_can_be_recorded(value: object, kept: object) -> None:
         (["a", "b"], "==", ["a", "b"], 0.0, True),
     ],
 )
-def test_verdicts(today: Value, sign: str, recorded: Value, within: float, holds: bool) -> None:
+def test_verdicts(
+    today: Recordable, sign: str, recorded: Recordable, within: float, holds: bool
+) -> None:
     assert value_holds(sign, today, recorded, within) is holds
 
 
@@ -283,7 +283,9 @@ def test_verdicts(today: Value, sign: str, recorded: Value, within: float, holds
         (5, Ratio(2, 1, 3, 0.95), r"2 \[1, 3\] was recorded and today's value is 5"),
     ],
 )
-def test_values_of_two_kinds_are_not_compared(today: Value, recorded: Value, said: str) -> None:
+def test_values_of_two_kinds_are_not_compared(
+    today: Recordable, recorded: Recordable, said: str
+) -> None:
     with pytest.raises(BaselineError, match=said):
         value_holds("<=", today, recorded, 0.0)
 
@@ -348,7 +350,7 @@ def test_nothing_recorded_names_the_command(tmp_path: Path) -> None:
 
 
 @given(scalars.filter(lambda x: not isinstance(x, str)), st.sampled_from(["<=", ">=", "=="]))
-def test_a_value_holds_against_its_own_record(value: Value, sign: str) -> None:
+def test_a_value_holds_against_its_own_record(value: Recordable, sign: str) -> None:
     text = dump({"t::n": value})
     from pytest_sparsity.baseline.files import rounded
 
@@ -412,10 +414,10 @@ def test_an_update_without_a_change_touches_no_file(tmp_path: Path) -> None:
 
 
 def test_modules_of_one_name_in_two_folders_have_a_file_each() -> None:
-    assert Place.of("tests/a/test_x.py").file == PurePosixPath("tests/a/test_x.json")
-    assert Place.of("tests/b/test_x.py").file == PurePosixPath("tests/b/test_x.json")
-    assert Place.of("../other/test_x.py").file == PurePosixPath("_/other/test_x.json")
-    assert Place.of("test_x.py", "machine").file == PurePosixPath("machine/test_x.json")
+    assert Location.of("tests/a/test_x.py").file == PurePosixPath("tests/a/test_x.json")
+    assert Location.of("tests/b/test_x.py").file == PurePosixPath("tests/b/test_x.json")
+    assert Location.of("../other/test_x.py").file == PurePosixPath("_/other/test_x.json")
+    assert Location.of("test_x.py", "machine").file == PurePosixPath("machine/test_x.json")
 
 
 def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
@@ -576,7 +578,7 @@ def test_unused_entries_by_what_is_known(tmp_path: Path) -> None:
 
 def test_machines_folders_belong_to_the_same_modules(tmp_path: Path) -> None:
     store = Store(tmp_path, "baselines")
-    place = Place.of("test_m.py", "amd-x", {"brand": "AMD X"})
+    place = Location.of("test_m.py", "amd-x", {"brand": "AMD X"})
     store.save(place, {"test_gone::speedup": Ratio(2, 1.9, 2.1, 0.95)})
     assert json.loads((tmp_path / "amd-x/machine.json").read_text()) == {"brand": "AMD X"}
     assert store.knows("amd-x")
@@ -616,7 +618,7 @@ for line in sys.stdin:
 """
 
 
-def killed_updates(folder: Path, kills: int, way: str = "") -> Iterator[dict[str, Value]]:
+def killed_updates(folder: Path, kills: int, way: str = "") -> Iterator[dict[str, Recordable]]:
     """Kill an update of 1,000 tests at a random moment; yield what is there then."""
     path = folder / "test_m.json"
     write(path, {f"test_{number:03}::value": number for number in range(1000)})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corpus import CASES
 from pytest_sparsity import bisection, xnnpack
-from pytest_sparsity.bisection import DOES_NOT, HOLDS, Claim, Question, Step, bisect, differing
+from pytest_sparsity.bisection import DOES_NOT, HOLDS, Criterion, Question, Step, bisect, differing
 from pytest_sparsity.errors import NeedsInputs, Unsupported
 from pytest_sparsity.model import Model
 from pytest_sparsity.report import tables
@@ -54,24 +54,24 @@ def test_one_change_takes_as_few_tries_as_halving_needs(count: int, data: st.Dat
 @pytest.mark.parametrize(
     ("text", "claim"),
     [
-        ("verdict", Claim("verdict")),
-        (" outputs  match", Claim("outputs")),
-        ("verdict == sparse", Claim("verdict", "==", "sparse")),
-        ("verdict!=fails", Claim("verdict", "!=", "fails")),
-        ("speedup >= 1.2", Claim("speedup", ">=", 1.2)),
-        ("instruction_ratio<2", Claim("instruction_ratio", "<", 2.0)),
+        ("verdict", Criterion("verdict")),
+        (" outputs  match", Criterion("outputs")),
+        ("verdict == sparse", Criterion("verdict", "==", "sparse")),
+        ("verdict!=fails", Criterion("verdict", "!=", "fails")),
+        ("speedup >= 1.2", Criterion("speedup", ">=", 1.2)),
+        ("instruction_ratio<2", Criterion("instruction_ratio", "<", 2.0)),
     ],
 )
-def test_a_claim_is_read(text: str, claim: Claim) -> None:
-    assert Claim.of(text) == claim
+def test_a_claim_is_read(text: str, claim: Criterion) -> None:
+    assert Criterion.of(text) == claim
 
 
 @pytest.mark.parametrize(
     "text", ["", "verdict == quick", "speedup", "speedup >= nan", "size >= 1", "outputs differ"]
 )
 def test_what_is_no_claim_says_what_there_is(text: str) -> None:
-    with pytest.raises(ValueError, match="is no claim; there are 'verdict', 'verdict == sparse'"):
-        Claim.of(text)
+    with pytest.raises(ValueError, match="is not a claim; use 'verdict', 'verdict == sparse'"):
+        Criterion.of(text)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ SHELF = Target("litert", RUNTIMES["litert"], Shelf())
 @pytest.fixture
 def question(tmp_path: Path) -> Question:
     case = next(case for case in CASES if case.name == "pruned convolution head")
-    return Question(Model(case.write(tmp_path)), Claim("verdict"))
+    return Question(Model(case.write(tmp_path)), Criterion("verdict"))
 
 
 Answers = Callable[[dict[str, str | Exception]], None]
@@ -225,7 +225,7 @@ def test_what_is_seen_answers(question: Question, claim: str, outcome: str) -> N
     if target.missing() is not None or "avx" not in target.features:
         pytest.skip("needs LiteRT on a CPU with AVX")
     model = Model(case.write(question.model.path.parent))
-    assert Question(model, Claim.of(claim)).answer(target)[0] == outcome
+    assert Question(model, Criterion.of(claim)).answer(target)[0] == outcome
 
 
 def test_a_ratio_is_of_the_model_and_its_densely_stored_copy(question: Question) -> None:
@@ -235,7 +235,7 @@ def test_a_ratio_is_of_the_model_and_its_densely_stored_copy(question: Question)
         pytest.skip("needs LiteRT on a CPU with AVX")
     case = next(case for case in CASES if case.name == "regular 3x3 pruned")
     model = Model(case.write(question.model.path.parent))
-    outcome, detail = Question(model, Claim.of("speedup >= 3")).answer(target)
+    outcome, detail = Question(model, Criterion.of("speedup >= 3")).answer(target)
     assert outcome == DOES_NOT
     assert "interval" in detail
 

@@ -17,7 +17,7 @@ import pytest
 
 import fake_browser
 from pytest_sparsity.errors import SparsityWarning, TargetError, Unsupported
-from pytest_sparsity.racing.trials import invocations_per_block
+from pytest_sparsity.racing.measurement import invocations_per_block
 from pytest_sparsity.racing.warm_up import Batch
 from pytest_sparsity.targets import Target, npm
 from pytest_sparsity.targets.places import browser

@@ -25,7 +25,6 @@ from pytest_sparsity.diagnosis import (
     Observation,
     Observer,
     check_outputs,
-    conclusion,
     costs,
     diagnose,
     explanation,
@@ -35,17 +34,18 @@ from pytest_sparsity.diagnosis import (
     outputs,
     probes,
 )
+from pytest_sparsity.diagnosis.diagnosis import conclude, without_rules
 from pytest_sparsity.diagnosis.outputs import COPY, comparisons
 from pytest_sparsity.diagnosis.page import page
 from pytest_sparsity.encoding import encode
-from pytest_sparsity.errors import ModelError, NeedsInputs, TargetError, WrongAnswers
+from pytest_sparsity.errors import ModelError, NeedsInputs, TargetError, WrongOutputs
 from pytest_sparsity.findings import CODES, TAKES, Finding
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights, shrink
 from pytest_sparsity.transform.edit import Edit
-from pytest_sparsity.writer import Encoding, Network, Value
+from pytest_sparsity.writer import Encoding, Network, Operand
 from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.releases import gate_closed
 from test_writer import with_a_resource
@@ -84,7 +84,7 @@ def ruled(
     analysis = xnnpack.analyse(
         model, target.runtime, version or VERSIONS[target.runtime], arch, features
     )
-    return conclusion.conclude(analysis, target, seen, dense, threads)
+    return conclude(analysis, target, seen, dense, threads)
 
 
 def codes(diagnosis: Diagnosis) -> list[str]:
@@ -100,7 +100,7 @@ def seen(verdict: str, *comparisons: Comparison, **fields: Any) -> Observation:
 
 
 def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Case:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         p.finish(p.pointwise(p.pointwise(p.entry(x), channels, zeros=0.9), channels, zeros=share))
 
     return Case(f"pruned {share}", build, encoding=encoding)
@@ -109,7 +109,7 @@ def pruned(share: float, *, encoding: Any = "sparse", channels: int = 100) -> Ca
 def flat(share: float, *, encoding: Any = "sparse") -> Case:
     """Two layers with the same share of zeros."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         p.finish(p.pointwise(p.pointwise(p.entry(x), 100, zeros=share), 100, zeros=share))
 
     return Case(f"flat {share}", build, encoding=encoding)
@@ -175,7 +175,7 @@ def counterpart(change: Callable[[Model, Path], Model]) -> Pair:
 def between(channels: int, *, zeros: float = 0.0, encoding: Any = "dense") -> Case:
     """Two layers with so many channels between them."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         narrow = p.pointwise(p.entry(x), channels, zeros=zeros)
         p.finish(p.pointwise(narrow, 64, zeros=zeros))
 
@@ -244,7 +244,7 @@ def profiled(share: float) -> Callable[[Path], Diagnosis]:
             for op in analysis.order
         ]
         observed = seen("dense", SAME, skips_zeros=False, profile=profile)
-        return conclusion.conclude(analysis, LITERT, observed, None, 1)
+        return conclude(analysis, LITERT, observed, None, 1)
 
     return diagnosis
 
@@ -368,9 +368,7 @@ PAIRS: dict[str, Pair] = {
     "keeps-state": (state(repeats=False), state(repeats=True)),
     "rules-unverified": differing("average", {"version": "9.9"}, {}),
     "no-rules": (
-        lambda folder: conclusion.without_rules(
-            model_of("average", folder), UNRULED, seen("sparse"), None
-        ),
+        lambda folder: without_rules(model_of("average", folder), UNRULED, seen("sparse"), None),
         lambda folder: ruled("average", folder, seen=seen("sparse")),
     ),
 }
@@ -455,7 +453,7 @@ def told(diagnosis: Diagnosis, code: str) -> list[Finding]:
 def test_a_padding_that_two_layers_read(tmp_path: Path) -> None:
     """It is there, so putting one there is no remedy: it only has to be two."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         padded = p.net.pad(p.pointwise(p.entry(x)), 1)
         one, other = (p.depthwise(padded, padding="VALID", stride=2) for _ in range(2))
         p.finish(p.pointwise(p.net.add(one, other)))
@@ -471,7 +469,7 @@ def test_a_padding_that_two_layers_read(tmp_path: Path) -> None:
 
 def test_a_network_without_a_global_pool_is_not_told_of_one(tmp_path: Path) -> None:
     def detector(pooled: bool) -> Case:
-        def build(p: Parts, x: Value) -> None:
+        def build(p: Parts, x: Operand) -> None:
             x = p.pointwise(p.entry(x))
             x = p.pointwise(p.net.div(x, p.pointwise(x)))
             p.net.output(p.net.mean(x) if pooled else p.net.depth_to_space(x, 2))
@@ -498,7 +496,7 @@ def test_nothing_is_said_where_nothing_could_be_gained(tmp_path: Path) -> None:
 def half_pruned() -> Case:
     """A chain without an entry whose first 1x1 layer has no zeros."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.conv(x, 8, 3, stride=1, padding="SAME")
         p.finish(p.pointwise(p.pointwise(x, 16, zeros=0.0), 16, zeros=0.9))
 
@@ -529,14 +527,14 @@ def test_dead_channels_are_counted_in_bytes_of_the_shrunk_file(tmp_path: Path) -
     assert f"the file has {saved:,} bytes less ({saved / diagnosis.model.nbytes:.1%})" in (
         finding.message
     )
-    plain = conclusion.without_rules(diagnosis.model, UNRULED, seen("sparse"), None)
+    plain = without_rules(diagnosis.model, UNRULED, seen("sparse"), None)
     assert finding in plain.findings
 
 
 def test_the_last_layer_of_a_chain_has_its_reason(tmp_path: Path) -> None:
     """As the head of MobileNetV3: behind an average that keeps its dimensions, before a RESHAPE."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.net.mean(p.pointwise(p.entry(x)), (1, 2), keep_dims=True)
         x = p.pointwise(p.net.unary(p.pointwise(x), "HARD_SWISH"))
         p.net.output(p.net.reshape(x, (1, x.shape[3])))
@@ -647,10 +645,10 @@ def test_a_profile_that_disagrees_about_one_layer(tmp_path: Path) -> None:
     pointwise = [layer.operator for layer in prunable_layers(model)]
     names = ["SPMM" if op in pointwise else "IGEMM" for op in analysis.order]
     right = seen("sparse", profile=[(name, 1000) for name in names])
-    assert "rules-disagree" not in codes(conclusion.conclude(analysis, LITERT, right, None, 1))
+    assert "rules-disagree" not in codes(conclude(analysis, LITERT, right, None, 1))
     names[analysis.order.index(pointwise[-1])] = "GEMM"
     wrong = seen("sparse", profile=[(name, 1000) for name in names])
-    diagnosis = conclusion.conclude(analysis, LITERT, wrong, None, 1)
+    diagnosis = conclude(analysis, LITERT, wrong, None, 1)
     assert diagnosis.findings[0].code == "rules-disagree"
     assert diagnosis.findings[0].layer == model.layers[-1].index
     assert diagnosis.kernels == ("dense", "sparse", "dense")
@@ -671,9 +669,7 @@ def test_a_profile_does_not_clear_a_layer_that_computes_wrongly(tmp_path: Path) 
     ruled_wrong = xnnpack.kernels(analysis).index("miscomputes")
     profile = [("Convolution (NCHW, F32) SPMM", 1000)] * len(analysis.order)
     wrong = seen("miscomputes", SLIGHTLY, profile=profile)
-    assert conclusion.conclude(analysis, LITERT, wrong, None, 1).kernels[ruled_wrong] == (
-        "miscomputes"
-    )
+    assert conclude(analysis, LITERT, wrong, None, 1).kernels[ruled_wrong] == ("miscomputes")
 
 
 def test_dead_outputs_decide_nothing(tmp_path: Path) -> None:
@@ -720,7 +716,7 @@ def test_a_profile_does_not_hide_a_layer_that_computes_wrong_outputs(tmp_path: P
     analysis = xnnpack.analyse(model, "litert", VERSIONS["litert"], "x86_64", frozenset({"sse2"}))
     profile = [("SPMM", 1000)] * len(analysis.order)
     observed = seen("miscomputes", SLIGHTLY, profile=profile)
-    diagnosis = conclusion.conclude(analysis, LITERT, observed, None, 1)
+    diagnosis = conclude(analysis, LITERT, observed, None, 1)
     assert "miscomputes" in xnnpack.kernels(analysis)
     assert "miscomputes" in diagnosis.kernels
 
@@ -868,7 +864,7 @@ def test_metadata_says_sparse_but_the_tensor_is_dense(tmp_path: Path) -> None:
 
 
 def test_sparse_encoded_weights_without_a_zero(tmp_path: Path) -> None:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         weights = p.net.weights(p.random((16, 1, 1, 8), 8), encoding="sparse")
         p.finish(p.net.conv2d(p.entry(x), weights))
 
@@ -888,7 +884,7 @@ def test_one_weight_changed(tmp_path: Path) -> None:
     [
         ("sparse", {"unknown"}, "net.tflite on own runs sparse kernels"),
         ("dense", {"dense"}, "net.tflite on own runs no sparse kernel: no rules of sparse "),
-        ("miscomputes", {"dense"}, "net.tflite on own computes wrong answers: "),
+        ("miscomputes", {"dense"}, "net.tflite on own computes wrong outputs: "),
         ("fails", {"dense"}, "net.tflite on own does not run: out of memory"),
     ],
 )
@@ -898,7 +894,7 @@ def test_without_rules_what_is_seen_decides(
     model = model_of(BY_NAME["average"], tmp_path)
     model = Model(model.path.rename(tmp_path / "net.tflite"))
     observed = seen(verdict, fault="out of memory")
-    diagnosis = conclusion.without_rules(model, UNRULED, observed, None)
+    diagnosis = without_rules(model, UNRULED, observed, None)
     assert (diagnosis.verdict, diagnosis.evidence) == (verdict, "observed")
     assert set(diagnosis.kernels) == kernels
     assert diagnosis.headline.startswith(said)
@@ -910,7 +906,7 @@ def test_without_rules_weights_are_compared_too(tmp_path: Path) -> None:
     dense = densify(model, tmp_path / "dense.tflite")
     changed = one_weight(0.123)(dense, tmp_path)
     verdicts = [
-        conclusion.without_rules(model, UNRULED, seen("sparse"), other).verdict
+        without_rules(model, UNRULED, seen("sparse"), other).verdict
         for other in (None, dense, changed)
     ]
     assert verdicts == ["sparse", "sparse", "miscomputes"]
@@ -983,7 +979,7 @@ def test_wrong_answers(tmp_path: Path) -> None:
     target = target_with_sparse_kernels()
     model = model_of("depthwise stride 2 same", tmp_path)
     for _ in range(2):  # The second time from memory.
-        with pytest.raises(WrongAnswers, match=r"stored densely by [0-9.]+ .*more than 0\.0001"):
+        with pytest.raises(WrongOutputs, match=r"stored densely by [0-9.]+ .*more than 0\.0001"):
             check_outputs(model, target)
 
 
@@ -1001,7 +997,7 @@ def test_outputs_that_hide_what_the_rules_say_are_wrong(tmp_path: Path) -> None:
     """No speed of a network that answers the same to everything, and wrongly by the rules."""
     target, model = target_with_sparse_kernels(), deaf(tmp_path)
     for _ in range(2):  # The second time from memory.
-        with pytest.raises(WrongAnswers, match=r"the rules of sparse.*same for all"):
+        with pytest.raises(WrongOutputs, match=r"the rules of sparse.*same for all"):
             check_outputs(model, target)
     assert diagnose(model, target).verdict == "miscomputes"
     assert check_outputs(model, "litert") == "", "nobody runs sparse kernels there"
@@ -1025,7 +1021,7 @@ def test_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_lost_columns_are_wrong_answers(tmp_path: Path) -> None:
-    with pytest.raises(WrongAnswers, match="lost its last columns, since 9 is no multiple"):
+    with pytest.raises(WrongOutputs, match="lost its last columns, since 9 is no multiple"):
         check_outputs(model_of(narrow_block(9), tmp_path), "litert")
 
 
@@ -1267,7 +1263,7 @@ def test_explanation_has_every_layer_and_finding(tmp_path: Path) -> None:
     [
         ("average", "runs sparse kernels in 2 of 2 pruned layers"),
         ("two thirds", "runs no sparse kernel: "),
-        ("depthwise stride 2 same", "computes wrong answers: "),
+        ("depthwise stride 2 same", "computes wrong outputs: "),
     ],
 )
 def test_headline(name: str, expected: str, tmp_path: Path) -> None:
@@ -1277,7 +1273,7 @@ def test_headline(name: str, expected: str, tmp_path: Path) -> None:
 def test_the_headline_counts_all_that_is_pruned(tmp_path: Path) -> None:
     """Zeros in the entry and in depthwise layers are of no use to sparse kernels."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.conv(p.net.pad(x, 1), 8, 3, stride=2, padding="VALID", zeros=0.9)
         p.finish(p.pointwise(p.pointwise(x)))
 
@@ -1286,7 +1282,7 @@ def test_the_headline_counts_all_that_is_pruned(tmp_path: Path) -> None:
 
 
 def test_layers_without_news_are_left_out(tmp_path: Path) -> None:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.entry(x)
         for zeros in (0.0, 0.0, 0.0, 0.9, 0.0):
             x = p.pointwise(x, 16, zeros=zeros)
@@ -1300,7 +1296,7 @@ def test_layers_without_news_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_deep_network_has_the_first_layers_below_a_failure(tmp_path: Path) -> None:
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.entry(x)
         for _ in range(30):
             x = p.pointwise(x, 16, zeros=0.9)

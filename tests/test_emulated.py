@@ -35,7 +35,7 @@ from pytest_sparsity.targets import (
 from pytest_sparsity.targets import target as registry
 from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.emulated import counting, guests
-from pytest_sparsity.targets.places.emulated.guests import Release
+from pytest_sparsity.targets.places.emulated.guests import OsRelease
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
 from pytest_sparsity.writer import Network
@@ -43,7 +43,7 @@ from pytest_sparsity.writer import Network
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-BOOKWORM = Release("debian", "12")
+BOOKWORM = OsRelease("debian", "12")
 A53 = "litert@cortex-a53"
 LITERT, TFLITE = RUNTIMES["litert"], RUNTIMES["tflite-runtime"]
 HEADS = {
@@ -232,7 +232,7 @@ def test_apt_has_a_state_of_its_own(system: FakeSystem) -> None:
 def test_ubuntu_needs_its_server_for_arm(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guests, "release", lambda: Release("ubuntu", "22.04"))
+    monkeypatch.setattr(guests, "release", lambda: OsRelease("ubuntu", "22.04"))
     system.broken = "--download-only"
     with pytest.raises(Unsupported, match="add Ubuntu's ports server to APT's sources"):
         guests.set_up(LITERT, "aarch64", silent)
@@ -278,7 +278,7 @@ def test_the_release_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> Non
     found = {"ID": "ubuntu", "VERSION_ID": "24.04"}
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: found)
     release = guests.release.__wrapped__
-    assert release() == Release("ubuntu", "24.04")
+    assert release() == OsRelease("ubuntu", "24.04")
     found["ID"] = "fedora"
     assert release() is None
     monkeypatch.setattr(platform, "freedesktop_os_release", _no_such_file)
@@ -340,7 +340,7 @@ def test_a_wheel_for_another_architecture(system: FakeSystem) -> None:
         kind.launch(LITERT, 1)
     assert str(raised.value) == (
         "litert@cortex-a53: libpywrap_litert_common.so of the guest is not for aarch64;"
-        " pytest-sparsity targets --install litert@cortex-a53 sets it up anew"
+        " pytest-sparsity targets --install litert@cortex-a53 sets it up again"
     )
 
 
@@ -352,7 +352,7 @@ def test_a_guest_without_its_library(system: FakeSystem) -> None:
         emulated.at("cortex-a53").launch(LITERT, 1)
 
 
-def test_install_sets_a_broken_guest_up_anew(
+def test_install_sets_a_broken_guest_up_again(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = guests.set_up(LITERT, "aarch64", silent)
@@ -363,7 +363,7 @@ def test_install_sets_a_broken_guest_up_anew(
     lines: list[str] = []
     install(A53, lines.append)
     assert len(started) == 1
-    assert sum("is not for aarch64; " in line and "setting it up anew" in line for line in lines)
+    assert sum("is not for aarch64; " in line and "setting it up again" in line for line in lines)
     assert lines[-1] == "litert@cortex-a53: litert 2.3.0 runs on fake"
     install(A53, lines.append)
     assert len(started) == 2

@@ -158,7 +158,7 @@ def test_a_close_claim_takes_further_looks() -> None:
 def test_an_undecided_claim_says_what_was_measured_and_what_to_do() -> None:
     series = scripted(around(1.1), cost=2.0)
     series.look()
-    with pytest.raises(Inconclusive, match=r"undecided: measured 1\.1, 95 %") as e:
+    with pytest.raises(Inconclusive, match=r"inconclusive: measured 1\.1, 95 %") as e:
         assert series.latest() >= 1.1
     claim = e.value.claim
     assert claim.reason == "near threshold"
@@ -172,13 +172,13 @@ def test_a_spent_budget_says_how_much_longer_would_do() -> None:
     centres = around(1.02, spread=0.01)
     series = scripted(centres, cost=1.0, budget=4.5)
     series.look()
-    with pytest.raises(Inconclusive) as undecided:
+    with pytest.raises(Inconclusive) as inconclusive:
         assert series.latest() >= 1.0
-    claim = undecided.value.claim
+    claim = inconclusive.value.claim
     assert claim.reason == "budget"
     # There was no room for the look at 5, so it was taken at 4.
     assert len(series.centres) == 4
-    assert "set --sparsity-budget=" in str(undecided.value)
+    assert "set --sparsity-budget=" in str(inconclusive.value)
     # And that is true: with so much more the same processes decide.
     richer = scripted(centres, cost=1.0, budget=4.5 + claim.seconds)
     richer.look()
@@ -192,10 +192,10 @@ def test_a_budget_too_small_for_the_first_look_gives_no_number() -> None:
     with pytest.raises(
         Inconclusive,
         match=r"an interval takes 3 processes, and the budget had room for 1 process in 4\.0 s",
-    ) as undecided:
+    ) as inconclusive:
         assert series.latest() >= 1.0
-    assert undecided.value.claim.reason == "budget"
-    assert undecided.value.claim.seconds == pytest.approx(8.0)
+    assert inconclusive.value.claim.reason == "budget"
+    assert inconclusive.value.claim.seconds == pytest.approx(8.0)
     assert series.budget.spent == 4.0
 
 
@@ -210,9 +210,9 @@ def test_a_noisy_clock_ends_the_series_with_its_reason() -> None:
 
     series = Series(draw, name="speedup", budget=Budget(100, lambda: 0.0), confidence=0.95)
     series.look()
-    with pytest.raises(Inconclusive, match="most blocks were preempted") as undecided:
+    with pytest.raises(Inconclusive, match="most blocks were preempted") as inconclusive:
         assert series.latest() >= 1.0
-    assert undecided.value.claim.reason == "noisy clock"
+    assert inconclusive.value.claim.reason == "noisy clock"
     assert series.latest() >= 0.5
 
 
@@ -354,7 +354,7 @@ def test_an_estimate_without_a_series_is_looked_at_once() -> None:
     assert estimate >= np.float32(0.9)
     assert estimate < 2
     with pytest.raises(
-        Inconclusive, match=r"ratio >= 1.1 is undecided: measured 1.1, 95 % interval"
+        Inconclusive, match=r"ratio >= 1.1 is inconclusive: measured 1.1, 95 % interval"
     ):
         assert estimate >= 1.1
     assert repr(estimate) == "Estimate(1.1, 95 % interval [1, 1.2])"
@@ -389,10 +389,10 @@ def test_what_is_called_resolvable_is_decided_in_four_of_five_series() -> None:
 
 def test_the_named_budget_covers_what_was_spent_too() -> None:
     series = scripted(around(1.02, spread=0.01), cost=1.0, budget=4.5)
-    with pytest.raises(Inconclusive) as undecided:
+    with pytest.raises(Inconclusive) as inconclusive:
         assert series.latest() >= 1.0
-    total = int(re.search(r"--sparsity-budget=(\d+)", str(undecided.value))[1])  # type: ignore[index]
-    assert total >= series.budget.spent + undecided.value.claim.seconds
+    total = int(re.search(r"--sparsity-budget=(\d+)", str(inconclusive.value))[1])  # type: ignore[index]
+    assert total >= series.budget.spent + inconclusive.value.claim.seconds
 
 
 def test_the_first_process_which_plans_does_not_tell_what_the_others_cost() -> None:

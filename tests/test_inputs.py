@@ -14,10 +14,10 @@ from pytest_sparsity.inputs import FAMILIES, feed, named, output_order, parse_sh
 from pytest_sparsity.inputs.meaning import Meaning, meanings
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties import outputs_vary, same_outputs
-from pytest_sparsity.writer import Network, Quantization, Value
+from pytest_sparsity.writer import Network, Operand, Quantization
 
 
-def finished(net: Network, folder: Path, *values: Value) -> Model:
+def finished(net: Network, folder: Path, *values: Operand) -> Model:
     net.output(*values)
     return Model(net.write(folder / "net.tflite"))
 
@@ -223,17 +223,17 @@ def test_shapes_on_the_command_line() -> None:
 # ------------------------------------------------------------------------------- what is drawn
 
 
-def lookup(net: Network, ids: Value, rows: int) -> Value:
+def lookup(net: Network, ids: Operand, rows: int) -> Operand:
     table = net.constant(np.ones((rows, 2), np.float32))
     shape = (*ids.shape, 2)
     return net.operator("GATHER", [table, ids], shape, "GatherOptions", {"axis": 0}, version=1)
 
 
-def as_ids(net: Network, x: Value) -> Value:
+def as_ids(net: Network, x: Operand) -> Operand:
     return net.operator("CAST", [x], x.shape, "CastOptions", {}, dtype="int32", version=1)
 
 
-def through_moves(net: Network) -> Value:
+def through_moves(net: Network) -> Operand:
     moved = net.operator("RESHAPE", [as_ids(net, net.input)], (8,), version=1)
     return lookup(net, net.sub(moved, np.array(3, np.int32)), 20)
 
@@ -318,7 +318,7 @@ def test_quantized_inputs_have_the_range_of_their_type(tmp_path: Path) -> None:
 
 def test_real_numbers_are_quantized_as_the_file_says(tmp_path: Path) -> None:
     net = Network((1, 2), "int8")
-    net._tensors[0].value = net._inputs[0] = net.input = Value(
+    net._tensors[0].value = net._inputs[0] = net.input = Operand(
         0, (1, 2), "int8", Quantization((0.5,), (3,))
     )
     model = finished(net, tmp_path, net.dequantize(net.input))

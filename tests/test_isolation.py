@@ -35,7 +35,7 @@ def raiser(error: BaseException) -> Callable[[], None]:
 
 
 class Odd(Exception):  # noqa: N818
-    """An error that pickle cannot make anew."""
+    """An error that pickle cannot make again."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")

@@ -16,7 +16,7 @@ from pytest_sparsity import Variants, patterns, variants
 from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.strategies import Schedule
 from pytest_sparsity.variants import build_variants, masks, networks, pruning, sources
-from pytest_sparsity.variants.recipe import Recipe
+from recipes import recipe_of
 
 pytest.importorskip("keras", minversion="3")
 pytest.importorskip("tensorflow")
@@ -55,13 +55,8 @@ def linear() -> Any:
 
 
 def pruned(build: Any, **options: Any) -> pruning.Pruning:
-    defaults: dict[str, Any] = {
-        "sparsity": 0.8, "pattern": "unstructured", "policy": "auto", "schedule": None,
-        "finetune": None, "quantize": None, "representative": None, "clusters": None,
-        "depends": (), "seed": 0,
-    }  # fmt: skip
     with networks.quiet():
-        return pruning.prune(Recipe(build=build, **{**defaults, **options}), build())
+        return pruning.prune(recipe_of(build, **options), build())
 
 
 # -------------------------------------------------------------------------------------- masks

@@ -18,7 +18,7 @@ import pytest_sparsity.diagnosis
 import pytest_sparsity.racing
 from pytest_sparsity.__main__ import main
 from pytest_sparsity.baseline.files import Ratio, write
-from pytest_sparsity.baseline.store import Place, Store
+from pytest_sparsity.baseline.store import Location, Store
 from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported
 from pytest_sparsity.targets import EndedError, InvocationError, LoadError, Target
 from scripted import ScriptedWorker
@@ -138,7 +138,7 @@ def test_an_undecided_claim_fails(run: Run, script: dict[str, Any]) -> None:
     status, out, err = run("race", DENSE, SPARSE, "--claim", ">= 1.01")
     assert status == 1
     assert ": inconclusive" in out
-    assert err.startswith("pytest-sparsity: >= 1.01 is undecided: ")
+    assert err.startswith("pytest-sparsity: >= 1.01 is inconclusive: ")
 
 
 def test_every_argument_is_explained(run: Run) -> None:
@@ -317,7 +317,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "-q", "-b", "main")
     store, file = Store(tmp_path / "baselines"), tmp_path / "baselines/tests/test_m.json"
-    ratio = Place.of("tests/test_m.py", "amd-x", {"brand": "X"})
+    ratio = Location.of("tests/test_m.py", "amd-x", {"brand": "X"})
     for number, (nbytes, kernel) in enumerate([(100, "dense"), (100, "sparse"), (90, "sparse")]):
         write(file, {"test_a::nbytes": nbytes, "test_a::kernels": [kernel]})
         store.save(ratio, {"test_b::speedup": Ratio(2 - number / 10, 1, 3, 0.95)})
@@ -408,7 +408,7 @@ def test_baselines_between_two_revisions(run: Run, repository: Path) -> None:
             (
                 ("race", DENSE, SPARSE, f"--claim={text}"),
                 2,
-                "pytest-sparsity race: argument --claim: * is no claim like",
+                "pytest-sparsity race: argument --claim: * is not a claim like",
             )
             for text in ("1.2", "== 1.2", ">= x", ">= nan", "> inf", "")
         ),
@@ -551,7 +551,7 @@ def test_encode_says_where_the_sparse_kernels_would_be_wrong(run: Run, tmp_path:
     out = tmp_path / "out.tflite"
     status, said, _ = run("encode", str(case.write(tmp_path, "dense")), "-o", str(out))
     assert status == 0
-    assert "on litert-js the file is of no use: " in said
+    assert "on litert-js the file cannot be used: " in said
     assert said.endswith(f"see pytest-sparsity explain {out}\n")
     _, said, _ = run("encode", str(case.write(tmp_path, "dense")), "-o", str(out), "--json")
     assert {"target": "litert-js", "verdict": "miscomputes"} in json.loads(said)["harm"]
@@ -620,7 +620,7 @@ def test_repair_says_what_it_did_and_could_not_do(run: Run, tmp_path: Path) -> N
     assert said.endswith("; repaired: no race was run\n")
     said = repaired("max pool")
     assert "left as it is: wrong-layout: " in said
-    assert "; its weights are stored densely: it computes wrong answers there" in said
+    assert "; its weights are stored densely: it computes wrong outputs there" in said
     assert "pytest-sparsity repair" not in said
     said = repaired("pointwise", "--json", "--target", "litert@cortex-a53")
     made = json.loads(said)

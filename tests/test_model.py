@@ -32,7 +32,7 @@ from pytest_sparsity.model import Layer, Model, replace_file
 from pytest_sparsity.model.flatbuffer import Table
 from pytest_sparsity.model.serializer import pieces
 from pytest_sparsity.transform.edit import Edit
-from pytest_sparsity.writer import Network, Quantization, Value
+from pytest_sparsity.writer import Network, Operand, Quantization
 from pytest_sparsity.xnnpack import analyse
 
 if TYPE_CHECKING:
@@ -577,7 +577,7 @@ def test_an_operator_without_its_operands_is_refused(path: Path) -> None:
         Model(net.write(path))
 
 
-CONTRADICTIONS: dict[str, tuple[Callable[[Network], Value], str]] = {
+CONTRADICTIONS: dict[str, tuple[Callable[[Network], Operand], str]] = {
     "a convolution of three dimensions": (
         lambda net: net.operator(
             "CONV_2D",

@@ -14,7 +14,7 @@ from pytest_sparsity.errors import SparsityWarning, Unsupported
 from pytest_sparsity.variants import build_variants, keras_state, networks, pruning
 from pytest_sparsity.variants.converter import LocalConverter
 from pytest_sparsity.variants.pruning import Pruning
-from pytest_sparsity.variants.recipe import Recipe
+from recipes import recipe_of
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +28,8 @@ def keras() -> Any:
 
 def pruned(build: Callable[[], Any], **options: Any) -> Pruning:
     """Prune without converting, which takes longest."""
-    defaults: dict[str, Any] = {
-        "sparsity": 0.8,
-        "pattern": "unstructured",
-        "policy": "auto",
-        "schedule": None,
-        "finetune": None,
-        "quantize": None,
-        "representative": None,
-        "clusters": None,
-        "depends": (),
-        "seed": 0,
-    }
     with keras_state.fresh(0), networks.quiet():
-        return pruning.prune(Recipe(build=build, **{**defaults, **options}), build())
+        return pruning.prune(recipe_of(build, **options), build())
 
 
 def dense(*widths: int, **names: str) -> Callable[[], Any]:

@@ -51,7 +51,7 @@ def test_a_line_fits_and_leaves_the_cursor_where_it_was(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = io.StringIO()
-    progress.Line(stream, lambda: column)(text)
+    progress.ProgressLine(stream, lambda: column)(text)
     assert stream.getvalue() == f"\x1b7{shown}\x1b[K\x1b8"
     assert column + len(shown) < columns
 
@@ -78,7 +78,7 @@ def test_a_race_on_a_terminal_tells_its_processes(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     written = on_a_terminal(RACE, tmp_path)
     told = steps(written)
-    assert "checking what cnn_sparse.tflite answers on litert" in told
+    assert "checking the outputs of cnn_sparse.tflite on litert" in told
     assert any(re.fullmatch(f"control: {PROCESS}", text) for text in told)
     assert any(re.fullmatch(PROCESS, text) for text in told) or "cannot measure" in written
     assert told[-1] == "", "nothing is left of it"

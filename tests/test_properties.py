@@ -19,7 +19,7 @@ from typing_extensions import Self
 from pytest_sparsity import properties, strategies
 from pytest_sparsity.encoding import encode
 from pytest_sparsity.model import Model, replace_file, schema
-from pytest_sparsity.strategies import Chain, Pair, SingleLayer
+from pytest_sparsity.strategies import Chain, FilePair, SingleLayer
 from pytest_sparsity.targets import Target
 from pytest_sparsity.transform import replace_weights
 from pytest_sparsity.transform.edit import Edit
@@ -57,7 +57,7 @@ def linear(folder: Path, weights: Any, name: str = "linear", **stored: Any) -> M
     return written(folder, name, layer.build().to_bytes())
 
 
-def both(folder: Path, pair: Pair) -> tuple[Model, Model]:
+def both(folder: Path, pair: FilePair) -> tuple[Model, Model]:
     return written(folder, "pruned", pair.dense), written(folder, "sparse", pair.sparse)
 
 
@@ -314,7 +314,7 @@ def test_negative_zeros_and_subnormals_are_found(folder: Path, weights: Floats) 
 
 
 @given(strategies.pairs())
-def test_sparse_files_hold_what_the_dense_ones_do(folder: Path, pair: Pair) -> None:
+def test_sparse_files_hold_what_the_dense_ones_do(folder: Path, pair: FilePair) -> None:
     dense, sparse = both(folder, pair)
     properties.decodes_to_the_same(dense, sparse)
     properties.blocks_divide_the_inputs(sparse)
@@ -325,7 +325,7 @@ def test_sparse_files_hold_what_the_dense_ones_do(folder: Path, pair: Pair) -> N
 @given(data=st.data())
 def test_one_other_weight_is_found(folder: Path, data: st.DataObject) -> None:
     layer = data.draw(strategies.layers(encoding="sparse"))
-    dense, sparse = both(folder, Pair(layer))
+    dense, sparse = both(folder, FilePair(layer))
     [stored] = dense.layers
     weights = dense.weights(stored.tensor).copy()
     place = data.draw(st.integers(0, weights.size - 1))
@@ -361,7 +361,7 @@ def test_different_networks_are_not_compared(folder: Path) -> None:
 
 
 def test_zeros_that_were_not_encoded_are_found(folder: Path) -> None:
-    dense, sparse = both(folder, Pair(Chain()))
+    dense, sparse = both(folder, FilePair(Chain()))
     properties.zeros_are_encoded(sparse)
     with pytest.raises(AssertionError, match=r"stores its 75\.0% zeros densely; convert with"):
         properties.zeros_are_encoded(dense)
@@ -592,7 +592,7 @@ def test_a_model_that_only_the_delegate_refuses_is_told_apart(folder: Path) -> N
 
 def test_infinite_answers_are_found(folder: Path) -> None:
     model = linear(folder, np.full((2, 64), np.finfo(np.float32).max))
-    with pytest.raises(AssertionError, match=r"answers NaN or infinity on litert \(inputs 0\)"):
+    with pytest.raises(AssertionError, match=r"gives NaN or infinity on litert \(inputs 0\)"):
         properties.runs(model)
 
 
@@ -764,7 +764,7 @@ def test_the_how_to_names_every_property() -> None:
     named = set(re.findall(r"`(\w+)\(", text)) | {"check"}
     helpers = {"minimum_runtime", "only_removes"}
     assert set(properties.__all__) - helpers <= named
-    drawn = set(strategies.__all__) - {"Chain", "Pair", "Schedule", "SingleLayer"}
+    drawn = set(strategies.__all__) - {"Chain", "FilePair", "Schedule", "SingleLayer"}
     assert drawn <= named
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 import pytest_sparsity.diagnosis
-from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongAnswers
+from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported, WrongOutputs
 from pytest_sparsity.estimate import LOOKS, Budget
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
 from pytest_sparsity.racing import CONTROL_MARGIN, Controls, Race, check_control, race, start
 from pytest_sparsity.racing.entrants import remarks
+from pytest_sparsity.racing.measurement import Measurement, Plan, choose_clock, pairs_per_process
 from pytest_sparsity.racing.pairs import Pair
-from pytest_sparsity.racing.trials import Plan, Trials, choose_clock, pairs_per_process
 from pytest_sparsity.racing.warm_up import NATIVE_LIMIT_NS, WARM_UP_LIMIT_NS, Batch, warm_up_needed
 from pytest_sparsity.targets import Blocks, Place, Signature, Target, TensorSpec, Worker
 from pytest_sparsity.targets.child import LateError, limit
@@ -192,7 +192,7 @@ def raced(machine: Machine, *, budget: float = 10.0, threads: int = 1, seed: int
     return start(DENSE, SPARSE, where, threads, budget, seed=seed, now=machine.clock)
 
 
-def undecided(result: Race, threshold: float) -> Inconclusive:
+def inconclusive(result: Race, threshold: float) -> Inconclusive:
     with pytest.raises(Inconclusive) as caught:
         assert result.speedup >= threshold
     return caught.value
@@ -272,7 +272,7 @@ def test_the_seed_decides_the_order() -> None:
 def test_blocks_are_long_enough_for_the_clock(
     sparse_ns: float, tick: int, invocations: int, rounds: int
 ) -> None:
-    facts = raced(machine(1.0, sparse_ns, tick=tick, layout=0), budget=60).evidence
+    facts = raced(machine(1.0, sparse_ns, tick=tick, layout=0), budget=60).metadata
     assert facts["invocations"] == pytest.approx(invocations, rel=0.06)
     assert facts["rounds"] == rounds
 
@@ -296,50 +296,50 @@ def test_cpu_time_sees_no_neighbours() -> None:
     result = raced(machine(1.1, share=lambda rng: rng.choice([1.0, 0.3, 0.4, 0.2])))
     assert result.clock == "cpu"
     assert result.ratio.value == pytest.approx(1.1, rel=0.02)
-    assert result.evidence["preempted_share"] == pytest.approx(0.75, abs=0.1)
-    assert result.evidence["clock_reason"] == "one thread, and CPU time covers the work"
+    assert result.metadata["preempted_share"] == pytest.approx(0.75, abs=0.1)
+    assert result.metadata["clock_reason"] == "one thread, and CPU time covers the work"
 
 
 def test_cpu_time_is_used_where_every_block_was_interrupted() -> None:
     result = raced(machine(1.1, share=lambda rng: rng.uniform(0.2, 0.5)))
     assert result.clock == "cpu"
-    assert result.evidence["clock_reason"] == "one thread, interrupted in every block"
+    assert result.metadata["clock_reason"] == "one thread, interrupted in every block"
 
 
 def test_wall_time_is_used_where_cpu_time_does_not_cover_the_work() -> None:
     result = raced(machine(1.3, share=lambda _: 0.1, interrupted=False))
     assert result.clock == "wall"
-    assert "wall time is 10 times as long" in str(result.evidence["clock_reason"])
+    assert "wall time is 10 times as long" in str(result.metadata["clock_reason"])
     assert result.sparse.median == pytest.approx(50e-6, rel=0.02)
 
 
 def test_wall_time_is_used_with_several_threads() -> None:
     result = raced(machine(1.3), threads=2)
     assert result.clock == "wall"
-    assert result.evidence["clock_reason"] == "several threads work at once"
+    assert result.metadata["clock_reason"] == "several threads work at once"
 
 
 def test_a_noisy_wall_clock_ends_the_race_after_the_first_look() -> None:
     noisy = machine(1.05, sparse_ns=5e6, share=lambda rng: rng.choice([1.0, 0.3]))
     result = raced(noisy, threads=2, budget=100)
-    error = undecided(result, 1.05)
+    error = inconclusive(result, 1.05)
     assert error.claim.reason == "noisy clock"
     assert result.trials == LOOKS[0]
     assert noisy.now < 20
     calm = raced(machine(1.05, sparse_ns=5e6), threads=2, budget=100)
     while calm._series.look():
         pass
-    assert undecided(calm, calm.ratio.value).claim.reason == "near threshold"
+    assert inconclusive(calm, calm.ratio.value).claim.reason == "near threshold"
     assert calm.trials == LOOKS[-1]
 
 
 def test_warming_up_goes_on_until_the_compiler_is_done() -> None:
     settled = raced(machine(cold=(4.0, 3_000)))
-    assert int(str(settled.evidence["warm_up"])) >= 3_000 / 2  # Both models use them up.
+    assert int(str(settled.metadata["warm_up"])) >= 3_000 / 2  # Both models use them up.
     assert settled.ratio.value == pytest.approx(1.5, rel=0.02)
     assert settled.sparse.high == pytest.approx(5e-6, rel=0.06)
     ready = raced(machine())
-    assert int(str(ready.evidence["warm_up"])) * 5e-6 < 0.01
+    assert int(str(ready.metadata["warm_up"])) * 5e-6 < 0.01
 
 
 def test_a_process_that_never_settles_is_used_after_a_while() -> None:
@@ -416,7 +416,7 @@ def test_a_budget_that_is_too_small_says_how_much_would_do() -> None:
     assert poor.as_json()["ratio"] == {
         "value": None, "low": 0.0, "high": None, "confidence": 0.95
     }  # fmt: skip
-    error = undecided(poor, 1.2)
+    error = inconclusive(poor, 1.2)
     assert error.claim.reason == "budget"
     assert "set --sparsity-budget=" in str(error)
     enough = poor.wall_seconds + error.claim.seconds
@@ -436,14 +436,14 @@ def test_a_race_reports_what_the_command_line_prints() -> None:
     assert (printed["unit"], printed["verdict"]) == ("seconds", "faster")
 
 
-def test_a_race_keeps_its_claims_its_samples_and_its_evidence() -> None:
+def test_a_race_keeps_its_claims_its_samples_and_its_metadata() -> None:
     result = raced(machine(1.5))
     assert result.speedup > 1.2
     assert [str(claim) for claim in result.claims] == ["speedup > 1.2"]
     dense, sparse = result.samples
     assert len(dense) == len(sparse) == result.pairs
     assert sorted(dense)[len(dense) // 2] == pytest.approx(result.dense.median, rel=0.01)
-    facts = json.loads(json.dumps(result.evidence))
+    facts = json.loads(json.dumps(result.metadata))
     assert facts["processes"] == 3
     assert facts["version"] == "2.3.0"
     assert 0 < facts["process_spread"] < 0.02
@@ -538,11 +538,11 @@ def test_a_race_says_what_its_inputs_do_not_show(monkeypatch: pytest.MonkeyPatch
 
 def test_no_speed_is_measured_of_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(model: object, target: object, **_: object) -> None:
-        raise WrongAnswers("mlp_sparse.tflite computes wrong answers")
+        raise WrongOutputs("mlp_sparse.tflite computes wrong outputs")
 
     monkeypatch.setattr(pytest_sparsity.diagnosis, "check_outputs", wrong)
     scripted = machine()
-    with pytest.raises(WrongAnswers):
+    with pytest.raises(WrongOutputs):
         race(DENSE, SPARSE, target=target(scripted), controls={})
     assert scripted.opened == 0
 
@@ -604,7 +604,7 @@ def test_a_model_whose_outputs_are_not_finite_is_not_timed(
 ) -> None:
     scripted = machine(answers={role: [1.0, value]}, instructions=lambda _, ns: round(ns))
     name = {"dense": DENSE.name, "sparse": SPARSE.name}[role]
-    with pytest.raises(WrongAnswers, match=f"^{name} computes wrong answers on litert, .* finite"):
+    with pytest.raises(WrongOutputs, match=f"^{name} computes wrong outputs on litert, .* finite"):
         start(DENSE, SPARSE, target(scripted, unit), 1, 10.0, now=scripted.clock)
     assert not [request for request in scripted.requests if request[0] == "run"]
 
@@ -623,7 +623,7 @@ def test_a_race_says_what_was_raced() -> None:
     result = raced(machine())
     assert "x" in result.inputs
     assert result.remarks == ()
-    assert result.as_json()["inputs"] == result.evidence["inputs"] == result.inputs
+    assert result.as_json()["inputs"] == result.metadata["inputs"] == result.inputs
 
 
 def network(folder: Path, *widths: int, encoding: Any = "dense") -> Model:
@@ -671,9 +671,9 @@ def test_cpu_time_must_equal_wall_time_from_both_sides(wall_over_cpu: float, clo
     assert choose_clock(pairs, threads=1)[0] == clock
 
 
-def trials(*processes: list[Pair], pairs: int = 4) -> Trials:
+def measurement(*processes: list[Pair], pairs: int = 4) -> Measurement:
     scripted = machine()
-    made = Trials(
+    made = Measurement(
         feed(Model(DENSE)),
         feed(Model(SPARSE)),
         target(scripted),
@@ -696,17 +696,17 @@ def test_only_preempted_blocks_that_are_long_make_a_clock_noisy(
 ) -> None:
     """The kernel's own interrupts hit short blocks, too; their median does not mind."""
     process = [timed(*[(block_ns, block_ns)] * 5, preempted=preempted)] * 4
-    assert trials(*[process] * LOOKS[0])._noisy() is noisy
+    assert measurement(*[process] * LOOKS[0])._noisy() is noisy
 
 
 def test_equal_centres_of_processes_do_not_hide_the_spread_of_their_pairs() -> None:
     def of(*ratios: float) -> list[Pair]:
         return [timed((1e6 * ratio, 1e6)) for ratio in ratios]
 
-    assert trials(of(1, 1, 1, 1), of(1, 1, 1, 1)).spread() == 0
-    spread = trials(of(0.97, 0.99, 1.01, 1.03), of(1.03, 1.01, 0.99, 0.97)).spread()
+    assert measurement(of(1, 1, 1, 1), of(1, 1, 1, 1)).spread() == 0
+    spread = measurement(of(0.97, 0.99, 1.01, 1.03), of(1.03, 1.01, 0.99, 0.97)).spread()
     assert spread == pytest.approx(1.4826 * 0.02 / 2, rel=0.05)
-    apart = trials(of(1, 1, 1, 1), of(1.1, 1.1, 1.1, 1.1)).spread()
+    apart = measurement(of(1, 1, 1, 1), of(1.1, 1.1, 1.1, 1.1)).spread()
     assert apart == pytest.approx(math.log(1.1) / math.sqrt(2), rel=0.01)
 
 
@@ -718,7 +718,7 @@ def test_a_model_of_two_seconds_is_decided_or_has_its_price() -> None:
     short = raced(slow, budget=8.0)
     assert short.trials == 0
     assert slow.now < 8.0 * 1.5
-    error = undecided(short, 1.2)
+    error = inconclusive(short, 1.2)
     assert error.claim.reason == "budget"
     total = int(re.findall(r"--sparsity-budget=(\d+)", str(error))[0])
     assert 50 < total < 100
@@ -731,7 +731,7 @@ def test_with_several_threads_little_is_spent_on_warming_up() -> None:
     """Wall times of a busy machine never settle, and nothing is compiled that could."""
     busy = machine(1.0, sparse_ns=1e5, share=lambda rng: rng.uniform(0.1, 1.0))
     result = raced(busy, threads=2, budget=8.0)
-    plan = result._trials.plan
+    plan = result._measurement.plan
     assert plan is not None
     assert plan.warm_up * 1e5 < 2 * NATIVE_LIMIT_NS
     while result._series.look():

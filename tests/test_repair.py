@@ -107,7 +107,7 @@ def test_it_runs_sparse_and_computes_the_same(
 
 
 @pytest.mark.parametrize("name", DENSIFIED)
-def test_a_wrong_file_that_no_rewrite_mends_is_stored_densely(
+def test_a_wrong_file_that_no_rewrite_repairs_is_stored_densely(
     name: str, tmp_path: Path, reference: Worker
 ) -> None:
     model, result = repaired(CORPUS[name], tmp_path)
@@ -272,11 +272,11 @@ def broken_rules(model: Model) -> set[str]:
 
 
 def test_every_rule_that_takes_the_file_has_a_rewrite(tmp_path: Path) -> None:
-    """The remedy is checked where it is given: on the networks of the corpus that it mends."""
-    mended = set()
+    """The remedy is checked where it is given: on the networks of the corpus that it repairs."""
+    fixed = set()
     for name in REPAIRED:
         model, result = repaired(CORPUS[name], tmp_path)
-        mended |= broken_rules(model) - broken_rules(result.model)
+        fixed |= broken_rules(model) - broken_rules(result.model)
     promised = {name for name, rule in RULES.items() if rule.repaired}
     elsewhere = {"shared-padding": "a padding with two readers", "depthwise-kernel": "windows"}
-    assert promised - mended == set(elsewhere)
+    assert promised - fixed == set(elsewhere)

@@ -10,7 +10,7 @@ import pytest
 
 from corpus import CASES
 from pytest_sparsity import repairing
-from pytest_sparsity.errors import Inconclusive, Unsupported, WrongAnswers
+from pytest_sparsity.errors import Inconclusive, Unsupported, WrongOutputs
 from pytest_sparsity.model import Model
 from pytest_sparsity.repairing import repair
 from pytest_sparsity.targets import Target
@@ -27,7 +27,7 @@ class Ratio:
     def __gt__(self, threshold: float) -> bool:
         assert threshold == 1
         if self.answer is None:
-            raise Inconclusive("undecided")
+            raise Inconclusive("inconclusive")
         return self.answer
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def test_a_faster_file_is_kept(races: Any, tmp_path: Path) -> None:
     assert done.left == ()
 
 
-@pytest.mark.parametrize("answer", [False, None], ids=["slower", "undecided"])
+@pytest.mark.parametrize("answer", [False, None], ids=["slower", "inconclusive"])
 def test_the_original_is_kept_unless_a_race_shows_a_gain(
     answer: bool | None, races: Any, tmp_path: Path
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_wrong_file_is_raced_as_it_would_be_right(races: Any, tmp_path: Path) 
     assert repair(model, tmp_path / "out.tflite").kept == "repaired"
 
 
-def test_what_no_rewrite_mends_is_stored_densely_and_says_why(races: Any, tmp_path: Path) -> None:
+def test_what_no_rewrite_repairs_is_stored_densely_and_says_why(races: Any, tmp_path: Path) -> None:
     seen = races(True)
     done = repair(written("max pool", tmp_path), tmp_path / "out.tflite")
     assert (seen, done.kept) == ([], "densified")
@@ -128,7 +128,7 @@ def test_what_is_left_is_not_to_be_repaired_again(races: Any, tmp_path: Path) ->
 
 
 def test_answers_that_are_wrong_after_all_keep_the_original(races: Any, tmp_path: Path) -> None:
-    races(WrongAnswers("wrong by 0.3"))
+    races(WrongOutputs("wrong by 0.3"))
     done = repair(written("entry same padding", tmp_path), tmp_path / "out.tflite")
     assert (done.kept, done.race) == ("original", None)
     assert done.reason.endswith("they are not: wrong by 0.3")

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_sparsity.baseline.history import Point, Trend
-from pytest_sparsity.baseline.recorded import Comparison
+from pytest_sparsity.baseline.recorded import BaselineComparison
 from pytest_sparsity.report import (
     document,
     failure,
@@ -68,7 +68,7 @@ def race(*claims: records.Record, **fields: Any) -> records.Record:
         "ratio": {"value": 2.0, "low": 1.9, "high": 2.1, "confidence": 0.95},
         "quantity": "speedup",
         "claims": list(claims),
-        "evidence": {"pairs": 3, "clock": "cpu", "machine": "CPU", "version": "2.3.0"},
+        "metadata": {"pairs": 3, "clock": "cpu", "machine": "CPU", "version": "2.3.0"},
         "resolution": "",
         "inputs": "x (1, 8, 8, 3)",
         "verdict": "faster",
@@ -140,7 +140,7 @@ def test_records_hold_json_s_types_only() -> None:
 
 
 def test_a_comparison_s_record_says_how_it_moved() -> None:
-    comparison = Comparison("nbytes", "<=", 90, 100, 0.05, "holds", "b/m.json")
+    comparison = BaselineComparison("nbytes", "<=", 90, 100, 0.05, "holds", "b/m.json")
     record = records.of_comparison(comparison)
     assert record == {
         "name": "nbytes", "operator": "<=", "today": 90, "recorded": 100, "within": 0.05,
@@ -183,9 +183,9 @@ def test_a_change_is_never_a_power_of_ten(change: float, said: str) -> None:
 def test_claims_line_up() -> None:
     tests = [run(race(claim("refuted"), claim("inconclusive", text="< 12"))), run(race())]
     assert texts(terminal.claims(tests)) == [
-        "2.00x [1.90, 2.10]  >= 1.5  refuted      litert  test_m.py::test_a",
-        "2.00x [1.90, 2.10]  < 12    undecided    litert  test_m.py::test_a",
-        "2.00x [1.90, 2.10]          not claimed  litert  test_m.py::test_a",
+        "2.00x [1.90, 2.10]  >= 1.5  refuted       litert  test_m.py::test_a",
+        "2.00x [1.90, 2.10]  < 12    inconclusive  litert  test_m.py::test_a",
+        "2.00x [1.90, 2.10]          not claimed   litert  test_m.py::test_a",
     ]
     assert texts(terminal.claims(tests, ["refuted"])) == [
         "2.00x [1.90, 2.10]  >= 1.5  refuted  litert  test_m.py::test_a"
@@ -247,7 +247,7 @@ def test_counts() -> None:
         )
     ]
     assert terminal.counts(tests, ["x"]) == (
-        "races: 2 hold, 1 refuted, 1 undecided; baselines: 1 holds, 1 refuted, 1 recorded; "
+        "races: 2 hold, 1 refuted, 1 inconclusive; baselines: 1 holds, 1 refuted, 1 recorded; "
         "unused baselines: 1"
     )
     assert terminal.counts([run(race(claim()))], []) == "races: 1 holds"
@@ -468,7 +468,7 @@ def test_the_page_shows_everything(tmp_path: Path) -> None:
     reader = read((tmp_path / "report.html").read_text())
     said = " ".join("".join(reader.text).split())
     for expected in (
-        "refuted", "undecided", "holds", "recorded", "no claim about this race",
+        "refuted", "inconclusive", "holds", "recorded", "no claim about this race",
         "speedup >= 1.5", "2.00x [1.90, 2.10]", "unknown", "2.000x instructions",
         "-10 % within 20 %", "this CPU has AVX", "claim it on litert-js", "8x1x1x8", "80.0 %",
         "2026-01-01: 99", "not committed", "2 values", "b/m.json test_gone",
@@ -587,7 +587,7 @@ def test_the_document_as_json(tmp_path: Path) -> None:
     assert found["schema"] == 1
     assert found["counts"] == {
         "tests": {"failed": 1, "skipped": 1, "passed": 1},
-        "claims": {"refuted": 1, "undecided": 1, "holds": 4, "recorded": 1},
+        "claims": {"refuted": 1, "inconclusive": 1, "holds": 4, "recorded": 1},
         "not_run": 1,
     }
     test = found["tests"][0]
@@ -646,11 +646,13 @@ def test_the_document_as_markdown(tmp_path: Path) -> None:
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines[2] == (
         "tests: 1 failed, 1 skipped, 1 passed; "
-        "claims: 1 refuted, 1 undecided, 4 holds, 1 recorded; not run: 1"
+        "claims: 1 refuted, 1 inconclusive, 4 holds, 1 recorded; not run: 1"
     )
     rows = [line for line in lines if line.startswith("| ")]
     assert rows[2] == f"| **refuted** | unknown | speedup >= 1.5 | litert-js | `{FORGED}` |"
-    assert rows[3].startswith("| **undecided** | 2.00x [1.90, 2.10] | speedup >= 2.05 | litert |")
+    assert rows[3].startswith(
+        "| **inconclusive** | 2.00x [1.90, 2.10] | speedup >= 2.05 | litert |"
+    )
     assert "| **failed** | `test_m.py::test_a` | assert 3 \\< 2 |" in rows
     assert "| 1 claim | litert-js | no Node | `install it` |" in rows
     assert "| `sparse.tflite` | 1,000 | 500 | 80.0% |" in rows

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_sparsity.targets import Worker
-    from pytest_sparsity.writer import DType, Encoding, Value
+    from pytest_sparsity.writer import DType, Encoding, Operand
 
     Array = NDArray[Any]
 
@@ -45,7 +45,7 @@ def ignoring(values: Array, *channels: int) -> Array:
 
 
 def network(
-    middle: Callable[[Network, Value], Value],
+    middle: Callable[[Network, Operand], Operand],
     folder: Path,
     dead: tuple[int, ...] = (1, 5, 6),
     encoding: Encoding = "dense",
@@ -86,7 +86,7 @@ def widths(model: Model) -> list[int]:
     return [layer.shape[0] for layer in model.layers if layer.op == "CONV_2D"]
 
 
-MIDDLES: dict[str, Callable[[Network, Value], Value]] = {
+MIDDLES: dict[str, Callable[[Network, Operand], Operand]] = {
     "directly": lambda _, x: x,
     "depthwise": lambda net, x: net.depthwise(x, weights(1, 3, 3, 8, seed=2), weights(8, seed=3)),
     "activation": lambda net, x: net.unary(x, "HARD_SWISH"),
@@ -246,7 +246,7 @@ def test_channels_are_left_in_eights(tmp_path: Path) -> None:
     ids=["softmax", "mean of channels", "depth to space", "reshape"],
 )
 def test_what_mixes_channels_keeps_them(
-    keep: Callable[[Network, Value], Value], tmp_path: Path
+    keep: Callable[[Network, Operand], Operand], tmp_path: Path
 ) -> None:
     model = network(keep, tmp_path, dead=())
     assert dead_channels(model) == ()

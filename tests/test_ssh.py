@@ -241,7 +241,7 @@ def test_a_file_that_the_runtime_refuses(target: Target, tmp_path: Path) -> None
             255,
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
             (
-                "board has another key than ssh has kept for it: if it was set up anew, run "
+                "board has another key than ssh has kept for it: if it was set up again, run "
                 "ssh-keygen -R with its name or address, and then ssh board"
             ),
         ),
@@ -597,7 +597,7 @@ def test_a_race_tells_of_it(
     result = start(Model(files[0]), Model(files[1]), target, threads=1, budget=60)
     assert result.trials
     assert result.remarks[0].startswith("noisy, the machine throttled at up to 84 degrees")
-    told = result.evidence["conditions"]
+    told = result.metadata["conditions"]
     assert isinstance(told, dict)
     assert told["readings"] > result.pairs
 

@@ -284,7 +284,7 @@ def test_networks_shrink_to_the_step_that_matters() -> None:
 
 
 @given(strategies.pairs())
-def test_pairs_hold_the_same_weights(folder: Path, pair: strategies.Pair) -> None:
+def test_pairs_hold_the_same_weights(folder: Path, pair: strategies.FilePair) -> None:
     dense = Model(saved(folder, "dense.tflite", pair.dense))
     sparse = Model(saved(folder, "sparse.tflite", pair.sparse))
     assert sparse.encoded

@@ -25,8 +25,8 @@ def test_what_is_within_bounds_is_read_as_python_reads_it(value: object) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("NaN", "NaN is no number of JSON"),
-        ('{"a": [-Infinity]}', "-Infinity is no number of JSON"),
+        ("NaN", "NaN is not a JSON number"),
+        ('{"a": [-Infinity]}', "-Infinity is not a JSON number"),
         ("1e999", "1e999 is too large a number"),
         ("9" * 400, "a whole number has 400 digits, more than 20"),
         ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),

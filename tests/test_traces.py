@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.estimate import LOOKS, Budget, Series, hodges_lehmann
+from pytest_sparsity.racing.measurement import choose_clock
 from pytest_sparsity.racing.pairs import Pair
-from pytest_sparsity.racing.trials import choose_clock
 
 TRACES = Path(__file__).parent / "data" / "traces"
 AA = ("tutorial_aa_busy", "mobilenet_aa_busy", "mobilenet_aa_quiet")

@@ -31,7 +31,7 @@ from pytest_sparsity.transform import (
 )
 from pytest_sparsity.transform.densification import dense_fully_connected_version
 from pytest_sparsity.transform.edit import Edit
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Network, Operand
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -362,14 +362,14 @@ def test_a_model_without_halves_stays_as_it_is(path: Path) -> None:
     assert decoded(widen(model, path)) == decoded(model)
 
 
-def pooled(net: Network, x: Value, activation: str) -> Value:
+def pooled(net: Network, x: Operand, activation: str) -> Operand:
     """The averages of an image of 8x8x4 in four quarters."""
     sizes = dict.fromkeys(("stride_h", "stride_w", "filter_height", "filter_width"), 4)
     options = {"padding": "VALID", "fused_activation_function": activation, **sizes}
     return net.operator("AVERAGE_POOL_2D", [x], (1, 2, 2, 4), "Pool2DOptions", options)
 
 
-def sums(net: Network, x: Value, op: str) -> Value:
+def sums(net: Network, x: Operand, op: str) -> Operand:
     """Of an image of 8x8x4: an operator that adds up what was computed."""
     if op == "MEAN":
         return net.mean(x)

@@ -79,7 +79,8 @@ def test_a_lock_that_cannot_be_used_is_one_sentence(lock: Path) -> None:
     lock.symlink_to("elsewhere")
     with (
         pytest.raises(
-            CannotMeasure, match=r"take turns by .*turns\.lock, which cannot be used: Too many"
+            CannotMeasure,
+            match=r"lock file .*turns\.lock, which cannot be used: Too many",
         ),
         turns.turn(),
     ):

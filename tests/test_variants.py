@@ -34,6 +34,7 @@ from pytest_sparsity.variants import (
 from pytest_sparsity.variants.cache import ROLES
 from pytest_sparsity.variants.converter import ConversionError, Converter, LocalConverter
 from pytest_sparsity.variants.recipe import Recipe
+from recipes import recipe_of
 
 Build = Callable[[], Any]
 Finetune = Callable[[Any, list[Any]], object]
@@ -352,19 +353,7 @@ class Counted(LocalConverter):
 
 
 def wanted(build: Build, **options: Any) -> Recipe:
-    defaults: dict[str, Any] = {
-        "sparsity": 0.8,
-        "pattern": "unstructured",
-        "policy": "all",
-        "schedule": None,
-        "finetune": None,
-        "quantize": None,
-        "representative": None,
-        "clusters": None,
-        "depends": (),
-        "seed": 0,
-    }
-    return Recipe(build=build, **{**defaults, **options})
+    return recipe_of(build, **{"policy": "all", **options})
 
 
 def fully_converted(asked: Recipe, folder: Path) -> dict[str, bytes]:
@@ -764,7 +753,7 @@ def test_the_channels_with_the_smallest_norms_go(keras: Any) -> None:
 
 
 @pytest.mark.usefixtures("unconverted")
-def test_a_layer_that_cannot_be_made_anew_has_no_channels(keras: Any, tmp_path: Path) -> None:
+def test_a_layer_that_cannot_be_made_again_has_no_channels(keras: Any, tmp_path: Path) -> None:
     class Mine(keras.layers.Layer):  # type: ignore[misc]
         def __init__(self, size: int) -> None:
             super().__init__()
@@ -773,7 +762,7 @@ def test_a_layer_that_cannot_be_made_anew_has_no_channels(keras: Any, tmp_path: 
     def build() -> Any:
         return sequence(Mine(3), keras.layers.Dense(8), keras.layers.Dense(4))
 
-    with networks.quiet(), pytest.raises(ValueError, match=r"anew from its get_config\(\)"):
+    with networks.quiet(), pytest.raises(ValueError, match=r"again from its get_config\(\)"):
         build_variants(build, pattern="channels", policy=["dense"], cache=tmp_path)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_sparsity.model import Model
-from pytest_sparsity.writer import Network, Quantization, Value
+from pytest_sparsity.writer import Network, Operand, Quantization
 from pytest_sparsity.writer.values import Operation
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
     Reference: TypeAlias = Callable[[Array], Array]
-    Case: TypeAlias = Callable[[Network], tuple[Value, Reference]]
+    Case: TypeAlias = Callable[[Network], tuple[Operand, Reference]]
 
 DATA = Path(__file__).parent / "data"
 MODULES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
@@ -101,7 +101,7 @@ def sigmoid(x: Array) -> Array:
 def convolution(
     stride: int = 1, dilation: int = 1, same: bool = False, kernel: int = 3, **storage: Any
 ) -> Case:
-    def build(net: Network) -> tuple[Value, Reference]:
+    def build(net: Network) -> tuple[Operand, Reference]:
         w, b = weights(8, kernel, kernel, 4), weights(8, sparsity=0)
         if storage.get("dtype") == "float16":
             w, b = (v.astype(np.float16).astype(np.float32) for v in (w, b))
@@ -129,21 +129,21 @@ CASES |= {
 
 
 @case
-def conv_without_bias(net: Network) -> tuple[Value, Reference]:
+def conv_without_bias(net: Network) -> tuple[Operand, Reference]:
     w = weights(8, 3, 2, 4)
     y = net.conv2d(net.input, w, activation="RELU6", stride=(2, 1))
     return y, lambda x: relu6(convolve(x, w, np.zeros(8)))[:, ::2]
 
 
 @case
-def conv_of_zeros(net: Network) -> tuple[Value, Reference]:
+def conv_of_zeros(net: Network) -> tuple[Operand, Reference]:
     w, b = np.zeros((8, 1, 1, 4), np.float32), weights(8, sparsity=0)
     y = net.conv2d(net.input, w, b, encoding="sparse")
     return y, lambda x: convolve(x, w, b)
 
 
 @case
-def shared_weights(net: Network) -> tuple[Value, Reference]:
+def shared_weights(net: Network) -> tuple[Operand, Reference]:
     w = weights(4, 1, 1, 4)
     shared = net.weights(w, encoding="sparse")
     y = net.conv2d(net.conv2d(net.input, shared), shared)
@@ -151,27 +151,27 @@ def shared_weights(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def depthwise_sparse(net: Network) -> tuple[Value, Reference]:
+def depthwise_sparse(net: Network) -> tuple[Operand, Reference]:
     w, b = weights(1, 3, 3, 4), weights(4, sparsity=0)
     y = net.depthwise(net.input, w, b, stride=2, padding="SAME", encoding="sparse")
     return y, lambda x: depthwise(x, w, b, 2, same=True)
 
 
 @case
-def depthwise_multiplied(net: Network) -> tuple[Value, Reference]:
+def depthwise_multiplied(net: Network) -> tuple[Operand, Reference]:
     w = weights(1, 3, 3, 12)
     y = net.depthwise(net.input, w, activation="RELU")
     return y, lambda x: np.maximum(depthwise(x, w, np.zeros(12)), 0)
 
 
 @case
-def padded(net: Network) -> tuple[Value, Reference]:
+def padded(net: Network) -> tuple[Operand, Reference]:
     y = net.pad(net.pad(net.input, 1), ((0, 2), (3, 1)))
     return y, lambda x: np.pad(x, ((0, 0), (1, 3), (4, 2), (0, 0)))
 
 
 @case
-def dense_layers(net: Network) -> tuple[Value, Reference]:
+def dense_layers(net: Network) -> tuple[Operand, Reference]:
     """All encodings of FULLY_CONNECTED."""
     w = [weights(16, 252), weights(32, 16), weights(8, 32), weights(5, 8, sparsity=0)]
     w[2] = np.repeat(weights(8, 8), 4, axis=1)
@@ -189,33 +189,33 @@ def dense_layers(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def dense_layer(net: Network) -> tuple[Value, Reference]:
+def dense_layer(net: Network) -> tuple[Operand, Reference]:
     w, b = weights(16, 252), weights(16, sparsity=0)
     y = net.fully_connected(net.reshape(net.input, (2, 252)), w, b, activation="RELU")
     return y, lambda x: np.maximum(x.reshape(2, 252) @ w.T + b, 0)
 
 
 @case
-def averages(net: Network) -> tuple[Value, Reference]:
+def averages(net: Network) -> tuple[Operand, Reference]:
     y = net.mean(net.input, keep_dims=True)
     return net.mean(y), lambda x: x.mean((1, 2))
 
 
 @case
-def arithmetic(net: Network) -> tuple[Value, Reference]:
+def arithmetic(net: Network) -> tuple[Operand, Reference]:
     offset = np.arange(1, 5, dtype=np.float32)
     y = net.div(net.mul(net.sub(net.add(net.input, offset), net.input), net.input), offset)
     return y, lambda x: x
 
 
 @case
-def concatenated(net: Network) -> tuple[Value, Reference]:
+def concatenated(net: Network) -> tuple[Operand, Reference]:
     y = net.concat([net.concat([net.input, net.input]), net.unary(net.input, "TANH")])
     return y, lambda x: np.concatenate([x, x, np.tanh(x)], axis=-1)
 
 
 @case
-def pools(net: Network) -> tuple[Value, Reference]:
+def pools(net: Network) -> tuple[Operand, Reference]:
     y = net.avg_pool(net.max_pool(net.input, 3, 1, padding="SAME"), 2)
 
     def reference(x: Array) -> Array:
@@ -226,7 +226,7 @@ def pools(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def activations(net: Network) -> tuple[Value, Reference]:
+def activations(net: Network) -> tuple[Operand, Reference]:
     x = net.sub(net.input, np.full(4, 0.5, np.float32))
     alpha = weights(1, 1, 4, sparsity=0)
     y = net.leaky_relu(net.prelu(net.unary(net.unary(x, "HARD_SWISH"), "ELU"), alpha), 0.2)
@@ -242,7 +242,7 @@ def activations(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def softmaxes(net: Network) -> tuple[Value, Reference]:
+def softmaxes(net: Network) -> tuple[Operand, Reference]:
     y = net.softmax(net.input, beta=2.0)
 
     def reference(x: Array) -> Array:
@@ -253,7 +253,7 @@ def softmaxes(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def spaces(net: Network) -> tuple[Value, Reference]:
+def spaces(net: Network) -> tuple[Operand, Reference]:
     y = net.depth_to_space(net.input, 2)
 
     def reference(x: Array) -> Array:
@@ -264,7 +264,7 @@ def spaces(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def resized(net: Network) -> tuple[Value, Reference]:
+def resized(net: Network) -> tuple[Operand, Reference]:
     y = net.resize_bilinear(net.input, (17, 13), align_corners=True, half_pixel_centers=False)
 
     def reference(x: Array) -> Array:
@@ -278,7 +278,7 @@ def resized(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def doubled(net: Network) -> tuple[Value, Reference]:
+def doubled(net: Network) -> tuple[Operand, Reference]:
     """Twice the size, pixels in the middle: a quarter of the neighbour, three of the nearest."""
     y = net.resize_bilinear(net.input, (18, 14))
 
@@ -292,7 +292,7 @@ def doubled(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def quantized(net: Network) -> tuple[Value, Reference]:
+def quantized(net: Network) -> tuple[Operand, Reference]:
     """int8 with scales that make every product exact, so that there is one right answer."""
     w = np.clip(np.rint(weights(8, 1, 1, 4) * 40), -126, 126)
     w[:, 0, 0, 0] = 127  # the largest of each channel: the scales are 1
@@ -309,7 +309,7 @@ def quantized(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def quantized_dense(net: Network) -> tuple[Value, Reference]:
+def quantized_dense(net: Network) -> tuple[Operand, Reference]:
     w = np.clip(np.rint(weights(16, 252) * 40), -126, 126)
     w[:, 0] = 127
     x = net.quantize(net.reshape(net.input, (2, 252)), 1 / 64)
@@ -323,7 +323,7 @@ def quantized_dense(net: Network) -> tuple[Value, Reference]:
 
 
 @case
-def dynamic_range(net: Network) -> tuple[Value, Reference]:
+def dynamic_range(net: Network) -> tuple[Operand, Reference]:
     w = np.clip(np.rint(weights(16, 252) * 40), -126, 126)
     w[:, 0] = 127
     x = net.reshape(net.input, (2, 252))
@@ -385,7 +385,7 @@ def versions(path: Path) -> dict[str, int]:
     return {o.op: o.version for graph in Model(path).graphs for o in graph.operators}
 
 
-def written(net: Network, value: Value, path: Path) -> Model:
+def written(net: Network, value: Operand, path: Path) -> Model:
     net.output(value)
     return Model(net.write(path / "model.tflite"))
 

@@ -11,7 +11,7 @@ import pytest
 from corpus import CASES, Case
 from pytest_sparsity import xnnpack
 from pytest_sparsity.model import Model
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Network, Operand
 from pytest_sparsity.writer.parts import Parts
 from pytest_sparsity.xnnpack.changes import CHANGES
 from pytest_sparsity.xnnpack.misfits import Misfit
@@ -510,7 +510,7 @@ def test_an_operator_outside_xnnpack_splits_the_graph(tmp_path: Path) -> None:
 def test_the_hint_belongs_to_a_partition(tmp_path: Path) -> None:
     """The sparse-encoded weights are all behind the split: the first part gets no hint."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         x = p.pointwise(p.entry(x), encoding="dense")
         kept = p.net.mean(p.pointwise(x, encoding="dense"))
         x = p.net.operator("L2_NORMALIZATION", [x], x.shape, "L2NormOptions")
@@ -534,7 +534,7 @@ def test_a_convolution_without_bias_is_not_delegated(tmp_path: Path) -> None:
 def test_float16_weights_need_a_float16_bias(tmp_path: Path) -> None:
     """Since LiteRT bee71230e (2025-06) both are read as they are stored."""
 
-    def build(p: Parts, x: Value) -> None:
+    def build(p: Parts, x: Operand) -> None:
         weights = p.net.weights(p.random((4, 1, 1, 3), 3), dtype="float16")
         bias = p.net.constant(p.random((4,), 3))
         p.finish(p.net.conv2d(x, weights, bias))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.baseline.files import (
     BaselineError,
     Ratio,
+    Recordable,
     RecordedFile,
-    Value,
     join,
 )
 from pytest_sparsity.baseline.recorded import (
     DRIFT,
-    Comparison,
+    BaselineComparison,
     Recorded,
     Today,
     as_value,
@@ -30,7 +30,7 @@ from pytest_sparsity.baseline.recorded import (
     sharpened,
     text,
 )
-from pytest_sparsity.baseline.store import MODELS, Place, Store
+from pytest_sparsity.baseline.store import MODELS, Location, Store
 from pytest_sparsity.errors import Inconclusive, NotRecorded
 from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.machine import Machine, key, this_machine
@@ -43,7 +43,15 @@ if TYPE_CHECKING:
     from pytest_sparsity.estimate import Claim
     from pytest_sparsity.racing import Race
 
-__all__ = ["Baseline", "BaselineError", "Comparison", "NoBaseline", "Recorded", "Store", "Suite"]
+__all__ = [
+    "Baseline",
+    "BaselineComparison",
+    "BaselineError",
+    "NoBaseline",
+    "Recorded",
+    "Store",
+    "Suite",
+]
 
 MEGABYTE = 1_000_000
 
@@ -86,8 +94,8 @@ class Baseline:
         self._module = module
         self._test = test
         self._origin = origin
-        self._pending: dict[str, tuple[Place, Value]] = {}
-        self.comparisons: list[Comparison] = []
+        self._pending: dict[str, tuple[Location, Recordable]] = {}
+        self.comparisons: list[BaselineComparison] = []
 
     def __call__(self, name: str, *, within: float | None = None) -> Recorded:
         """Return the value recorded under a name, to be compared with today's.
@@ -119,7 +127,7 @@ class Baseline:
             BaselineError: the recorded file is missing or is another one, or today's is too large.
             ModelError: today's file is not a model.
         """
-        today, place = Model.of(model), Place.of(self._module)
+        today, place = Model.of(model), Location.of(self._module)
         if self._suite.update:
             self._check_size(today)
             recorded = self._suite.store.save_model(today.path)
@@ -137,11 +145,11 @@ class Baseline:
             self._suite.store.save(place, values)
         self._pending.clear()
 
-    def _compare(self, recorded: Recorded, sign: str, value: Today) -> Comparison:
+    def _compare(self, recorded: Recorded, sign: str, value: Today) -> BaselineComparison:
         """Compare today's value, or record it; the sign is that of the claim about it."""
         race = self._race(value)
         timed = isinstance(value, Estimate) and value.latest().low != value.latest().high
-        place = self._place(race) if timed else Place.of(self._module)
+        place = self._place(race) if timed else Location.of(self._module)
         before = len(race.claims) if race else 0
 
         def claims() -> tuple[Claim, ...]:
@@ -163,7 +171,7 @@ class Baseline:
             raise
         finally:
             shown = self._suite.store.shown(place.file)
-            made = Comparison(
+            made = BaselineComparison(
                 recorded.name, sign, as_value(value), found, within, word, shown, claims()
             )
             self.comparisons.append(made)
@@ -181,8 +189,13 @@ class Baseline:
         return self._origin(value)
 
     def _record(
-        self, name: str, sign: str, today: Value, place: Place, claims: tuple[Claim, ...] = ()
-    ) -> Comparison:
+        self,
+        name: str,
+        sign: str,
+        today: Recordable,
+        place: Location,
+        claims: tuple[Claim, ...] = (),
+    ) -> BaselineComparison:
         """Keep today's value until the test has passed."""
         entry = join(self._test, name)
         if entry in self._pending and not isinstance(today, Ratio):
@@ -195,11 +208,11 @@ class Baseline:
         self._pending[entry] = place, today
         before = self._suite.store.values(place.file).get(entry)
         shown = self._suite.store.shown(place.file)
-        made = Comparison(name, sign, today, before, 0.0, "recorded", shown, claims)
+        made = BaselineComparison(name, sign, today, before, 0.0, "recorded", shown, claims)
         self.comparisons = [old for old in self.comparisons if old.name != name] + [made]
         return made
 
-    def _found(self, name: str, place: Place) -> Value:
+    def _found(self, name: str, place: Location) -> Recordable:
         found = self._suite.store.values(place.file).get(join(self._test, name))
         if found is not None:
             return found
@@ -227,15 +240,15 @@ class Baseline:
                 "and raise the setting"
             )
 
-    def _place(self, race: Race | None) -> Place:
+    def _place(self, race: Race | None) -> Location:
         if race is None:
             raise BaselineError(
-                "a baseline keeps the ratio of a race that the fixture `race` ran: "
-                "what another is true of is not known"
+                "a baseline keeps the ratio of a race that the fixture `race` ran: of "
+                "another ratio the target and the machine are not known"
             )
-        runtime, version = race.target.runtime, str(race.evidence.get("version", ""))
+        runtime, version = race.target.runtime, str(race.metadata.get("version", ""))
         if race.target.arch == "wasm32":  # there the engine compiles the kernels
-            version += f" {race.evidence.get('engine', '')}"
+            version += f" {race.metadata.get('engine', '')}"
         machine = race.target.machine or self._suite.machine
         facts: dict[str, str | int] = {"runtime": runtime, "version": version}
         if isinstance(machine, Machine):
@@ -243,4 +256,4 @@ class Baseline:
             facts |= {name: getattr(machine, name) for name in names}
         else:
             facts["name"] = machine
-        return Place.of(self._module, key(machine, runtime, version), facts)
+        return Location.of(self._module, key(machine, runtime, version), facts)

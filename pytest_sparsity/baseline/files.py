@@ -66,10 +66,10 @@ class RecordedFile:
 
 
 Scalar = bool | int | float | str
-Value = Scalar | list[Scalar] | Ratio | RecordedFile
+Recordable = Scalar | list[Scalar] | Ratio | RecordedFile
 
 
-def read(path: Path, shown: str = "") -> dict[str, Value]:
+def read(path: Path, shown: str = "") -> dict[str, Recordable]:
     """Return the values in a file by `"TEST::NAME"`; none if there is no such file.
 
     Args:
@@ -89,7 +89,7 @@ def read(path: Path, shown: str = "") -> dict[str, Value]:
     return parse(text, shown)
 
 
-def parse(text: str, source: str) -> dict[str, Value]:
+def parse(text: str, source: str) -> dict[str, Recordable]:
     """Return the values in the text of a file; `source` names it in errors."""
     try:
         document = strict_json.loads(text)
@@ -122,12 +122,12 @@ def parse(text: str, source: str) -> dict[str, Value]:
     return {key: _value(key, value, source) for key, value in document.items()}
 
 
-def write(path: Path, values: Mapping[str, Value]) -> None:
+def write(path: Path, values: Mapping[str, Recordable]) -> None:
     """Write a file atomically: a kill at any instant leaves the old file or the new one."""
     replace(path, dump(values).encode())
 
 
-def dump(values: Mapping[str, Value]) -> str:
+def dump(values: Mapping[str, Recordable]) -> str:
     """Return the text of a file, sorted by test and name."""
     ordered = sorted(values, key=_split)
     blocks = [
@@ -146,7 +146,7 @@ def join(test: str, name: str) -> str:
     key = f"{test}{SEPARATOR}{name}"
     if not name or _split(key) != (test, name):
         raise ValueError(
-            f"a baseline's name is not empty, has no {SEPARATOR!r} and does not begin with ':'; "
+            f"a baseline's name must not be empty, contain {SEPARATOR!r} or begin with ':'; "
             f"this one is {name!r}"
         )
     return key
@@ -164,7 +164,7 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
     return float(f"{value:.{digits}g}") if type(value) is float else value
 
 
-def _text(value: Value) -> str:
+def _text(value: Recordable) -> str:
     if isinstance(value, Ratio):
         fields: dict[str, Any] = {
             key: rounded(float(number), RATIO_DIGITS) for key, number in asdict(value).items()
@@ -174,7 +174,7 @@ def _text(value: Value) -> str:
     return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
 
-def _value(key: str, value: Any, source: str) -> Value:
+def _value(key: str, value: Any, source: str) -> Recordable:
     if not all(_split(key)):
         raise BaselineError(
             f"{source} is damaged at {_place(key)}: expected a key of the form 'TEST::NAME'"
@@ -189,7 +189,7 @@ def _value(key: str, value: Any, source: str) -> Value:
         ) from None
 
 
-def _decode(value: Any) -> Value:
+def _decode(value: Any) -> Recordable:
     if isinstance(value, dict):
         return _recorded_file(value) if "model" in value else _ratio(value)
     if isinstance(value, list):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.baseline.files import SEPARATOR, BaselineError, Value, parse
+from pytest_sparsity.baseline.files import SEPARATOR, BaselineError, Recordable, parse
 from pytest_sparsity.baseline.recorded import relative_change
 from pytest_sparsity.baseline.store import is_values
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.baseline.store import Store
 
-Snapshot = dict[tuple[str, str, str], Value]  # by file, test and name
+Snapshot = dict[tuple[str, str, str], Recordable]  # by file, test and name
 # Commits that a trend goes back at most.
 COMMITS = 100
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordedValue:
     """One recorded value.
 
     Attributes:
@@ -36,11 +36,11 @@ class Entry:
     file: str
     test: str
     name: str
-    value: Value
+    value: Recordable
 
 
 @dataclass(frozen=True)
-class Change:
+class BaselineChange:
     """One value at two revisions; None where it is not recorded.
 
     Attributes:
@@ -55,8 +55,8 @@ class Change:
     file: str
     test: str
     name: str
-    before: Value | None
-    after: Value | None
+    before: Recordable | None
+    after: Recordable | None
     change: float | None
 
 
@@ -72,7 +72,7 @@ class Point:
 
     commit: str
     date: str
-    value: Value
+    value: Recordable
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class Trend:
     points: tuple[Point, ...]
 
 
-def recorded(store: Store) -> list[Entry]:
+def recorded(store: Store) -> list[RecordedValue]:
     """Return all values that are recorded now.
 
     Raises:
         ValueError: there is no such folder.
         BaselineError: a file cannot be used.
     """
-    return [Entry(*place, value) for place, value in _on_disk(store).items()]
+    return [RecordedValue(*place, value) for place, value in _on_disk(store).items()]
 
 
-def changes(store: Store, since: str, until: str | None = None) -> list[Change]:
+def changes(store: Store, since: str, until: str | None = None) -> list[BaselineChange]:
     """Return the values that differ between two revisions, or between one and the files on disk.
 
     Raises:
@@ -105,7 +105,7 @@ def changes(store: Store, since: str, until: str | None = None) -> list[Change]:
     before = _at(store.folder, since)
     after = _on_disk(store) if until is None else _at(store.folder, until)
     return [
-        Change(*place, old, new, relative_change(new, old))
+        BaselineChange(*place, old, new, relative_change(new, old))
         for place in sorted({*before, *after})
         if (old := before.get(place)) != (new := after.get(place))
     ]
@@ -204,7 +204,7 @@ def _of_blobs(
     return snapshot
 
 
-def _sorted(files: Mapping[PurePosixPath, Mapping[str, Value]]) -> Snapshot:
+def _sorted(files: Mapping[PurePosixPath, Mapping[str, Recordable]]) -> Snapshot:
     return {
         (str(file), test, name): value
         for file, values in sorted(files.items())
@@ -213,8 +213,8 @@ def _sorted(files: Mapping[PurePosixPath, Mapping[str, Value]]) -> Snapshot:
 
 
 def _split(
-    values: Iterable[tuple[str, Value]],
-) -> Iterable[tuple[tuple[str, str], Value]]:
+    values: Iterable[tuple[str, Recordable]],
+) -> Iterable[tuple[tuple[str, str], Recordable]]:
     for key, value in values:
         test, _, name = key.rpartition(SEPARATOR)
         yield (test, name), value

@@ -12,9 +12,9 @@ from pytest_sparsity.baseline.files import (
     RATIO_DIGITS,
     BaselineError,
     Ratio,
+    Recordable,
     RecordedFile,
     Scalar,
-    Value,
     rounded,
 )
 from pytest_sparsity.errors import Inconclusive
@@ -41,7 +41,7 @@ _REFLECTED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """One comparison of today's value with a recorded one, and what came of it.
 
     Attributes:
@@ -57,8 +57,8 @@ class Comparison:
 
     name: str
     operator: str
-    today: Value
-    recorded: Value | None
+    today: Recordable
+    recorded: Recordable | None
     within: float
     verdict: str
     file: str
@@ -90,7 +90,7 @@ class Comparison:
 class Compare(Protocol):
     """Compares today's value with a recorded one; the sign is that of the claim about today's."""
 
-    def __call__(self, recorded: Recorded, sign: str, value: Today, /) -> Comparison:
+    def __call__(self, recorded: Recorded, sign: str, value: Today, /) -> BaselineComparison:
         """Return what came of it."""
         ...
 
@@ -112,7 +112,7 @@ class Recorded:
     def __init__(self, name: str, within: float | None, compare: Compare) -> None:
         self.name = name
         self.within = within
-        self.comparison: Comparison | None = None
+        self.comparison: BaselineComparison | None = None
         self._compare = compare
 
     def __lt__(self, other: object) -> bool:
@@ -171,7 +171,7 @@ def plain(value: Any) -> Scalar | list[Scalar] | None:
     return float(value) if isinstance(value, numbers.Real) else None
 
 
-def as_value(value: Today) -> Value:
+def as_value(value: Today) -> Recordable:
     """Return today's value rounded as it is recorded.
 
     Raises:
@@ -189,7 +189,7 @@ def as_value(value: Today) -> Value:
     return rounded(value)  # type: ignore[no-any-return]  # of the type that it is given
 
 
-def holds(name: str, sign: str, today: Today, recorded: Value, within: float) -> bool:
+def holds(name: str, sign: str, today: Today, recorded: Recordable, within: float) -> bool:
     """Return whether today's value satisfies the claim about a recorded one.
 
     Raises:
@@ -201,7 +201,7 @@ def holds(name: str, sign: str, today: Today, recorded: Value, within: float) ->
     return value_holds(sign, as_value(today), recorded, within)
 
 
-def value_holds(sign: str, today: Value, recorded: Value, within: float) -> bool:
+def value_holds(sign: str, today: Recordable, recorded: Recordable, within: float) -> bool:
     """Return the same for values without an interval."""
     if isinstance(today, list) and isinstance(recorded, list):
         each = "==" if sign == "!=" else sign
@@ -237,13 +237,13 @@ def ratio_holds(name: str, sign: str, estimate: Estimate, recorded: Ratio, withi
     except Inconclusive as error:
         raise Inconclusive(f"{claim}: {error}") from None
     raise Inconclusive(
-        f"{claim} is undecided: measured {estimate.latest()}, and the recorded interval is too "
+        f"{claim} is inconclusive: measured {estimate.latest()}, and the recorded interval is too "
         "wide to tell; record it again with a larger --sparsity-budget, or allow more with within="
     )
 
 
 def check_width(name: str, ratio: Ratio, within: float) -> None:
-    """Raise BaselineError if later ratios, as uncertain as this one, would mostly be undecided.
+    """Raise BaselineError if later ratios, as uncertain as this one, would mostly be inconclusive.
 
     A claim holds against the whole recorded interval, so a tolerance that is narrower than that
     interval leaves no room for today's.
@@ -253,7 +253,7 @@ def check_width(name: str, ratio: Ratio, within: float) -> None:
         raise BaselineError(
             f"{name!r} is not recorded: the interval of {ratio} is {100 * width:.3g} % wide, more "
             f"than the tolerance of {100 * within:g} %, so claims against it would mostly be "
-            "undecided; record it on a quieter machine or with a larger --sparsity-budget, or "
+            "inconclusive; record it on a quieter machine or with a larger --sparsity-budget, or "
             "allow more with within="
         )
 
@@ -270,13 +270,13 @@ def sharpened(estimate: Estimate) -> Estimate:
             return estimate.latest()
 
 
-def relative_change(now: Value | None, before: Value | None) -> float | None:
+def relative_change(now: Recordable | None, before: Recordable | None) -> float | None:
     """Return the quotient of two numbers or ratios, minus 1; None for all else."""
     new, old = _number(now), _number(before)
     return None if new is None or not old else new / old - 1
 
 
-def text(value: Value | None) -> str:
+def text(value: Recordable | None) -> str:
     """Return a value for messages; a long list is cut short."""
     if isinstance(value, Ratio | RecordedFile):
         return str(value)
@@ -302,11 +302,11 @@ def _equal(today: Any, recorded: Any, within: float) -> bool:
     return bool(today == recorded)
 
 
-def _number(value: Value | None) -> float | None:
+def _number(value: Recordable | None) -> float | None:
     if isinstance(value, Ratio):
         return value.value
     return value if _is_number(value) else None
 
 
-def _is_number(value: Value | None) -> TypeGuard[int | float]:
+def _is_number(value: Recordable | None) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

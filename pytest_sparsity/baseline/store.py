@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.baseline.files import (
     SEPARATOR,
     BaselineError,
+    Recordable,
     RecordedFile,
-    Value,
     read,
     write,
 )
@@ -39,7 +39,7 @@ HASH_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a value is kept.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place:
     @classmethod
     def of(
         cls, module: str, machine: str = "", facts: Mapping[str, str | int] | None = None
-    ) -> Place:
+    ) -> Location:
         """Return the place of the values of a test module, given by its path from the root."""
         parts = [part.replace("..", "_") for part in PurePosixPath(module).parts if part != "/"]
         return cls(PurePosixPath(machine, *parts).with_suffix(".json"), machine, facts or {})
@@ -72,13 +72,13 @@ class Store:
     def __init__(self, folder: Path, shown: str = "") -> None:
         self.folder = folder
         self._shown = shown or str(folder)
-        self._read: dict[PurePosixPath, dict[str, Value]] = {}
+        self._read: dict[PurePosixPath, dict[str, Recordable]] = {}
 
     def shown(self, file: PurePosixPath) -> str:
         """Return a file's name for messages."""
         return f"{self._shown}/{file}"
 
-    def values(self, file: PurePosixPath) -> dict[str, Value]:
+    def values(self, file: PurePosixPath) -> dict[str, Recordable]:
         """Return the values in a file by `"TEST::NAME"`; none if there is no such file."""
         if file not in self._read:
             self._read[file] = read(self.folder / file, self.shown(file))
@@ -88,7 +88,7 @@ class Store:
         """Return whether anything was ever recorded for a machine."""
         return (self.folder / machine / MACHINE_FILE).is_file()
 
-    def save(self, place: Place, values: Mapping[str, Value]) -> None:
+    def save(self, place: Location, values: Mapping[str, Recordable]) -> None:
         """Add or change values in a file; all others stay as they are on disk."""
         path = self.folder / place.file
         with self._writing(place.file):
@@ -110,7 +110,7 @@ class Store:
                 f"{self.shown(file)} cannot be written: {error.strerror or error}"
             ) from None
 
-    def _prepare(self, place: Place) -> None:
+    def _prepare(self, place: Location) -> None:
         attributes = self.folder / ".gitattributes"
         if not attributes.exists():
             replace(attributes, GIT_ATTRIBUTES.encode())
@@ -124,7 +124,7 @@ class Store:
         name = f"{_digest(content)}{path.suffix}"
         with self._writing(PurePosixPath(MODELS, name)):
             if not (self.folder / MODELS / name).exists():
-                self._prepare(Place(PurePosixPath(MODELS)))
+                self._prepare(Location(PurePosixPath(MODELS)))
                 replace(self.folder / MODELS / name, content)
         return RecordedFile(name, len(content))
 

@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(
         prog="pytest-sparsity",
         description="Performance claims about pruned TFLite models.",
-        epilog="Exit status: 0 done; 1 a claim that was asked for does not hold, or is undecided; 2"
-        " unusable arguments or file; 3 the target cannot run here. Start with: pytest-sparsity"
+        epilog="Exit status: 0 done; 1 a claim that was asked for does not hold, or is inconclusive"
+        "; 2 unusable arguments or file; 3 the target cannot run here. Start with: pytest-sparsity"
         " explain MODEL",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CLAIM",
         type=claim,
         help="a comparison of the ratio dense / sparse, such as '>= 1.2': exit with status 1 if it"
-        " does not hold, or is undecided when the budget is spent",
+        " does not hold, or is inconclusive when the budget is spent",
     )
     bisect = add("bisect", command_bisect, "find the releases of a runtime that changed a verdict")
     bisect.add_argument("model", metavar="MODEL", help="a .tflite file")
@@ -185,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         help="also these, such as litert@ssh:HOST; phones that are connected are listed by itself",
     )
-    targets.add_argument("--install", metavar="T", help="bring what this target lacks")
+    targets.add_argument("--install", metavar="T", help="install what this target needs")
     baselines = add("baselines", command_baselines, "list recorded values, or how they changed")
     baselines.add_argument(
         "folder",

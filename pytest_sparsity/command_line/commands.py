@@ -76,8 +76,8 @@ def command_race(options: argparse.Namespace) -> int:
     sign, threshold = options.claim or (">", 1.0)
     try:
         holds, said = COMPARISONS[sign](result.ratio, threshold), "does not hold"
-    except Inconclusive as undecided:
-        holds, said = False, f"is undecided: {undecided}"
+    except Inconclusive as inconclusive:
+        holds, said = False, f"is inconclusive: {inconclusive}"
     if options.json:
         put(result.as_json())
     else:
@@ -90,13 +90,13 @@ def command_race(options: argparse.Namespace) -> int:
 
 def command_bisect(options: argparse.Namespace) -> None:
     """Find the releases of a runtime that changed what becomes of a model."""
-    from pytest_sparsity.bisection import Claim, Question, bisect
+    from pytest_sparsity.bisection import Criterion, Question, bisect
     from pytest_sparsity.model import Model
     from pytest_sparsity.report import tables
 
     question = Question(
         Model(options.model),
-        Claim.of(options.claim),
+        Criterion.of(options.claim),
         options.budget,
         options.inputs,
         dict(options.shape or ()),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def command_encode(options: argparse.Namespace) -> None:
-    """Write a model with its zeros stored sparsely; say where it then computes wrong answers."""
+    """Write a model with its zeros stored sparsely; say where it then computes wrong outputs."""
     from pytest_sparsity.model import Model
     from pytest_sparsity.transform import encode
 

@@ -16,7 +16,7 @@ def claim(text: str) -> tuple[str, float]:
 
     with contextlib.suppress(ValueError):
         return comparison(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no claim like '>= 1.2'")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a claim like '>= 1.2'")
 
 
 def threads(text: str) -> int:

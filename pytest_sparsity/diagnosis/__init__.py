@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.diagnosis.conclusion import Diagnosis, diagnose
+from pytest_sparsity.diagnosis.diagnosis import Diagnosis, diagnose
 from pytest_sparsity.diagnosis.observation import Observation, Observer
 from pytest_sparsity.diagnosis.outputs import check_outputs
 from pytest_sparsity.diagnosis.probes import skips_zeros

@@ -209,7 +209,7 @@ def _outward(graph: Graph) -> set[int]:
 
 
 def state(model: Model, seen: Observation | None) -> Iterator[Finding]:
-    """A model that does not answer the same twice."""
+    """A model that gives other outputs the second time."""
     if not model.stateful:
         return
     if seen is not None and seen.repeats:

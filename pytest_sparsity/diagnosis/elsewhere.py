@@ -44,7 +44,7 @@ def findings(here: Analysis, verdict: str) -> list[Finding]:
 
 
 def _wrong(there: list[tuple[str, Analysis]]) -> Iterator[Finding]:
-    """Wrong answers on CPUs with sparse kernels."""
+    """Wrong outputs on CPUs with sparse kernels."""
     wrong = {
         name: analysis for name, analysis in there if xnnpack.verdict(analysis) in xnnpack.WRONG
     }

@@ -195,7 +195,7 @@ class Observer:
         """The operators that run, or None where the target cannot tell.
 
         A model whose inputs have no fixed size has no profile either, nor has one that only the
-        profiler refuses: LiteRT's compiles the model anew and takes no fused LSTM, for instance.
+        profiler refuses: LiteRT's compiles the model again and takes no fused LSTM, for instance.
         """
         try:
             fed = fed or feed(model)

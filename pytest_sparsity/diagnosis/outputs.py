@@ -12,7 +12,7 @@ from pytest_sparsity.children import scratch_folder
 from pytest_sparsity.comparison import FLOAT, QUANTIZED, Comparison, compare, louder
 from pytest_sparsity.diagnosis.noise import DRAWS, FURTHER_DRAWS, own_noise
 from pytest_sparsity.encoding import whole_blocks
-from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported, WrongAnswers
+from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported, WrongOutputs
 from pytest_sparsity.inference import invoked
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.progress import step
@@ -49,7 +49,7 @@ and dense kernels differ in the last bit of about half of all sums; of very shor
 
 COPY = "those of the same weights stored densely"
 
-RANDOM = "it answers otherwise each time, whatever the kernels: it draws random numbers"
+RANDOM = "its outputs differ each time, whatever the kernels: it draws random numbers"
 
 BEFORE_INPUTS = ("unresolved custom op", "Failed to allocate tensors")
 """How TFLite says that it has not got an operator (core/subgraph.cc, TensorFlow 2.21), and LiteRT
@@ -57,12 +57,12 @@ that it could not prepare a model (litert_compiled_model.cc): LiteRT.js loads su
 so only when they are to run, before it looks at any value of the inputs."""
 
 STREAM = 40
-"""Invocations that a model which keeps a state may need before its answer depends on the inputs. A
+"""Invocations that a model which keeps a state may need before its output depends on the inputs. A
 published wake word listens to 40 pieces of sound."""
 
 GIVE_INPUTS = "give inputs that the model takes: inputs= or --inputs FILE.npz"
 
-_checked: dict[tuple[object, ...], WrongAnswers | str] = {}
+_checked: dict[tuple[object, ...], WrongOutputs | str] = {}
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Comparing:
         elif not found:
             why_not = "its tensors are quantized, which kernels round in different ways"
         found = found or [compare("themselves", ours, ours)]
-        constant = len(ours) > 1 and varying(ours) == 0
+        constant = varying(ours) == 0
         if constant and model.stateful and not self._slow:
             constant = not self._answers_streams(len(ours))
         named = tuple(replace(each, constant=constant) for each in found)
@@ -289,7 +289,7 @@ def check_outputs(
         wrong and these inputs do not show it; else "".
 
     Raises:
-        WrongAnswers: the encoding lost weights, the outputs are not finite, or they differ by more
+        WrongOutputs: the encoding lost weights, the outputs are not finite, or they differ by more
             than rounding from those of the same weights stored densely or from those of the
             reference kernels; or the rules call them wrong, and they are the same for all inputs.
         NeedsInputs: the model fails on inputs that were made up, however it is stored.
@@ -300,18 +300,18 @@ def check_outputs(
     fed = feed(model, inputs, shapes)
     key = (model.sha256, target.name, target.version(), fed.shapes)
     if not fed.made_up or key not in _checked:
-        with step(f"checking what {model.path.name} answers on {target}"):
+        with step(f"checking the outputs of {model.path.name} on {target}"):
             found = _wrong(fed, target)
         if fed.made_up:
             _checked[key] = found
     else:
         found = _checked[key]
-    if isinstance(found, WrongAnswers):
+    if isinstance(found, WrongOutputs):
         raise found
     return found
 
 
-def _wrong(fed: Feed, target: Target) -> WrongAnswers | str:
+def _wrong(fed: Feed, target: Target) -> WrongOutputs | str:
     _check_blocks(fed.model)
     with scratch_folder("models") as folder, target.open() as worker:
         try:
@@ -352,7 +352,7 @@ def _check_blocks(model: Model) -> None:
     for graph in model.graphs:
         for tensor in graph.tensors:
             if tensor.sparsity is not None and not whole_blocks(tensor.shape, tensor.sparsity):
-                raise WrongAnswers(
+                raise WrongOutputs(
                     f"{model.path.name} is not the network that was trained, so its speed means "
                     f"nothing: the encoding of {tensor.name!r} lost its last columns, since "
                     f"{tensor.shape[-1]} is no multiple of its block; convert it without "
@@ -360,9 +360,9 @@ def _check_blocks(model: Model) -> None:
                 )
 
 
-def _accused(model: Model, target: Target, fault: str) -> WrongAnswers:
+def _accused(model: Model, target: Target, fault: str) -> WrongOutputs:
     name = model.path.name
-    return WrongAnswers(
-        f"{name} computes wrong answers on {target.name}, so its speed means nothing: {fault}; "
+    return WrongOutputs(
+        f"{name} computes wrong outputs on {target.name}, so its speed means nothing: {fault}; "
         f"run `pytest-sparsity explain {name} --target {target.name}`"
     )

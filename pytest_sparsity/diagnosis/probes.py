@@ -1,4 +1,4 @@
-"""Tiny models whose answers tell what a runtime does on a CPU, whatever it is built from."""
+"""Tiny models whose outputs tell what a runtime does on a CPU, whatever it is built from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _answers: dict[tuple[str, str, str], bool] = {}
 def zero_skip_model() -> bytes:
     """A sparse chain in which one channel becomes infinite and the next layer has zeros for it.
 
-    A kernel that skips zeros never sees the infinity and answers with finite numbers; one that
+    A kernel that skips zeros never sees the infinity and gives finite numbers; one that
     multiplies gets 0 * inf = nan.
     """
     import numpy as np

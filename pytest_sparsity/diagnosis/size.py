@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.properties import sizes
-from pytest_sparsity.xnnpack.names import PRUNED, layer_name
+from pytest_sparsity.xnnpack.names import PRUNED_FROM, layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def _content(model: Model, dense: Model) -> Iterator[Finding]:
     shapes, others = ([(x.op, x.shape) for x in layers] for layers in (ours, theirs))
     name, other_name = model.path.name, dense.path.name
     same_ends = _interface(model) == _interface(dense)
-    if same_ends and _are_narrower(shapes, others) and model.sparsity < PRUNED:
+    if same_ends and _are_narrower(shapes, others) and model.sparsity < PRUNED_FROM:
         less = sum(x.parameters for x in ours) / sum(x.parameters for x in theirs)
         yield finding(CHANNELS_REMOVED, name=name, dense=other_name, share=less)
         return

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.xnnpack.names import PRUNED
+from pytest_sparsity.xnnpack.names import PRUNED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.diagnosis.conclusion import Diagnosis
+    from pytest_sparsity.diagnosis.diagnosis import Diagnosis
     from pytest_sparsity.findings import Finding
     from pytest_sparsity.model import Layer
 
@@ -69,7 +69,7 @@ def layer_table(diagnosis: Diagnosis, *, news: bool = False) -> list[str]:
         left_out.clear()
 
     for layer, kernel in zip(diagnosis.model.layers, diagnosis.kernels, strict=True):
-        plain = layer.sparsity < PRUNED and layer.encoding == "dense" and kernel == "dense"
+        plain = layer.sparsity < PRUNED_FROM and layer.encoding == "dense" and kernel == "dense"
         if news and plain and layer.index not in told:
             left_out.append(layer)
             continue

@@ -110,13 +110,13 @@ class Estimate:
     def _decide(self, sign: str, threshold: float) -> bool:
         verdict = holds(sign, self.low, self.high, threshold)
         if verdict is None:
-            raise self._undecided(sign, threshold)
+            raise self._inconclusive(sign, threshold)
         return verdict
 
-    def _undecided(self, sign: str, threshold: float) -> Inconclusive:
+    def _inconclusive(self, sign: str, threshold: float) -> Inconclusive:
         claim = Claim("ratio", sign, threshold, "inconclusive", self, "near threshold")
         return Inconclusive(
-            f"{claim} is undecided: measured {self}; claim a threshold further away", claim
+            f"{claim} is inconclusive: measured {self}; claim a threshold further away", claim
         )
 
     def __eq__(self, other: object) -> bool:

@@ -39,7 +39,7 @@ def comparison(text: str) -> tuple[str, float]:
     """
     found = re.fullmatch(r"\s*(>=|<=|>|<)\s*(\S+)\s*", text)
     if found is None or not math.isfinite(float(found[2])):
-        raise ValueError(f"{text!r} is no comparison like '>= 1.2'")
+        raise ValueError(f"{text!r} is not a comparison like '>= 1.2'")
     return found[1], float(found[2])
 
 

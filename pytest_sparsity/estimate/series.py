@@ -103,7 +103,7 @@ class Series:
                 word = "holds" if verdict else "refuted"
                 self.claims.append(Claim(self.name, sign, threshold, word, estimate))
                 return verdict
-        claim = self._undecided(sign, threshold)
+        claim = self._inconclusive(sign, threshold)
         self.claims.append(claim)
         raise Inconclusive(self._explain(claim), claim)
 
@@ -134,7 +134,7 @@ class Series:
         value, low, high = (math.exp(bound) for bound in bounds)
         return _Look(value, low, high, self.confidence, self)
 
-    def _undecided(self, sign: str, threshold: float) -> Claim:
+    def _inconclusive(self, sign: str, threshold: float) -> Claim:
         seconds = seconds_to_decide(
             self.centres, threshold, self.budget.process_seconds, self.confidence
         )
@@ -152,7 +152,7 @@ class Series:
             wanted = self._looks_at[0]
             measured = f"an interval takes {wanted} process{'' if wanted == 1 else 'es'}, and the"
             measured += f" budget had room for {processes}" if ran else " budget has room for none"
-        parts = [f"{claim} is undecided: {measured}"]
+        parts = [f"{claim} is inconclusive: {measured}"]
         difference = self.latest().difference
         if difference is not None:
             parts.append(no_difference(difference))

@@ -29,7 +29,7 @@ __all__ = [
 GROUPS: tuple[tuple[str, tuple[Kind, ...]], ...] = (
     ("The evidence contradicts itself", evidence.CONTRADICTIONS),
     ("The file is not what it is taken for", evidence.CONTENT),
-    ("Wrong answers, here or elsewhere", wrong.KINDS),
+    ("Wrong outputs, here or elsewhere", wrong.KINDS),
     ("Why the kernels stay dense", dense.KINDS),
     ("Size", beside.SIZE),
     ("Speed and memory beside the kernels", beside.COSTS),

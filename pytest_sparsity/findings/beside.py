@@ -59,7 +59,8 @@ them exactly. Counted are those that it would remove, leaving layers a multiple 
             "{limit:.2f} times as fast, give or take {margin:.0%}"
         ),
         Remedy(
-            "claim less, or shrink the other layers (entry, depthwise, regular convolutions)",
+            "claim a smaller ratio, or shrink the other layers (entry, depthwise, regular "
+            "convolutions)",
             "training",
         ),
         """
@@ -128,8 +129,8 @@ shrinks.
     Kind(
         "unaligned-channels",
         (
-            "{count} layers have output channels off a multiple of {step}, the first "
-            "{layer_name} with {channels}, which cost as much as {rounded}"
+            "{count} layers have numbers of output channels that are no multiple of {step}, the "
+            "first {layer_name} with {channels}, which cost as much as {rounded}"
         ),
         Remedy(
             "remove channels in steps of 8, better 16: {lower} instead of {channels}", "training"

@@ -11,7 +11,7 @@ KINDS = (
             "{name} is the network of {dense} with fewer channels, {share:.0%} of its "
             "weights: each layer has less to do"
         ),
-        Remedy("claim less, or remove more channels", "training"),
+        Remedy("claim a smaller ratio, or remove more channels", "training"),
         """
 The file has no zeros, but the layers of its dense counterpart with fewer channels: each has less to
 do, on every target, and needs no sparse kernel for that.
@@ -158,7 +158,7 @@ XNNPACK takes no operator of the model, or is off in this build; TFLite's own ke
             "{layers}: {share:.1%} of the weights in their chain are zero ({zeros} of "
             "{parameters}), and sparse kernels need more than two thirds"
         ),
-        Remedy("zero {missing} more of them at least: aim at 70 %", "training"),
+        Remedy("set at least {missing} more of them to zero: aim at 70 %", "training"),
         """
 Not more than two thirds of the 1x1 weights in a chain are zero. The message counts them; a chain is
 judged as a whole, so one layer may have fewer if others have more.
@@ -235,8 +235,8 @@ XNNPACK takes. One suffices for all layers.
     Kind(
         "below-threshold",
         (
-            "{count} prunable layers are stored densely for having fewer zeros than the 30 % "
-            "that the converter asks for, the first {share:.1%}"
+            "{count} prunable layers are stored densely because they have fewer zeros than the "
+            "30 % that the converter asks for, the first {share:.1%}"
         ),
         Remedy("prune these layers to 30 % or more, better 70 %", "training"),
         """

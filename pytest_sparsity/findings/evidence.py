@@ -8,11 +8,11 @@ CONTRADICTIONS = (
     Kind(
         "rules-disagree",
         "the rules say {ruled}, but {seen}",
-        Remedy("trust what was observed, and report the model: the rules need mending", ""),
+        Remedy("trust what was observed, and report the model: the rules are wrong", ""),
         """
 The rules of XNNPACK, applied to the file, say one thing, and another was observed on the target: by
 the outputs, or by the names of the kernels that ran. What was observed decides the verdict. Please
-report the model: the rules need mending.
+report the model: the rules are wrong.
 """,
     ),
     Kind(

@@ -1,4 +1,4 @@
-"""Findings about wrong answers, on the target or elsewhere."""
+"""Findings about wrong outputs, on the target or elsewhere."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ TFLite's int8 kernel for blocks counts the blocks of a row in a byte: more than 
             "runtime",
         ),
         """
-tflite-runtime 2.14's kernel for int8 blocks knows one scale per layer only, and answers with zeros.
+tflite-runtime 2.14's kernel for int8 blocks knows one scale per layer only, and gives zeros.
 Use a newer runtime, or convert with
 `_experimental_disable_per_channel_quantization_for_dense_layers=True`.
 """,
@@ -238,7 +238,7 @@ pooling.
 A sparse chain that begins but does not end (a stride-2 depthwise convolution with padding 'same', a
 max pool, a regular convolution, an output of the model in the middle), while another one in the
 model does: XNNPACK rewrites it all the same and reads channels-first values as channels-last.
-Wherever XNNPACK has sparse kernels the answers are wrong by 2 % to 100 %; with AVX nothing shows.
+Wherever XNNPACK has sparse kernels the outputs are wrong by 2 % to 100 %; with AVX nothing shows.
 Seen in tflite-runtime 2.14.0, LiteRT 2.3.0 and LiteRT.js 2.5.3. The message names the layer that
 ends the chain.
 """,
@@ -285,8 +285,8 @@ softmax, a PReLU, an operator outside XNNPACK, or a mean over one dimension. Use
         ("right here, but wrong or unusable where there are sparse kernels ({places}){cause}"),
         Remedy("run `pytest-sparsity explain` with --target litert-js", "runtime"),
         """
-The answers are right on this target, which has no sparse kernels, and wrong or none where there are
-some: on phones and in browsers. The message has the cause, the remedy its cure.
+The outputs are right on this target, which has no sparse kernels, and wrong or none where there are
+some: on phones and in browsers. The message has the cause and the remedy.
 """,
     ),
 )

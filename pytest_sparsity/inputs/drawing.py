@@ -54,7 +54,7 @@ FAMILIES: dict[str, Draw] = {
 }
 """Real numbers that nothing is known of, after the usual ones from [0, 1).
 
-Models that answer the same to noise answer otherwise to a picture's 0 to 255, to a level, or to
+Models that give the same outputs for noise give others for a picture's 0 to 255, to a level, or to
 what changes slowly: 12 of 79 published models, wake words and detectors, do.
 """
 WITHIN = ("all", "levels", "runs", "narrow")

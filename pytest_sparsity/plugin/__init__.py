@@ -1,7 +1,7 @@
 """The pytest plugin: everything that measures, compares or formats is below; here it meets pytest.
 
 `options` and the marker (`state`) say what is asked, `fixtures` do it, `outcomes` turn exceptions
-into pytest's outcomes, `evidence` is what a test left behind, and `ledger` prints all of it.
+into pytest's outcomes, `record` is what a test left behind, and `session_report` prints all of it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pytest_sparsity.plugin.fixtures import (
     race,
     variants,
 )
-from pytest_sparsity.plugin.ledger import Ledger
 from pytest_sparsity.plugin.options import Options
 from pytest_sparsity.plugin.outcomes import OWN, VERDICTS, outcomes
+from pytest_sparsity.plugin.session_report import SessionReport
 from pytest_sparsity.plugin.state import (
     CLOCK,
     COLLECTED,
-    EVIDENCE,
     OPTIONS,
+    RECORD,
     TWO_FILES,
     Collected,
-    evidence_of,
     marked,
+    record_of,
 )
 from pytest_sparsity.plugin.waiting import Waits
 from pytest_sparsity.plugin.watching import Watch
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     registry.register(config)
     config.stash[OPTIONS] = Options.of(config)
     config.stash[COLLECTED] = {}
-    config.pluginmanager.register(Ledger(config), "sparsity-ledger")
+    config.pluginmanager.register(SessionReport(config), "sparsity-session-report")
     config.pluginmanager.register(Waits(config), "sparsity-waits")
     config.pluginmanager.register(Watch(config), "sparsity-watch")
 
@@ -170,8 +170,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Forget what the test before did."""
-    if EVIDENCE in item.config.stash:
-        del item.config.stash[EVIDENCE]
+    if RECORD in item.config.stash:
+        del item.config.stash[RECORD]
     with outcomes(item):
         yield
 
@@ -182,14 +182,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     try:
         with outcomes(item):
             yield
-            evidence = item.config.stash.get(EVIDENCE, None)
-            if evidence is not None and evidence.baseline is not None:
-                evidence.baseline.commit()
+            test_record = item.config.stash.get(RECORD, None)
+            if test_record is not None and test_record.baseline is not None:
+                test_record.baseline.commit()
     finally:
-        evidence = item.config.stash.get(EVIDENCE, None)
-        if evidence is not None:
+        test_record = item.config.stash.get(RECORD, None)
+        if test_record is not None:
             # Not earlier: a comparison may have measured further.
-            evidence.hand_over(item.user_properties, item.stash.get(CLOCK, None))
+            test_record.hand_over(item.user_properties, item.stash.get(CLOCK, None))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -200,14 +200,14 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown" or (call.when == "setup" and report.passed):
         return report
-    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) and EVIDENCE not in item.config.stash:
+    if FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) and RECORD not in item.config.stash:
         return report
-    evidence = evidence_of(item.config)
-    evidence.take(getattr(item, "funcargs", {}).values())
+    test_record = record_of(item.config)
+    test_record.take(getattr(item, "funcargs", {}).values())
     if report.failed and call.excinfo is not None and call.excinfo.errisinstance(AssertionError):
-        report.sections += evidence.sections()
+        report.sections += test_record.sections()
     reported = item.config.stash[OPTIONS].reported
-    vars(report)["sparsity"] = evidence.record(reported=reported)
+    vars(report)["sparsity"] = test_record.as_json(reported=reported)
     return report
 
 
@@ -223,4 +223,4 @@ def pytest_assertrepr_compare(
     verdicts = all(isinstance(side, str) and side in VERDICTS for side in (left, right))
     if not verdicts and not any(type(side).__module__.startswith(OWN) for side in (left, right)):
         return None
-    return evidence_of(config).explain(op, left, right)
+    return record_of(config).explain(op, left, right)

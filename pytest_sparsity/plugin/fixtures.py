@@ -14,9 +14,9 @@ from pytest_sparsity.plugin.state import (
     CONTROLS,
     OPTIONS,
     SUITE,
-    Settings,
+    RaceSettings,
     called,
-    evidence_of,
+    record_of,
 )
 
 if TYPE_CHECKING:
@@ -75,29 +75,29 @@ class Factory:
         return {"cache": self._folder, "rebuild": self._config.stash[OPTIONS].rebuild}
 
     def _note(self, made: Variants) -> Variants:
-        evidence_of(self._config).variants.append(made)
+        record_of(self._config).variants.append(made)
         return made
 
 
 @pytest.fixture
-def _sparsity_settings(request: pytest.FixtureRequest) -> Settings:
+def _sparsity_settings(request: pytest.FixtureRequest) -> RaceSettings:
     """Return where, how wide and how long the test's races run."""
-    return Settings.of(request.node, getattr(request, "param", None))
+    return RaceSettings.of(request.node, getattr(request, "param", None))
 
 
 @pytest.fixture
-def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFixture:
+def race(request: pytest.FixtureRequest, _sparsity_settings: RaceSettings) -> RaceFixture:
     """Race two models against each other on a target.
 
     `race(dense, sparse, *, target=None, threads=None, budget=None, inputs=None, shapes=None) ->
     Race`
     """
     from pytest_sparsity.model import Model
-    from pytest_sparsity.plugin.evidence import Entry
+    from pytest_sparsity.plugin.record import RecordedRace
     from pytest_sparsity.racing import race as run_race
     from pytest_sparsity.targets import Target
 
-    bound, evidence = _sparsity_settings, evidence_of(request.config)
+    bound, test_record = _sparsity_settings, record_of(request.config)
     controls = request.config.stash.setdefault(CONTROLS, {})
 
     @called("race")
@@ -126,19 +126,19 @@ def race(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> RaceFi
             shapes=bound.shapes if shapes is None else shapes,
         )
         control = controls.get((where.control.name, width))
-        evidence.entries.append(
-            Entry(result, *models, control.resolution(seconds) if control else "")
+        test_record.entries.append(
+            RecordedRace(result, *models, control.resolution(seconds) if control else "")
         )
         if CLOCK in request.node.stash and where.unit == "seconds" and result.samples[1]:
-            evidence.take_benchmark(request.getfixturevalue("benchmark"))
+            test_record.take_benchmark(request.getfixturevalue("benchmark"))
         return result
 
     return run
 
 
 @pytest.fixture
-def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> DiagnoseFixture:
-    """Say which layers run sparse kernels, why the others do not, and whether answers are right.
+def diagnose(request: pytest.FixtureRequest, _sparsity_settings: RaceSettings) -> DiagnoseFixture:
+    """Say which layers run sparse kernels, why the others do not, and whether outputs are right.
 
     `diagnose(model, *, target=None, observe=True, dense=None, microkernels=False, inputs=None,
     shapes=None) -> Diagnosis`
@@ -147,7 +147,7 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
     from pytest_sparsity.model import Model
     from pytest_sparsity.targets import Target
 
-    evidence = evidence_of(request.config)
+    test_record = record_of(request.config)
 
     @called("diagnose")
     def run(
@@ -173,7 +173,7 @@ def diagnose(request: pytest.FixtureRequest, _sparsity_settings: Settings) -> Di
             inputs=_sparsity_settings.inputs if inputs is None else inputs,
             shapes=_sparsity_settings.shapes if shapes is None else shapes,
         )
-        evidence.diagnoses.append(result)
+        test_record.diagnoses.append(result)
         return result
 
     return run
@@ -188,10 +188,10 @@ def baseline(request: pytest.FixtureRequest) -> Baseline:
     """
     from pytest_sparsity.baseline import Baseline
 
-    evidence = evidence_of(request.config)
+    test_record = record_of(request.config)
     module, _, test = request.node.nodeid.partition("::")
-    evidence.baseline = Baseline(suite(request.config), module, test, evidence.race_of)
-    return evidence.baseline
+    test_record.baseline = Baseline(suite(request.config), module, test, test_record.race_of)
+    return test_record.baseline
 
 
 def suite(config: pytest.Config) -> Suite:

@@ -216,7 +216,7 @@ def add(parser: pytest.Parser) -> None:
         "--sparsity-target",
         action="append",
         metavar="NAME",
-        help="run race tests on this target, which must be there; repeatable",
+        help="run race tests on this target, which must be available; repeatable",
     )
     group.addoption(
         "--sparsity-require",
@@ -287,7 +287,7 @@ def add(parser: pytest.Parser) -> None:
     )
     parser.addini("sparsity_baselines", "folder of baselines in rootdir", default="baselines")
     parser.addini(
-        "sparsity_inconclusive", "what an undecided claim does: fail or skip", default="fail"
+        "sparsity_inconclusive", "what an inconclusive claim does: fail or skip", default="fail"
     )
     parser.addini(
         "sparsity_job_summary",

@@ -19,7 +19,7 @@ from pytest_sparsity.errors import (
     printable,
 )
 from pytest_sparsity.plugin.options import target_named
-from pytest_sparsity.plugin.state import OPTIONS, evidence_of, target_of
+from pytest_sparsity.plugin.state import OPTIONS, record_of, target_of
 from pytest_sparsity.plugin.two_files import SUITE
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
     except Exception as error:
         own = type(error).__module__.startswith(OWN)
         if isinstance(error, Inconclusive):
-            cause = evidence_of(config).cause(error)
+            cause = record_of(config).cause(error)
             error.args = (f"{error}\n  because   {cause}" if cause else str(error),)
         if own:
             error.args = tuple(map(_printed, error.args))
@@ -65,7 +65,7 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
                 required = required or target_named(error.target).missing() is not None
             # The target runs: what is missing is a value of this machine, or a tool beside it.
             required = required and not isinstance(error, (NotRecorded, CannotTrace))
-            evidence_of(config).not_run = records.of_not_run(error, required=required)
+            record_of(config).not_run = records.of_not_run(error, required=required)
             if required:
                 reason = f"{error.target} is required, and this claim cannot run on it: {error}"
                 raise pytest.fail.Exception(reason, pytrace=False) from None
@@ -75,7 +75,7 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
                 error.__traceback__
             ) from None
         if isinstance(error, CannotMeasure):
-            evidence_of(config).cannot_measure = True
+            record_of(config).cannot_measure = True
         raise
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.transform import Shrunk
     from pytest_sparsity.variants import Variants
-    from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.networks import KerasModel
+    from pytest_sparsity.variants.schedules import PruningSchedule
 
     AnyModel = str | os.PathLike[str] | Model
 
@@ -63,13 +63,13 @@ class VariantsFixture(Protocol):
 
     def __call__(
         self,
-        build: Callable[[], Network],
+        build: Callable[[], KerasModel],
         *,
         sparsity: float = ...,
         pattern: str = ...,
         policy: Any = ...,
-        schedule: Schedule | Callable[[], Schedule] | None = ...,
-        finetune: Callable[[Network, list[Any]], object] | None = ...,
+        schedule: PruningSchedule | Callable[[], PruningSchedule] | None = ...,
+        finetune: Callable[[KerasModel, list[Any]], object] | None = ...,
         quantize: str | None = ...,
         representative: Callable[[], Any] | None = ...,
         clusters: int | None = ...,

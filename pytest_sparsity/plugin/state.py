@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_sparsity.baseline import Suite
-    from pytest_sparsity.plugin.evidence import Evidence
+    from pytest_sparsity.plugin.record import TestRecord
     from pytest_sparsity.plugin.two_files import TwoFiles
     from pytest_sparsity.racing import Controls
     from pytest_sparsity.report.replay import ReplayClock
@@ -41,7 +41,7 @@ TWO_FILES: pytest.StashKey[TwoFiles] = pytest.StashKey()
 # By test module, its path from the root without the suffix.
 COLLECTED: pytest.StashKey[dict[str, Collected]] = pytest.StashKey()
 # Of the test that is running, once it has used one of the fixtures.
-EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
+RECORD: pytest.StashKey[TestRecord] = pytest.StashKey()
 # Of an item whose races pytest-benchmark is to have.
 CLOCK: pytest.StashKey[ReplayClock] = pytest.StashKey()
 
@@ -59,15 +59,15 @@ def called(name: str) -> Callable[[Function], Function]:
     return name_it
 
 
-def evidence_of(config: pytest.Config) -> Evidence:
+def record_of(config: pytest.Config) -> TestRecord:
     """Return what the running test did, to be added to."""
-    from pytest_sparsity.plugin.evidence import Evidence
+    from pytest_sparsity.plugin.record import TestRecord
 
-    return config.stash.setdefault(EVIDENCE, Evidence())
+    return config.stash.setdefault(RECORD, TestRecord())
 
 
 @dataclass(frozen=True)
-class Settings:
+class RaceSettings:
     """What a test's marker, or else the options, say about its races.
 
     Attributes:
@@ -85,7 +85,7 @@ class Settings:
     shapes: Any = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, item: pytest.Item, target: str | None = None) -> Settings:
+    def of(cls, item: pytest.Item, target: str | None = None) -> RaceSettings:
         """Return the settings of a test that runs on `target`, or where its marker says.
 
         Raises:
@@ -107,7 +107,7 @@ def target_of(item: pytest.Item) -> str:
     if "_sparsity_settings" not in getattr(item, "fixturenames", ()):
         return ""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return str(Settings.of(item, parameters.get("_sparsity_settings")).target)
+    return str(RaceSettings.of(item, parameters.get("_sparsity_settings")).target)
 
 
 def marked(item: pytest.Item) -> dict[str, Any]:

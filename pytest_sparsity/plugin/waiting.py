@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity import turns
-from pytest_sparsity.plugin.state import evidence_of
+from pytest_sparsity.plugin.state import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -54,7 +54,7 @@ class Waits:
         try:
             yield
         finally:
-            evidence_of(self._config).waited += time.monotonic() - begun
+            record_of(self._config).waited += time.monotonic() - begun
             if watched:
                 hook.pytest_timeout_set_timer(item=watched[0], settings=watched[1])
 

@@ -32,7 +32,7 @@ class Watch:
         capture: Any = self._config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
-        line = progress.Line(self._stream, lambda: reporter._tw.width_of_current_line)  # noqa: SLF001
+        line = progress.ProgressLine(self._stream, lambda: reporter._tw.width_of_current_line)  # noqa: SLF001
         self._before = progress.SINK.set(line)
 
     def pytest_unconfigure(self) -> None:

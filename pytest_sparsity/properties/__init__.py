@@ -91,7 +91,7 @@ __all__ = [
 ]
 
 
-class Files(Protocol):
+class VariantsLike(Protocol):
     """Three files of one network, such as `Variants`."""
 
     @property
@@ -111,7 +111,7 @@ class Files(Protocol):
 
 
 def check(
-    files: Files,
+    files: VariantsLike,
     *,
     sparsity: float | None = None,
     pattern: str = "unstructured",

@@ -66,7 +66,7 @@ def decodes_to_the_same(pruned: ModelLike, sparse: ModelLike) -> None:
             remedy = "compare the two files of one conversion"
             if other.encoding.startswith("block"):
                 remedy = (
-                    f"make its {other.shape[-1]} inputs a multiple of the block, which else drops"
+                    f"make its {other.shape[-1]} inputs a multiple of the block, which drops"
                     " what is left over, or leave the layer out of pruning"
                 )
             raise AssertionError(

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    Network = Any
+    KerasModel = Any
 
 WRAPPER = "PruneLowMagnitude"
 """The class of TFMOT's pruning wrappers (0.8.1)."""
 
 
-def is_stripped(network: Network) -> None:
+def is_stripped(network: KerasModel) -> None:
     """No layer of a Keras network is wrapped for pruning any more, nor in a model inside it.
 
     Raises:
@@ -29,7 +29,9 @@ def is_stripped(network: Network) -> None:
         )
 
 
-def strips_to_the_same_function(wrapped: Network, stripped: Network, inputs: ArrayLike) -> None:
+def strips_to_the_same_function(
+    wrapped: KerasModel, stripped: KerasModel, inputs: ArrayLike
+) -> None:
     """Stripping leaves no wrapper and changes no bit of the outputs.
 
     Args:
@@ -52,7 +54,7 @@ def strips_to_the_same_function(wrapped: Network, stripped: Network, inputs: Arr
         )
 
 
-def _layers(network: Network) -> Iterator[Any]:
+def _layers(network: KerasModel) -> Iterator[Any]:
     for layer in network.layers:
         yield layer
         if hasattr(layer, "layers"):

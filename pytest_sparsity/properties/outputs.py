@@ -67,7 +67,7 @@ def runs(
     for number, arrays in enumerate(outputs):
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind in "fc"):
             raise AssertionError(
-                f"{model.path.name} answers NaN or infinity on {target} (inputs {number});"
+                f"{model.path.name} gives NaN or infinity on {target} (inputs {number});"
                 f" {explain(model, target)}"
             )
 
@@ -77,7 +77,9 @@ def _without_xnnpack(fed: Feed, target: Target) -> str:
     try:
         _outputs(fed, target, "builtin")
     except (TargetError, Unsupported):
-        return "nor does it with the runtime's own kernels: use a newer runtime, or convert it anew"
+        return (
+            "nor does it with the runtime's own kernels: use a newer runtime, or convert it again"
+        )
     return (
         "it does with the runtime's own kernels: store quantized weights densely, or load it with"
         " BUILTIN_WITHOUT_DEFAULT_DELEGATES"
@@ -204,7 +206,7 @@ def outputs_vary(
 ) -> None:
     """The outputs depend on the inputs; those of a model that do not would pass any comparison.
 
-    Deep networks with untrained weights answer 1e-25 to everything.
+    Deep networks with untrained weights give 1e-25 for everything.
 
     Args:
         model: the model.
@@ -232,9 +234,9 @@ def outputs_vary(
         )
     if not spread >= at_least:  # also if it is NaN
         raise AssertionError(
-            f"{model.path.name} answers the same to all inputs on {target}: the largest standard"
-            f" deviation of an output is {spread:.2g}, below {at_least:g}; train the network, or"
-            " give it weights that keep its activations of order one"
+            f"{model.path.name} gives the same outputs for all inputs on {target}: the largest"
+            f" standard deviation of an output is {spread:.2g}, below {at_least:g}; train the"
+            " network, or give it weights that keep its activations of order one"
         )
 
 
@@ -261,9 +263,9 @@ def repeatable(
     if any(a.tobytes() != b.tobytes() for a, b in pairs):
         worst = max(_difference(a, b) for a, b in pairs)
         raise AssertionError(
-            f"{model.path.name} answers otherwise when it is invoked again with the same inputs on"
-            f" {target} (by {worst:.2g} of the largest output); it keeps a state, as a fused LSTM"
-            " does, or reads memory that is not its own: unroll the LSTM, or use a fresh"
+            f"{model.path.name} gives other outputs when it is invoked again with the same inputs"
+            f" on {target} (by {worst:.2g} of the largest output); it keeps a state, as a fused"
+            " LSTM does, or reads memory that is not its own: unroll the LSTM, or use a fresh"
             " interpreter per sequence"
         )
 

@@ -1,8 +1,8 @@
 """A race: two models measured against each other on one target, interleaved, in fresh processes.
 
-How a process measures is in `trials`; what is made of the processes, and how many there are, is
-decided in `estimate`; `result` tells what has been measured. `docs/procedure.md` explains it with
-formulas and sources.
+How a process measures is in `measurement`; what is made of the processes, and how many there are,
+is decided in `estimate`; `result` tells what has been measured. `docs/procedure.md` explains it
+with formulas and sources.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pytest_sparsity.logs import SPARSE
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
 from pytest_sparsity.progress import step
+from pytest_sparsity.racing.measurement import Measurement
 from pytest_sparsity.racing.result import Race, Timing
-from pytest_sparsity.racing.trials import Trials
 from pytest_sparsity.targets import Target, Where
 from pytest_sparsity.turns import turn
 
@@ -66,7 +66,7 @@ def race(
 ) -> Race:
     """Race two models on a target and take the first look.
 
-    Before any timing the sparse model's answers are checked, and, once per target and number of
+    Before any timing the sparse model's outputs are checked, and, once per target and number of
     threads, the dense model is raced against itself; neither counts towards the budget.
 
     Args:
@@ -91,7 +91,7 @@ def race(
         ModelError: a file is not a model.
         Unsupported: the target cannot run here.
         NeedsInputs: a model does not take the inputs that were drawn for it.
-        WrongAnswers: the sparse model's outputs are wrong on the target.
+        WrongOutputs: the sparse model's outputs are wrong on the target.
         CannotMeasure: the dense model raced against itself does not give 1.
     """
     where = Target.of(target)
@@ -156,13 +156,13 @@ def start(
     `doubt` is what a reader of the ratio should know of the sparse model's outputs.
     """
     spending = Budget(budget, now)
-    trials = Trials(_fed(dense), _fed(sparse), target, threads, seed, spending)
+    measurement = Measurement(_fed(dense), _fed(sparse), target, threads, seed, spending)
     seconds = target.unit == "seconds"
 
     def draw() -> float:
         number = f"process {len(series.centres) + 1} of {LOOKS[-1] if seconds else 1}"
         with step(f"{target}: {number}, {max(spending.left, 0):.0f} s left at most"):
-            return trials.draw() if seconds else trials.count()
+            return measurement.draw() if seconds else measurement.count()
 
     series = Series(
         draw,
@@ -173,7 +173,7 @@ def start(
         turn=partial(turn, target.turns) if seconds else nullcontext,
     )
     series.look()
-    return Race(target, threads, trials, series, doubt)
+    return Race(target, threads, measurement, series, doubt)
 
 
 def check_control(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.errors import WrongAnswers
+from pytest_sparsity.errors import WrongOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,14 +48,14 @@ def check_finite(model: Model, outputs: Sequence[NDArray[Any]], target: str) -> 
     """Make sure that a model gives numbers for the inputs that it is timed with.
 
     Raises:
-        WrongAnswers: it gives NaN or infinity.
+        WrongOutputs: it gives NaN or infinity.
     """
     import numpy as np
 
     for array in outputs:
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise WrongAnswers(
-                f"{model.path.name} computes wrong answers on {target}, so its speed means "
+            raise WrongOutputs(
+                f"{model.path.name} computes wrong outputs on {target}, so its speed means "
                 "nothing: outputs are not finite for the inputs that it would be timed with"
             )
 

@@ -77,7 +77,7 @@ class Interpreters:
         """Make sure that both models can be compared and give numbers.
 
         Raises:
-            ValueError, WrongAnswers: see `entrants`.
+            ValueError, WrongOutputs: see `entrants`.
         """
         keys = self.fresh()
         models = [fed.model for fed in self._feeds.values()]

@@ -22,7 +22,7 @@ from pytest_sparsity.racing.entrants import remarks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.racing.trials import Trials
+    from pytest_sparsity.racing.measurement import Measurement
     from pytest_sparsity.targets import Target
 
 
@@ -67,7 +67,7 @@ class Race:
 
     target: Target
     threads: int
-    _trials: Trials
+    _measurement: Measurement
     _series: Series
     _doubt: str = ""
 
@@ -88,7 +88,7 @@ class Race:
     @property
     def clock(self) -> str:
         """`"cpu"`, `"wall"` or `"instructions"`; empty before a process has shown which."""
-        return self._trials.clock
+        return self._measurement.clock
 
     @property
     def ratio(self) -> Estimate:
@@ -138,22 +138,22 @@ class Race:
     @property
     def samples(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """What one inference took, of dense and of sparse, one value per pair."""
-        plan = self._trials.plan
+        plan = self._measurement.plan
         if plan is None:
             return (), ()
-        pairs = self._trials.pairs()
+        pairs = self._measurement.pairs()
         values = [pair.per_inference(self.clock, plan.invocations) for pair in pairs]
         return tuple(dense for dense, _ in values), tuple(sparse for _, sparse in values)
 
     @property
     def trials(self) -> int:
         """The number of complete processes."""
-        return len(self._trials.processes)
+        return len(self._measurement.processes)
 
     @property
     def pairs(self) -> int:
         """The number of pairs in them."""
-        return sum(1 for _ in self._trials.pairs())
+        return sum(1 for _ in self._measurement.pairs())
 
     @property
     def wall_seconds(self) -> float:
@@ -182,13 +182,13 @@ class Race:
     @property
     def inputs(self) -> str:
         """Names and shapes of the inputs, and those of the sparse model if they are others."""
-        dense, sparse = str(self._trials.dense), str(self._trials.sparse)
+        dense, sparse = str(self._measurement.dense), str(self._measurement.sparse)
         return dense if dense == sparse else f"{dense} against {sparse}"
 
     @property
-    def evidence(self) -> dict[str, object]:
+    def metadata(self) -> dict[str, object]:
         """How it was measured, for reports: plain values by name, None for what is not known."""
-        plan, hello = self._trials.plan, self._trials.hello
+        plan, hello = self._measurement.plan, self._measurement.hello
         facts: dict[str, object] = {
             "processes": self.trials,
             "pairs": self.pairs,
@@ -207,29 +207,29 @@ class Race:
                 "invocations": plan.invocations,
                 "warm_up": plan.warm_up,
                 "clock": self.clock,
-                "clock_reason": self._trials.clock_reason,
-                "preempted_share": _finite(self._trials.preempted_share()),
-                "wall_over_cpu": _finite(self._trials.wall_over_cpu()),
-                "process_spread": _finite(self._trials.spread()),
+                "clock_reason": self._measurement.clock_reason,
+                "preempted_share": _finite(self._measurement.preempted_share()),
+                "wall_over_cpu": _finite(self._measurement.wall_over_cpu()),
+                "process_spread": _finite(self._measurement.spread()),
             }
         facts["inputs"] = self.inputs
-        if self._trials.conditions:
-            facts["conditions"] = conditions.summary(self._trials.conditions)
+        if self._measurement.conditions:
+            facts["conditions"] = conditions.summary(self._measurement.conditions)
         return facts
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the ratio should know of the models, such as "not sparse-encoded"."""
-        found = remarks(self._trials.dense.model, self._trials.sparse.model)
-        noisy = conditions.doubts(self._trials.conditions)
+        found = remarks(self._measurement.dense.model, self._measurement.sparse.model)
+        noisy = conditions.doubts(self._measurement.conditions)
         return (*found, *noisy, *filter(None, (self._doubt,)))
 
     def resolution(self, budget: float) -> str:
         """Say, of a control, which effect a budget resolves on its target."""
-        spread, plan = self._trials.spread(), self._trials.plan
+        spread, plan = self._measurement.spread(), self._measurement.plan
         if plan is None or math.isnan(spread):
             return f"{self.target}: the control did not fit into the budget"
-        confidence, cost = self._series.confidence, self._trials.budget.expected
+        confidence, cost = self._series.confidence, self._measurement.budget.expected
         effect = math.expm1(resolvable(spread, cost, budget, confidence))
         tell = seconds_to_resolve(math.log(1.10 / 1.05), spread, cost, confidence)
         telling = (

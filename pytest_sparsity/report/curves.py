@@ -35,7 +35,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """Points of one kind, by their share of zeros.
 
     Attributes:
@@ -68,7 +68,7 @@ class Curve:
     """
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[PlotLine, ...]
     across: tuple[tuple[float, str], ...]
     up: tuple[tuple[float, str], ...]
     rows: tuple[tuple[str, str, str], ...]
@@ -168,7 +168,7 @@ def _curve(
             Dot(_across(share), place(value), place(low), place(high), f"{share:.1%} zeros: {said}")
             for share, value, low, high, said in sorted(points)
         )
-        made.append(Line(name, number % STYLES, dots))
+        made.append(PlotLine(name, number % STYLES, dots))
     rows = tuple(
         (f"{share:.1%}", name, said)
         for name, points in lines.items()

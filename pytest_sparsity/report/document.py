@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 # Of claims, the bad ones first.
-VERDICTS = ("refuted", "undecided", "holds", "recorded")
+VERDICTS = ("refuted", "inconclusive", "holds", "recorded")
 # Of tests, likewise.
 OUTCOMES = ("error", "failed", "xpassed", "xfailed", "skipped", "rerun", "passed")
 
@@ -140,7 +140,7 @@ def _verdicts(test: Record) -> list[str]:
     claims = [claim for race in test["races"] for claim in race["claims"]]
     raced = [claim["verdict"] for claim in claims if "baseline" not in claim]
     kept = [entry["verdict"] for entry in test["baselines"]]
-    return [terminal.word(verdict) for verdict in (*raced, *kept)]
+    return [*raced, *kept]
 
 
 def write(path: Path, document: Record) -> None:

@@ -13,7 +13,7 @@ from pytest_sparsity.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.baseline import Comparison
+    from pytest_sparsity.baseline import BaselineComparison
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.estimate import Estimate
     from pytest_sparsity.racing import Race, Timing
@@ -33,7 +33,7 @@ def refuted(claim: str, estimate: Estimate, race: Race | None) -> list[str]:
     return said
 
 
-def baseline(comparison: Comparison, race: Race | None) -> list[str]:
+def baseline(comparison: BaselineComparison, race: Race | None) -> list[str]:
     """Return the explanation of a comparison with a baseline that is False, without the reasons."""
     today, name = text(comparison.today), repr(comparison.name)
     if race is None:
@@ -56,14 +56,14 @@ def _percent(change: float) -> str:
     return f"{Decimal(f'{100 * change:.2g}'):+,f} %"
 
 
-def _difference(comparison: Comparison) -> str:
+def _difference(comparison: BaselineComparison) -> str:
     today, recorded = comparison.today, comparison.recorded
     if isinstance(today, int) and isinstance(recorded, int):
         return f" ({today - recorded:+,})"
     return ""
 
 
-def _elements(comparison: Comparison) -> list[str]:
+def _elements(comparison: BaselineComparison) -> list[str]:
     """Say which elements of two lists differ."""
     today, recorded = comparison.today, comparison.recorded
     if not isinstance(today, list) or not isinstance(recorded, list):
@@ -138,7 +138,7 @@ def timing(value: Timing, unit: str) -> str:
 
 def where(race: Race) -> str:
     """Return what a race was true of: target, version, threads, machine."""
-    facts = race.evidence
+    facts = race.metadata
     version = " ".join(str(facts[name]) for name in ("version", "engine") if name in facts)
     threads = f"{race.threads} thread{'s' if race.threads > 1 else ''}"
     machine = race.target.host or facts.get("machine", "")

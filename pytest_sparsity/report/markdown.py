@@ -42,7 +42,7 @@ def _parts(document: Record) -> Iterator[str]:
         ("verdict", "measured", "claim", "target", "test"),
         [
             (
-                _bold(terminal.word(claim["verdict"])),
+                _bold(claim["verdict"]),
                 terminal.ratio(claim, race["unit"]),
                 f"{race['quantity']} {claim['text']}" if claim["text"] else "",
                 race["target"],
@@ -78,7 +78,7 @@ def _parts(document: Record) -> Iterator[str]:
         ("verdict", "name", "recorded", "today", "test"),
         [
             (
-                _bold(terminal.word(entry["verdict"])),
+                _bold(entry["verdict"]),
                 _cell(entry["name"]),
                 _cell("" if entry["recorded"] is None else terminal.shown(entry["recorded"])),
                 _cell(terminal.shown(entry["today"])),
@@ -128,7 +128,7 @@ def _circumstances(document: Record) -> str:
 
 
 def _rank(verdict: str) -> int:
-    return (*VERDICTS, "not claimed").index(terminal.word(verdict))
+    return (*VERDICTS, "not claimed").index(verdict)
 
 
 def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _first_line(text: str) -> str:
 
 
 def _bold(text: str) -> str:
-    return f"**{text}**" if text in ("refuted", "undecided", *FAILED) else text
+    return f"**{text}**" if text in ("refuted", "inconclusive", *FAILED) else text
 
 
 def _cell(text: str, most: int = CELL) -> str:

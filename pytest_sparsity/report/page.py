@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PLOT_WIDTH, SPARK_WIDTH, SPARK_HEIGHT, BAR_WIDTH = 220, 120, 30, 64
 # What is neither a claim that holds nor one that was not made.
-BAD = ("refuted", "undecided")
+BAD = ("refuted", "inconclusive")
 FAILED = ("error", "failed", "xpassed")
 # Findings in the details of a claim; all of them are below.
 FINDINGS_SHOWN = 3
@@ -132,7 +132,7 @@ def _claims(document: Record) -> Iterable[Record]:
             known = race["diagnosis"]
             diagnosis = None if known is None else document["diagnoses"][known]
             for claim in race["claims"] or [{**unclaimed, **race["ratio"]}]:
-                verdict = terminal.word(claim["verdict"])
+                verdict = claim["verdict"]
                 yield {
                     **claim,
                     "verdict": verdict,
@@ -189,7 +189,7 @@ def _plural(name: str, count: int) -> str:
 def _baselines(document: Record) -> Iterable[Record]:
     for test in document["tests"]:
         for entry in test["baselines"]:
-            verdict = terminal.word(entry["verdict"])
+            verdict = entry["verdict"]
             yield {**entry, "verdict": verdict, "nodeid": test["nodeid"]}
 
 

@@ -15,7 +15,7 @@ from pytest_sparsity.errors import ModelError, one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.baseline import Comparison
+    from pytest_sparsity.baseline import BaselineComparison
     from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.estimate import Claim, Estimate
     from pytest_sparsity.model import Model
@@ -107,7 +107,7 @@ def of_race(
     race: Race,
     dense: Model,
     sparse: Model,
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[BaselineComparison],
     resolution: str,
     diagnosis: Diagnosis | str | None = None,
 ) -> Record:
@@ -134,7 +134,7 @@ def of_race(
         "dense_model": of_model(dense),
         "sparse_model": of_model(sparse),
         "claims": claims,
-        "evidence": race.evidence,
+        "metadata": race.metadata,
         "resolution": resolution,
         "diagnosis": of_diagnosis(diagnosis) if isinstance(diagnosis, Diagnosis) else None,
         "no_diagnosis": diagnosis if isinstance(diagnosis, str) else "",
@@ -142,7 +142,7 @@ def of_race(
     return dict(plain(record))
 
 
-def of_comparison(comparison: Comparison) -> Record:
+def of_comparison(comparison: BaselineComparison) -> Record:
     """Return what a report says of a comparison with a baseline."""
     record: Record = plain(
         {
@@ -199,7 +199,7 @@ def _of_claim(claim: Claim) -> Record:
     }
 
 
-def _of_baseline_claim(comparison: Comparison) -> Record:
+def _of_baseline_claim(comparison: BaselineComparison) -> Record:
     estimate = comparison.claims[-1].estimate
     return {
         "text": _baseline_claim(comparison),
@@ -211,7 +211,7 @@ def _of_baseline_claim(comparison: Comparison) -> Record:
     }
 
 
-def _baseline_claim(comparison: Comparison) -> str:
+def _baseline_claim(comparison: BaselineComparison) -> str:
     if comparison.verdict == "recorded":
         return f"recorded as {comparison.name!r}"
     tolerance = f" within {100 * comparison.within:g} %" if comparison.within else ""

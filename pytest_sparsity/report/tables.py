@@ -13,7 +13,7 @@ from pytest_sparsity.xnnpack.changes import CHANGES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_sparsity.baseline.history import Change, Entry
+    from pytest_sparsity.baseline.history import BaselineChange, RecordedValue
     from pytest_sparsity.bisection import Bisection
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.findings import Finding
@@ -129,13 +129,13 @@ def bisection(found: Bisection) -> list[str]:
     return said
 
 
-def baselines(values: Sequence[Entry]) -> list[str]:
+def baselines(values: Sequence[RecordedValue]) -> list[str]:
     """Return all recorded values, one per line."""
     rows = [(entry.file, entry.test, entry.name, text(entry.value)) for entry in values]
     return table(("file", "test", "name", "value"), rows) if rows else ["nothing is recorded"]
 
 
-def changes(found: Sequence[Change]) -> list[str]:
+def changes(found: Sequence[BaselineChange]) -> list[str]:
     """Return the values that changed, one per line."""
     rows = [
         (

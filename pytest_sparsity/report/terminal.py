@@ -19,7 +19,7 @@ COLOURS = {
     "recorded": {"cyan": True},
     "refuted": {"red": True},
     "required": {"red": True},
-    "undecided": {"yellow": True},
+    "inconclusive": {"yellow": True},
     "unused": {"yellow": True},
 }
 # Lines about values that moved within their tolerance; `-v` shows all.
@@ -32,11 +32,6 @@ NO_KERNELS = frozenset({"needs-fp16", "no-sparse-build", "x86-avx"})
 RERUN = "rerun"
 
 Line = tuple[str, str]  # (what it is about, text)
-
-
-def word(verdict: str) -> str:
-    """Return what a verdict is called in print."""
-    return "undecided" if verdict == "inconclusive" else verdict
 
 
 def claims(tests: Iterable[Record], verdicts: Collection[str] = ()) -> Iterator[Line]:
@@ -56,7 +51,7 @@ def claims(tests: Iterable[Record], verdicts: Collection[str] = ()) -> Iterator[
         (
             ratio(claim if claim is not _NO_CLAIM else race["ratio"], race["unit"]),
             claim["text"],
-            word(claim["verdict"]),
+            claim["verdict"],
             race["target"],
             nodeid,
         )
@@ -203,7 +198,7 @@ def repeats(tests: Sequence[Record]) -> Iterator[Line]:
     ]
     if said:
         counted = _counts("races of tests that ran again", said)
-        yield "undecided", f"{counted}; a claim that is repeated until it holds proves nothing"
+        yield "inconclusive", f"{counted}; a claim that is repeated until it holds proves nothing"
 
 
 def final(tests: Iterable[Record]) -> list[Record]:
@@ -212,7 +207,7 @@ def final(tests: Iterable[Record]) -> list[Record]:
 
 
 def counts(tests: Sequence[Record], unused_tests: Sequence[str]) -> str:
-    """Return the last line: `races: 3 hold, 1 undecided; ...`; empty if there is nothing."""
+    """Return the last line: `races: 3 hold, 1 inconclusive; ...`; empty if there is nothing."""
     races = [claim for test in tests for race in test["races"] for claim in race["claims"]]
     parts = [
         _counts("races", [claim["verdict"] for claim in races if "baseline" not in claim]),
@@ -257,10 +252,9 @@ def _outcome(entry: Record, test: Record) -> str:
 
 
 def _counts(about: str, verdicts: Sequence[str]) -> str:
-    said = [word(verdict) for verdict in verdicts]
-    kinds = ("holds", "refuted", "undecided", "recorded", "not recorded")
-    counted = [f"{said.count(kind)} {_plural(kind, said.count(kind))}" for kind in kinds]
-    return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if said else ""
+    kinds = ("holds", "refuted", "inconclusive", "recorded", "not recorded")
+    counted = [f"{verdicts.count(kind)} {_plural(kind, verdicts.count(kind))}" for kind in kinds]
+    return f"{about}: {', '.join(c for c in counted if c[0] != '0')}" if verdicts else ""
 
 
 def _number(about: str, number: int) -> str:

@@ -24,7 +24,7 @@ def lines(before: Model, after: Model, harm: Sequence[Diagnosis]) -> list[str]:
     Args:
         before: the model that was read.
         after: the one that was written, with the same layers.
-        harm: diagnoses of it on targets where it computes wrong answers or does not load.
+        harm: diagnoses of it on targets where it computes wrong outputs or does not load.
     """
     rows = [
         [
@@ -50,7 +50,7 @@ def lines(before: Model, after: Model, harm: Sequence[Diagnosis]) -> list[str]:
         f"{before.nbytes:,} bytes"
     )
     for diagnosis in harm:
-        said.append(f"on {diagnosis.target.name} the file is of no use: {diagnosis.headline}")
+        said.append(f"on {diagnosis.target.name} the file cannot be used: {diagnosis.headline}")
     if harm:
         said.append(f"see pytest-sparsity explain {after.path}")
     return said

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from pytest_sparsity.strategies.arrays import masks, shapes, sparse_weights, values, weights
 from pytest_sparsity.strategies.chains import Chain, SingleLayer, layers, networks
-from pytest_sparsity.strategies.files import Pair, malformed, pairs
+from pytest_sparsity.strategies.files import FilePair, malformed, pairs
 from pytest_sparsity.strategies.scheduling import Schedule, schedules
 
 __all__ = [
     "Chain",
-    "Pair",
+    "FilePair",
     "Schedule",
     "SingleLayer",
     "layers",

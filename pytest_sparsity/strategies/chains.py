@@ -186,7 +186,7 @@ def networks(draw: DrawFn, *, accepted: bool = True) -> Chain:  # noqa: D417
     Args:
         accepted: True for networks in which every pointwise layer runs sparse kernels where the
             runtime and CPU have them; False for networks with exactly one fault, which run dense
-            or compute wrong answers.
+            or compute wrong outputs.
     """
     chain = Chain(
         steps=tuple(draw(st.lists(st.sampled_from(list(STEPS)), max_size=3))),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FilePair:
     """Two `.tflite` files of one network, with the same zeros stored densely and sparsely.
 
     Attributes:
@@ -41,11 +41,11 @@ class Pair:
         return self.network.build().to_bytes()
 
 
-def pairs() -> SearchStrategy[Pair]:
+def pairs() -> SearchStrategy[FilePair]:
     """Pairs of files of single layers and of networks that XNNPACK's rules accept."""
     sparse: list[Encoding] = ["sparse", "block 1x4", "block 1x16"]
     single = st.sampled_from(sparse).flatmap(lambda encoding: layers(encoding=encoding))
-    return st.builds(Pair, st.one_of(single, networks()))
+    return st.builds(FilePair, st.one_of(single, networks()))
 
 
 def malformed() -> SearchStrategy[bytes]:

@@ -61,7 +61,7 @@ def test_no_weight_is_subnormal(sparse: Model) -> None:
 
 
 def test_the_answers_are_right(sparse: Model, files: TwoFiles, diagnose: DiagnoseFixture) -> None:
-    """On the target the file answers what its weights, stored densely, answer."""
+    """On the target the file gives what its weights, stored densely, give."""
     diagnosis = diagnose(sparse, inputs=files.inputs, shapes=files.shapes)
     assert diagnosis.outputs_match, "\n".join(lines(diagnosis))
 

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.targets.answered import (
+    Blocks,
+    InvocationError,
+    LoadError,
+    Signature,
+    TensorSpec,
+    UnwrittenOutput,
+)
 from pytest_sparsity.targets.child import EndedError, Launch
 from pytest_sparsity.targets.places import Place
 from pytest_sparsity.targets.places.native import Native
@@ -23,15 +31,7 @@ from pytest_sparsity.targets.target import (
     register,
     unregister,
 )
-from pytest_sparsity.targets.worker_process import (
-    Blocks,
-    InvocationError,
-    LoadError,
-    Signature,
-    TensorSpec,
-    UnwrittenOutput,
-    Worker,
-)
+from pytest_sparsity.targets.worker_process import Worker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

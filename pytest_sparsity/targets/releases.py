@@ -74,7 +74,7 @@ def version(runtime: Runtime, release: str) -> str:
 
 
 def install(runtime: Runtime, release: str, progress: Progress) -> None:
-    """Install a release for this process's Python; a nightly anew.
+    """Install a release for this process's Python; a nightly again.
 
     Raises:
         Unsupported: pip fails, with its reason: no such release, none for this Python or machine,

@@ -36,7 +36,7 @@ class Runtime:
         sparse_arch: an architecture on every CPU of which it has sparse kernels, as Linux calls
             it; "" if there is none.
         newest_python: the last version of Python that it has wheels for, None for no such limit.
-        tainted: after a model that computes wrong answers the memory of its process is not to be
+        tainted: after a model that computes wrong outputs the memory of its process is not to be
             trusted, and the next model needs another one.
     """
 

@@ -70,7 +70,7 @@ def discard(folder: Path) -> None:
 def run(
     command: Sequence[str],
     doing: str,
-    remedy: str = "mend that and run the command again; what is done stays done",
+    remedy: str = "fix that and run the command again; finished steps are kept",
     environment: Mapping[str, str] | None = None,
 ) -> str:
     """Run a command that must succeed, and return what it prints.

@@ -270,7 +270,7 @@ def unregister(targets: Iterable[Target]) -> None:
 def install(target: str | Target, progress: Callable[[str], None]) -> None:
     """Set up what a target lacks, as far as that needs no root, and try it.
 
-    What was installed earlier and is broken is set up anew.
+    What was installed earlier and is broken is set up again.
 
     Args:
         target: a target or its name.
@@ -288,7 +288,7 @@ def install(target: str | Target, progress: Callable[[str], None]) -> None:
     except TargetError as error:
         if not where.place.discard(where.record):
             raise
-        progress(f"{error}; setting it up anew")
+        progress(f"{error}; setting it up again")
         where.place.install(where.record, progress)
         _try(where, progress)
     cannot_count = where.cannot_count()

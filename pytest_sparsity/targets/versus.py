@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.targets.answered import Blocks
 from pytest_sparsity.targets.target import Target
-from pytest_sparsity.targets.worker_process import Blocks, Worker
+from pytest_sparsity.targets.worker_process import Worker
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.errors import Unsupported
     from pytest_sparsity.model import Model
-    from pytest_sparsity.targets.worker_process import Signature
+    from pytest_sparsity.targets.answered import Signature
 
 # What a race calls the interpreters of its first model begins with this.
 FIRST = "dense"

@@ -118,7 +118,7 @@ class Counter:
         return int(after.split()[-1]) - int(before.split()[-1])
 
 
-class Files:
+class Digests:
     """SHA-256 of files by path; a file is read again when it is another or has changed."""
 
     def __init__(self) -> None:
@@ -267,7 +267,7 @@ class Loaded:
         return [self._interpreter.get_tensor(detail["index"]) for detail in details]
 
 
-class Worker:
+class Server:
     """Answers requests; holds the loaded models by key."""
 
     def __init__(self, runtime: Request, counter: Counter | None) -> None:
@@ -275,7 +275,7 @@ class Worker:
         self._module = import_interpreter(runtime)
         self._counter = counter
         self._models: dict[str, Loaded] = {}
-        self._files = Files()
+        self._digests = Digests()
 
     def hello(self) -> Answer:
         """Say what runs here."""
@@ -306,11 +306,11 @@ class Worker:
 
     def _do_load(self, request: Request) -> Answer:
         try:
-            before = self._files.stamp(request["path"])
+            before = self._digests.stamp(request["path"])
             model = Loaded(self._module, request)
             # Only what loads is read whole: a file larger than the memory is refused at once.
-            digest = self._files.sha256(request["path"])
-            if self._files.stamp(request["path"]) != before:
+            digest = self._digests.sha256(request["path"])
+            if self._digests.stamp(request["path"]) != before:
                 raise RequestError("load", "the file was replaced while it was loaded")
         except (RuntimeError, ValueError, OSError, MemoryError) as error:
             raise RequestError("load", str(error) or type(error).__name__) from error
@@ -473,13 +473,13 @@ def _described(details: list[dict[str, Any]]) -> list[tuple[str, list[int], str]
     return [(d["name"], [int(n) for n in d["shape"]], np.dtype(d["dtype"]).name) for d in details]
 
 
-def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
+def serve(server: Server, requests: IO[str], answers: IO[str]) -> None:
     """Say hello, then answer requests until `quit` or the end of input."""
-    _send(answers, worker.hello())
+    _send(answers, server.hello())
     for line in requests:
         request = json.loads(line)
         try:
-            answer = dict(worker.answer(request), id=request["id"], ok=True)
+            answer = dict(server.answer(request), id=request["id"], ok=True)
         except Joined:
             continue
         except RequestError as refused:
@@ -512,11 +512,11 @@ def main(arguments: list[str]) -> None:
     os.close(null)
     # This folder holds modules of pytest_sparsity; they must not answer to other people's imports.
     sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE]
-    worker = Worker(json.loads(runtime), counter)
+    server = Server(json.loads(runtime), counter)
     gc.collect()
     gc.freeze()
     gc.disable()
-    serve(worker, requests, answers)
+    serve(server, requests, answers)
 
 
 if __name__ == "__main__":

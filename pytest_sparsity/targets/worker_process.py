@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.children import scratch_file
 from pytest_sparsity.errors import CannotMeasure, ModelError, TargetError, Unsupported
 from pytest_sparsity.model import Model
+from pytest_sparsity.targets.answered import (
+    Blocks,
+    InvocationError,
+    LoadError,
+    Signature,
+    TensorSpec,
+    UnwrittenOutput,
+)
 from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
 
 if TYPE_CHECKING:
@@ -38,18 +46,6 @@ NOT_UTF_8 = "runtimes read no file whose path is not UTF-8: rename it, or the fo
 KERNELS = ("default", "builtin", "reference")
 
 
-class LoadError(TargetError):
-    """The runtime refuses the model; the message ends with the runtime's own last line."""
-
-
-class InvocationError(TargetError):
-    """The runtime reports that an invocation failed; the worker lives."""
-
-
-class UnwrittenOutput(InvocationError):  # noqa: N818  (an error of the runtime, whatever it is fed)
-    """The runtime reports no failure, but an invocation left an output as it was."""
-
-
 FAILURES: dict[str, type[Exception]] = {
     "load": LoadError,
     "invocation": InvocationError,
@@ -57,23 +53,6 @@ FAILURES: dict[str, type[Exception]] = {
     # The models are not to blame: there is no room, or the line to the machine is cut.
     "machine": CannotMeasure,
 }
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and numpy dtype name of an input or an output."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Inputs and outputs of a loaded model, in the order of the file."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -87,23 +66,6 @@ class _Loaded:
     @property
     def name(self) -> str:
         return self.path.name
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """What `Worker.run` measured: one value per block, of the whole block.
-
-    Attributes:
-        wall_ns: wall time, ns.
-        cpu_ns: CPU time, ns: of the thread for a model on one thread in Python, else of the child.
-        preempted: involuntary context switches.
-        instructions: instructions of the runtime, or None where they are not counted.
-    """
-
-    wall_ns: tuple[int, ...]
-    cpu_ns: tuple[int, ...]
-    preempted: tuple[int, ...]
-    instructions: tuple[int, ...] | None = None
 
 
 class Worker:

@@ -51,7 +51,7 @@ class _Use:
 
 
 @dataclass
-class Channels:
+class GraphChannels:
     """The channels of a main graph's tensors, numbered over the whole graph.
 
     Attributes:

@@ -11,7 +11,7 @@ from pytest_sparsity import encoding
 from pytest_sparsity.model import Model, replace_file
 from pytest_sparsity.model.serializer import pieces
 from pytest_sparsity.model.tables import sparsity_table
-from pytest_sparsity.transform.channels import BINARY, Channels
+from pytest_sparsity.transform.channels import BINARY, GraphChannels
 from pytest_sparsity.transform.work import Work
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def shrink(model: Model | str | PathLike[str], path: Path, *, multiple: int = MU
     return Shrunk(Model(path), ())
 
 
-def _plan(model: Model, multiple: int) -> tuple[Work, Channels, NDArray[np.bool_]]:
+def _plan(model: Model, multiple: int) -> tuple[Work, GraphChannels, NDArray[np.bool_]]:
     """The graph as it is worked on, its channels, and which of them stay."""
     work = Work(model)
-    channels = Channels(work)
+    channels = GraphChannels(work)
     return work, channels, _kept(channels, multiple)
 
 
@@ -132,7 +132,7 @@ def _followed(model: Model) -> bool:
     return all(max(tensor.shape[-1:], default=1) <= MOST_CHANNELS for tensor in model.graph.tensors)
 
 
-def _kept(channels: Channels, multiple: int) -> NDArray[np.bool_]:
+def _kept(channels: GraphChannels, multiple: int) -> NDArray[np.bool_]:
     """Which channels stay, by number: those that are needed, and as many more as are missing."""
     import numpy as np
 
@@ -149,7 +149,7 @@ def _kept(channels: Channels, multiple: int) -> NDArray[np.bool_]:
     return kept
 
 
-def _narrowed(channels: Channels, kept: NDArray[np.bool_]) -> tuple[Narrowed, ...]:
+def _narrowed(channels: GraphChannels, kept: NDArray[np.bool_]) -> tuple[Narrowed, ...]:
     found = []
     for operator in channels.layers:
         output = channels.work.operators[operator].outputs[0]
@@ -163,7 +163,7 @@ def _narrowed(channels: Channels, kept: NDArray[np.bool_]) -> tuple[Narrowed, ..
 class _Narrowing:
     """Takes the channels out of every tensor that has them."""
 
-    def __init__(self, work: Work, channels: Channels, kept: NDArray[np.bool_]) -> None:
+    def __init__(self, work: Work, channels: GraphChannels, kept: NDArray[np.bool_]) -> None:
         self.work, self.channels, self.kept = work, channels, kept
 
     def run(self) -> None:

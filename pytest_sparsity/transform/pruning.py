@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.model import Layer, Tensor
     from pytest_sparsity.patterns import Pattern
 
-PRUNED = frozenset({"float32", "float16", "int8"})
+DTYPES = frozenset({"float32", "float16", "int8"})
 
 
 def prune(
@@ -68,7 +68,7 @@ def _chosen(model: Model, layers: str | Sequence[str | int], pattern: Pattern) -
         found = [_find(model, which) for which in ([layers] if isinstance(layers, str) else layers)]
     else:
         could = model.layers if layers == "all" else prunable_layers(model)
-        found = [x for x in could if x.dtype in PRUNED and x.shape[-1] % pattern.width == 0]
+        found = [x for x in could if x.dtype in DTYPES and x.shape[-1] % pattern.width == 0]
     if not found:
         raise ValueError(
             f"{model.path.name} has no layer to prune so; name some of these: {_listed(model)}"
@@ -93,7 +93,7 @@ def _check(layer: Layer, pattern: Pattern) -> None:
     what = f"layer {layer.index} ({layer.op} {layer.name!r})"
     if layer.encoding != "dense":
         raise ValueError(f"{what} is sparse-encoded: densify the file first")
-    if layer.dtype not in PRUNED:
+    if layer.dtype not in DTYPES:
         raise ValueError(f"{what} has weights of {layer.dtype}, which are not pruned")
     if layer.shape[-1] % pattern.width:
         raise ValueError(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_sparsity.variants.converter import Converts
-    from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.networks import KerasModel
+    from pytest_sparsity.variants.schedules import PruningSchedule
 
 PACKAGE = str(Path(__file__).parent.parent)
 
@@ -58,13 +58,13 @@ class Variants:
 
 
 def build_variants(
-    build: Callable[[], Network],
+    build: Callable[[], KerasModel],
     *,
     sparsity: float = SPARSITY,
     pattern: str = "unstructured",
     policy: Any = "auto",
-    schedule: Schedule | Callable[[], Schedule] | None = None,
-    finetune: Callable[[Network, list[Any]], object] | None = None,
+    schedule: PruningSchedule | Callable[[], PruningSchedule] | None = None,
+    finetune: Callable[[KerasModel, list[Any]], object] | None = None,
     quantize: str | None = None,
     representative: Callable[[], Any] | None = None,
     clusters: int | None = None,
@@ -248,8 +248,9 @@ def _key(recipe: Recipe) -> str | None:
     except fingerprint.Untellable as value:
         again = "built" if recipe.finetune is None else "trained"
         _warn(
-            f"{recipe.name} is {again} again in every session, since nobody can tell whether it"
-            f" would come out the same: {value}; pass key='...', and change it when that changes"
+            f"{recipe.name} is {again} again in every session, since it cannot be told whether"
+            f" the result would be the same: {value}; pass key='...', and change it when that"
+            " changes"
         )
         return None
 

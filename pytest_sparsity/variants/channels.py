@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_sparsity.patterns import Pattern
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
     from pytest_sparsity.variants.technique import Finetune
 
     Array = NDArray[Any]
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True
 
-PRUNED = {"Conv2D": "filters", "Dense": "units"}
+SIZES = {"Conv2D": "filters", "Dense": "units"}
 """Layers whose outputs can be removed, and which take any subset of inputs; their size's name."""
 
 THROUGH = {
@@ -50,7 +50,7 @@ ZERO_AT_ZERO = {
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelPruning:
     """The outputs with the smallest norms become zero, and are removed.
 
     Attributes:
@@ -61,16 +61,16 @@ class Channels:
     pattern: Pattern
     asked: float
 
-    def check(self, model: Network) -> None:
+    def check(self, model: KerasModel) -> None:
         """Raise ValueError if a layer is a model, or is used twice."""
         check_graph(model)
 
-    def obstacle(self, model: Network, layer: Any) -> Obstacle | None:
+    def obstacle(self, model: KerasModel, layer: Any) -> Obstacle | None:
         """Return why outputs of a layer cannot be removed, None if they can."""
         reason = obstacle(model, layer)
         return None if reason is None else Obstacle(reason, told=False)
 
-    def prune(self, model: Network, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
+    def prune(self, model: KerasModel, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
         """Prune the layers, in place; see `Technique`."""
         before = counting.values(layers)
         smaller = remove(model, layers, self.asked, finetune)
@@ -78,7 +78,7 @@ class Channels:
         return Pruned(model, smaller, report)
 
 
-def check_graph(model: Network) -> None:
+def check_graph(model: KerasModel) -> None:
     """Raise ValueError if a layer is a model, or used twice: its channels then mean two things."""
     nested = [layer.name for layer in model.layers if hasattr(layer, "layers")]
     if nested:
@@ -92,22 +92,22 @@ def check_graph(model: Network) -> None:
         )
 
 
-def obstacle(model: Network, layer: Any) -> str | None:
+def obstacle(model: KerasModel, layer: Any) -> str | None:
     """Return why outputs of a layer cannot be removed, None if they can."""
-    if type(layer).__name__ not in PRUNED or getattr(layer, "groups", 1) != 1:
+    if type(layer).__name__ not in SIZES or getattr(layer, "groups", 1) != 1:
         return f"{layer.name} is no Conv2D or Dense layer"
     if not _keeps_zero(layer):
         return f"the activation of {layer.name} does not leave zero at zero"
     return _obstacle_behind(model, layer.output, layer.name)
 
 
-def _obstacle_behind(model: Network, tensor: Any, name: str) -> str | None:
+def _obstacle_behind(model: KerasModel, tensor: Any, name: str) -> str | None:
     if any(tensor is output for output in model.outputs):
         return f"the network returns the outputs of {name}"
     for consumer in model.layers:
         if not any(tensor is each for each in _inputs(consumer)):
             continue
-        if type(consumer).__name__ in PRUNED and getattr(consumer, "groups", 1) == 1:
+        if type(consumer).__name__ in SIZES and getattr(consumer, "groups", 1) == 1:
             continue
         if type(consumer).__name__ not in THROUGH or not _keeps_zero(consumer):
             return f"{consumer.name} ({type(consumer).__name__}) needs all outputs of {name}"
@@ -129,11 +129,11 @@ def _inputs(layer: Any) -> list[Any]:
 
 
 def remove(
-    model: Network,
+    model: KerasModel,
     layers: Sequence[Any],
     sparsity: float,
     finetune: Finetune | None = None,
-) -> Network:
+) -> KerasModel:
     """Set outputs of the layers to zero, in place, and return the network without them.
 
     Args:
@@ -144,7 +144,7 @@ def remove(
             no callbacks, since none is needed.
 
     Raises:
-        ValueError: a layer cannot be made anew from its configuration.
+        ValueError: a layer cannot be made again from its configuration.
     """
     import tf_keras
 
@@ -157,8 +157,8 @@ def remove(
             pairs = [(layer, smaller.get_layer(layer.name)) for layer in model.layers]
         except (NotImplementedError, TypeError, ValueError) as error:
             raise ValueError(
-                "pattern='channels' makes every layer anew from its get_config(), and one has none"
-                f" that will do: {one_line(error)}"
+                "pattern='channels' makes every layer again from its get_config(), and one has none"
+                f" that works: {one_line(error)}"
             ) from error
         for layer, small in pairs:
             incoming, outgoing = kept[id(layer)]
@@ -172,7 +172,9 @@ def remove(
     return smaller
 
 
-def _kept(model: Network, layers: Sequence[Any], sparsity: float) -> dict[int, tuple[Kept, Kept]]:
+def _kept(
+    model: KerasModel, layers: Sequence[Any], sparsity: float
+) -> dict[int, tuple[Kept, Kept]]:
     """Return which inputs and outputs of each layer are kept, by its identity."""
     import numpy as np
 
@@ -205,7 +207,7 @@ def _largest(kernel: NDArray[np.float32], sparsity: float) -> Kept:
 def _resized(layer: Any, kept: dict[int, tuple[Kept, Kept]]) -> Any:
     """Return a layer like this one, without weights, for the outputs that are kept."""
     config = layer.get_config()
-    size = PRUNED.get(type(layer).__name__)
+    size = SIZES.get(type(layer).__name__)
     if size is not None:
         config[size] = int(kept[id(layer)][1].sum())
     return type(layer).from_config(config)
@@ -213,7 +215,7 @@ def _resized(layer: Any, kept: dict[int, tuple[Kept, Kept]]) -> Any:
 
 def _sliced(layer: Any, weights: list[Array], incoming: Kept, outgoing: Kept) -> list[Array]:
     """Return arrays of the shapes of a layer's weights without the inputs and outputs that go."""
-    if type(layer).__name__ in PRUNED:
+    if type(layer).__name__ in SIZES:
         kernel, *bias = weights
         return [kernel[..., incoming, :][..., outgoing], *(each[outgoing] for each in bias)]
     if type(layer).__name__ == "DepthwiseConv2D":
@@ -239,7 +241,7 @@ def _cleared(layer: Any, incoming: Kept, outgoing: Kept) -> list[NDArray[np.floa
             each if name == variance else np.where(outgoing, each, np.float32(0))
             for name, each in zip(names, weights, strict=True)
         ]
-    if type(layer).__name__ in PRUNED:
+    if type(layer).__name__ in SIZES:
         return [np.where(outgoing, each, np.float32(0)) for each in weights]
     return list(weights)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.variants.converter import Converts
     from pytest_sparsity.variants.location import Replacements
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
     from pytest_sparsity.variants.pruning import Pruning
     from pytest_sparsity.variants.recipe import Recipe
 
@@ -63,7 +63,7 @@ class Conversion:
             with step(f"storing {paths['sparse'].name}"):
                 store_sparsely(recipe, self._converter, paths)
 
-    def _convert(self, model: Network, path: Path, *, pruned: bool) -> Model:
+    def _convert(self, model: KerasModel, path: Path, *, pruned: bool) -> Model:
         if finishing.is_asked(self._recipe):
             names = {layer.name for layer in self._network.layers}
             model = finishing.finish(model, self._recipe, names, pruned=pruned)
@@ -109,7 +109,7 @@ def check_encoding(pruned: Path, sparse: Path) -> None:
     if any(o.op == "DEQUANTIZE" and o.inputs[0] in encoded for o in model.graph.operators):
         raise ConversionError(
             "the converter stored float16 weights in blocks without a DENSIFY (fp16-blocks), and"
-            " every runtime answers NaN or crashes; ask for less than 96.5 % zeros in dense layers,"
+            " every runtime gives NaN or crashes; ask for less than 96.5 % zeros in dense layers,"
             " or no float16"
         )
     try:
@@ -120,7 +120,7 @@ def check_encoding(pruned: Path, sparse: Path) -> None:
         ) from error
 
 
-def export(model: Network, folder: Path) -> Path:
+def export(model: KerasModel, folder: Path) -> Path:
     """Write a SavedModel; Keras prints its signature, which nobody asked for.
 
     Raises:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.networks import KerasModel
+    from pytest_sparsity.variants.schedules import PruningSchedule
 
     Values = Sequence[Sequence[NDArray[np.float32]]]
 
@@ -76,7 +76,7 @@ class Training:
         steps: that our callback has seen.
     """
 
-    schedule: Schedule
+    schedule: PruningSchedule
     wrappers: dict[int, Any]
     steps: int
 
@@ -86,7 +86,7 @@ def values(layers: Sequence[Any]) -> list[list[NDArray[np.float32]]]:
     return [[weight.numpy() for weight in prunable_weights(layer)] for layer in layers]
 
 
-def check_finite(model: Network, *, trained: bool = False) -> None:
+def check_finite(model: KerasModel, *, trained: bool = False) -> None:
     """Raise ValueError if a weight of the network is NaN or infinite."""
     import numpy as np
 

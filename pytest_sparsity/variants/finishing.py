@@ -15,7 +15,7 @@ from pytest_sparsity.variants.networks import import_tfmot, leaves, prunable_wei
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
     from pytest_sparsity.variants.recipe import Recipe
 
 
@@ -30,7 +30,9 @@ def is_asked(recipe: Recipe) -> bool:
     return recipe.clusters is not None or recipe.quantize == "qat"
 
 
-def finish(model: Network, recipe: Recipe, names: Collection[str], *, pruned: bool) -> Network:
+def finish(
+    model: KerasModel, recipe: Recipe, names: Collection[str], *, pruned: bool
+) -> KerasModel:
     """Return a copy of the network with clustered weights, simulated quantization, or both.
 
     Args:
@@ -56,7 +58,7 @@ def finish(model: Network, recipe: Recipe, names: Collection[str], *, pruned: bo
     return model
 
 
-def _kernels(model: Network, names: Collection[str]) -> dict[str, list[str]]:
+def _kernels(model: KerasModel, names: Collection[str]) -> dict[str, list[str]]:
     """Return the names of the prunable weights of each of the layers."""
     return {
         layer.name: [_own_name(weight) for weight in prunable_weights(layer)]
@@ -69,7 +71,7 @@ def _own_name(variable: Any) -> str:
     return str(variable.name.rpartition("/")[2])
 
 
-def _zeros(model: Network, kernels: dict[str, list[str]]) -> dict[str, int]:
+def _zeros(model: KerasModel, kernels: dict[str, list[str]]) -> dict[str, int]:
     """Return the zeros in these weights of each layer, which may be in one of TFMOT's wrappers."""
     import numpy as np
 
@@ -94,7 +96,7 @@ def check_zeros(before: dict[str, int], after: dict[str, int], step: str) -> Non
             )
 
 
-def _copy(model: Network) -> Network:
+def _copy(model: KerasModel) -> KerasModel:
     """Return the network with layers of its own, which TFMOT's wrappers change."""
     import tf_keras
 
@@ -104,13 +106,13 @@ def _copy(model: Network) -> Network:
 
 
 def _cluster(
-    model: Network,
+    model: KerasModel,
     clusters: int,
     names: Collection[str],
-    finetune: Callable[[Network, list[Any]], object] | None,
+    finetune: Callable[[KerasModel, list[Any]], object] | None,
     *,
     pruned: bool,
-) -> Network:
+) -> KerasModel:
     import tf_keras
     from tensorflow_model_optimization.python.core.clustering.keras.experimental import cluster
 
@@ -134,7 +136,7 @@ def _cluster(
             with step("training"):
                 finetune(network, [])
     with quiet():
-        clustered: Network = import_tfmot().clustering.keras.strip_clustering(network)
+        clustered: KerasModel = import_tfmot().clustering.keras.strip_clustering(network)
     _check_clusters(clustered, clusters, names)
     return clustered
 
@@ -147,7 +149,7 @@ def _most_values(layer: Any) -> int:
     return max(sizes, default=0)
 
 
-def _check_clusters(model: Network, clusters: int, names: Collection[str]) -> None:
+def _check_clusters(model: KerasModel, clusters: int, names: Collection[str]) -> None:
     for layer in leaves(model):
         if layer.name in names and _most_values(layer) > clusters:
             raise ValueError(
@@ -157,8 +159,8 @@ def _check_clusters(model: Network, clusters: int, names: Collection[str]) -> No
 
 
 def _train_quantized(
-    model: Network, recipe: Recipe, names: Collection[str], *, pruned: bool
-) -> Network:
+    model: KerasModel, recipe: Recipe, names: Collection[str], *, pruned: bool
+) -> KerasModel:
     import numpy as np
 
     assert recipe.finetune is not None
@@ -186,7 +188,7 @@ def _train_quantized(
     return network
 
 
-def _instead_of_training(model: Network) -> str:
+def _instead_of_training(model: KerasModel) -> str:
     """What to do about a network that TFMOT 0.8.1 cannot quantize.
 
     It hands the operands of `a + b` to the layer that Keras makes of it as a list, which fails.
@@ -201,7 +203,7 @@ def _instead_of_training(model: Network) -> str:
     )
 
 
-def _keep_unquantized(network: Network, names: Collection[str], clusters: int | None) -> None:
+def _keep_unquantized(network: KerasModel, names: Collection[str], clusters: int | None) -> None:
     """Keep the zeros of layers that an activation layer follows.
 
     TFMOT 0.8.1 quantizes such a pair behind the activation, and gives the layer a configuration

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = True
 
-PRUNED = ("Conv1D", "Conv2D", "Conv3D", "Dense")
+WITH_KERNEL = ("Conv1D", "Conv2D", "Conv3D", "Dense")
 """Layers whose kernels are pruned, also those that derive from them; TFMOT prunes these, too."""
 
 SPARED = ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
@@ -70,7 +70,7 @@ def leaves(model: Any) -> Iterator[Any]:
 
 def prunable_weights(layer: Any) -> list[Any]:
     """Return the variables of a layer that are pruned: the kernel."""
-    if _is_a(layer, *SPARED) or not _is_a(layer, *PRUNED) or not layer.built:
+    if _is_a(layer, *SPARED) or not _is_a(layer, *WITH_KERNEL) or not layer.built:
         return []
     return [layer.kernel]
 

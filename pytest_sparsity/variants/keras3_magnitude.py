@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_sparsity.patterns import Pattern
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.schedules import PruningSchedule
     from pytest_sparsity.variants.technique import Finetune
 
 __tracebackhide__ = True
 
 
-class Magnitude(ByMagnitude):
+class Keras3Magnitude(ByMagnitude):
     """The smallest weights become zero; a `Technique`."""
 
     def obstacle(self, model: Any, layer: Any) -> Obstacle | None:  # noqa: ARG002
@@ -70,7 +70,7 @@ class Masking:
         steps: of training that were seen.
     """
 
-    def __init__(self, weights: Sequence[Any], schedule: Schedule, pattern: Pattern) -> None:
+    def __init__(self, weights: Sequence[Any], schedule: PruningSchedule, pattern: Pattern) -> None:
         self._weights, self._schedule, self._pattern = weights, schedule, pattern
         self._masks: list[Any] = [None] * len(weights)
         self.steps = 0

@@ -220,7 +220,7 @@ def _untouched_loaders() -> dict[str, Any]:
 
 
 def _renew(loaders: dict[str, Any]) -> None:
-    """Let TensorFlow's lazy loaders decide anew between Keras 2 and 3, as TF_USE_LEGACY_KERAS says.
+    """Let TensorFlow's lazy loaders decide between Keras 2 and 3, as TF_USE_LEGACY_KERAS says.
 
     A loader that has loaded a module has put that in its own place.
     """

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.patterns import Pattern
     from pytest_sparsity.variants.counting import Training
-    from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.networks import KerasModel
+    from pytest_sparsity.variants.schedules import PruningSchedule
     from pytest_sparsity.variants.technique import Finetune
 
 __tracebackhide__ = True
@@ -31,12 +31,12 @@ __tracebackhide__ = True
 class Magnitude(ByMagnitude):
     """The smallest weights become zero, with TFMOT."""
 
-    def obstacle(self, model: Network, layer: Any) -> Obstacle | None:  # noqa: ARG002
+    def obstacle(self, model: KerasModel, layer: Any) -> Obstacle | None:  # noqa: ARG002
         """Return why a layer cannot have the pattern, None if it can."""
         reasons = (_obstacle(self.pattern, w.name, w.shape) for w in prunable_weights(layer))
         return next((reason for reason in reasons if reason is not None), None)
 
-    def prune(self, model: Network, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
+    def prune(self, model: KerasModel, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
         """Prune the layers, in place; see `Technique`."""
         shapes = [tuple(w.shape) for layer in layers for w in prunable_weights(layer)]
         schedules.check(self.schedule, self.asked, self.pattern, shapes)
@@ -78,7 +78,7 @@ def _tfmot(pattern: Pattern) -> dict[str, Any]:
     }
 
 
-def apply_masks(layers: Sequence[Any], schedule: Schedule, pattern: Pattern) -> None:
+def apply_masks(layers: Sequence[Any], schedule: PruningSchedule, pattern: Pattern) -> None:
     """Prune the layers' weights in place, as TFMOT does at the schedule's last update.
 
     TFMOT's own mask code is called directly: the masks are the ones that a training without
@@ -124,17 +124,17 @@ class _Selected:
     def allow_pruning(self, layer: Any) -> bool:
         return id(layer) in self._layers
 
-    def ensure_model_supports_pruning(self, model: Network) -> None:
+    def ensure_model_supports_pruning(self, model: KerasModel) -> None:
         """Nothing is left to check."""
 
 
 def train(
-    model: Network,
+    model: KerasModel,
     layers: Sequence[Any],
-    schedule: Schedule,
+    schedule: PruningSchedule,
     finetune: Finetune,
     pattern: Pattern,
-) -> tuple[Network, Training]:
+) -> tuple[KerasModel, Training]:
     """Wrap the layers, let the user train, apply the masks once more, and strip the wrappers.
 
     The wrapped network shares its layers with `model`, whose weights change. The masks are applied
@@ -194,7 +194,7 @@ def _counting_callback() -> Any:
     return CountingSteps()
 
 
-def _train(wrapped: Network, finetune: Finetune, callback: Any) -> None:
+def _train(wrapped: KerasModel, finetune: Finetune, callback: Any) -> None:
     try:
         with step("training"):
             finetune(wrapped, [callback])

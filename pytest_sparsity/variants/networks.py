@@ -15,7 +15,7 @@ from pytest_sparsity.variants import keras3
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Network = Any
+KerasModel = Any
 """A `tf_keras.Model` or a `keras.Model` of Keras 3; TensorFlow and TFMOT ship no types."""
 
 UNSTOCK = {"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "RNN"}
@@ -76,7 +76,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def bare(model: Any) -> Network:
+def bare(model: Any) -> KerasModel:
     """Return a network without TFMOT's wrappers around its layers, checked.
 
     Raises:
@@ -128,7 +128,7 @@ def is_functional(model: object) -> bool:
     return isinstance(model, tf_keras.Sequential) or getattr(model, "_is_graph_network", False)
 
 
-def inner_models(model: Network) -> Iterator[Network]:
+def inner_models(model: KerasModel) -> Iterator[KerasModel]:
     """Return the models inside a network, and inside them."""
     import tf_keras
 
@@ -138,7 +138,7 @@ def inner_models(model: Network) -> Iterator[Network]:
             yield from inner_models(layer)
 
 
-def leaves(model: Network) -> Iterator[Any]:
+def leaves(model: KerasModel) -> Iterator[Any]:
     """Return the layers of a network, and of models inside it, each once."""
     if keras3.is_network(model):
         yield from keras3.leaves(model)

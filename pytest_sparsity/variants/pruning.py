@@ -17,7 +17,7 @@ from pytest_sparsity.variants import (
     schedules,
 )
 from pytest_sparsity.variants.calibration import checked_samples
-from pytest_sparsity.variants.channels import Channels
+from pytest_sparsity.variants.channels import ChannelPruning
 from pytest_sparsity.variants.magnitude import Magnitude
 from pytest_sparsity.variants.recipe import SPARSITY
 from pytest_sparsity.variants.selection import select
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.variants.calibration import Samples
     from pytest_sparsity.variants.counting import PrunedWeight
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
     from pytest_sparsity.variants.recipe import Recipe
     from pytest_sparsity.variants.technique import Technique
 
@@ -54,9 +54,9 @@ class Pruning:
         settings: of Keras, that the build has changed.
     """
 
-    model: Network
-    pruned: Network
-    smaller: Network | None
+    model: KerasModel
+    pruned: KerasModel
+    smaller: KerasModel | None
     dense_weights: Weights
     pruned_weights: Weights
     layers: list[Any]
@@ -92,7 +92,7 @@ def prune(recipe: Recipe, built: object) -> Pruning:
     )
 
 
-def _technique(recipe: Recipe, model: Network) -> Technique:
+def _technique(recipe: Recipe, model: KerasModel) -> Technique:
     pattern = patterns.parse(recipe.pattern)
     newer = keras3.is_network(model)
     if newer and (pattern.channels or finishing.is_asked(recipe)):
@@ -102,12 +102,12 @@ def _technique(recipe: Recipe, model: Network) -> Technique:
         )
     sparsity = recipe.sparsity if pattern.sparsity is None else pattern.sparsity
     if pattern.channels:
-        return Channels(pattern, sparsity)
+        return ChannelPruning(pattern, sparsity)
     schedule, asked = schedules.resolve(recipe.schedule, sparsity)
     if asked != sparsity != SPARSITY:
         raise ValueError(
             f"sparsity={sparsity:g} contradicts the schedule, which ends at {asked:g}; leave"
             " sparsity out"
         )
-    kind = keras3_magnitude.Magnitude if newer else Magnitude
+    kind = keras3_magnitude.Keras3Magnitude if newer else Magnitude
     return kind(pattern, schedule, asked)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_sparsity.patterns import Pattern
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
 
 SPARSITY = 0.8
 
@@ -55,12 +55,12 @@ BUILT_BLOCKS = (4, 16)
 class Recipe:
     """What `build_variants` was asked for, but where to keep it."""
 
-    build: Callable[[], Network]
+    build: Callable[[], KerasModel]
     sparsity: float
     pattern: str
     policy: Any
     schedule: Any
-    finetune: Callable[[Network, list[Any]], object] | None
+    finetune: Callable[[KerasModel, list[Any]], object] | None
     quantize: str | None
     representative: Callable[[], Any] | None
     clusters: int | None
@@ -173,7 +173,7 @@ def _check_quantization(recipe: Recipe, zeros: Pattern) -> None:
     if recipe.quantize == "float16" and zeros.block > 1:
         raise ValueError(
             f"quantize='float16' with pattern={zeros.name!r} is broken (fp16-blocks): TensorFlow"
-            " 2.21's converter leaves out the DENSIFY of float16 blocks, and every runtime answers"
+            " 2.21's converter leaves out the DENSIFY of float16 blocks, and every runtime gives"
             " NaN or crashes; use pattern='unstructured', or no quantize"
         )
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.patterns import Pattern
 
-Schedule = Any
+PruningSchedule = Any
 """A TFMOT `PruningSchedule`."""
 
 
-def resolve(schedule: Schedule | None, sparsity: float) -> tuple[Schedule, float]:
+def resolve(schedule: PruningSchedule | None, sparsity: float) -> tuple[PruningSchedule, float]:
     """Return the schedule to use and the sparsity it is to end with.
 
     Args:
@@ -43,7 +43,7 @@ def resolve(schedule: Schedule | None, sparsity: float) -> tuple[Schedule, float
 
 
 def check(
-    schedule: Schedule, asked: float, pattern: Pattern, shapes: Sequence[Sequence[int]]
+    schedule: PruningSchedule, asked: float, pattern: Pattern, shapes: Sequence[Sequence[int]]
 ) -> None:
     """Raise ValueError if no training can bring the asked sparsity, before any is done."""
     last = last_update(schedule)
@@ -66,7 +66,7 @@ def misses(sparsity: float, asked: float, pattern: Pattern, shape: Sequence[int]
     return abs(sparsity - asked) * size > pattern.slack(shape)
 
 
-def last_update(schedule: Schedule) -> int | None:
+def last_update(schedule: PruningSchedule) -> int | None:
     """Return the last step at which a schedule updates masks, None if it does not tell.
 
     One without an end asks for the same sparsity at every update, so its first one will do.
@@ -80,7 +80,7 @@ def last_update(schedule: Schedule) -> int | None:
     return int(begin + (end - begin) // frequency * frequency)
 
 
-def final_update(schedule: Schedule) -> int:
+def final_update(schedule: PruningSchedule) -> int:
     """Return the last step at which a schedule updates masks.
 
     Raises:
@@ -96,7 +96,7 @@ def final_update(schedule: Schedule) -> int:
 
 
 def why_short(
-    schedule: Schedule, asked: float, steps: int, pattern: Pattern, shape: Sequence[int]
+    schedule: PruningSchedule, asked: float, steps: int, pattern: Pattern, shape: Sequence[int]
 ) -> str:
     """Return why masks are not as asked after so many steps; empty if that is not why.
 
@@ -127,7 +127,7 @@ def why_short(
     return ""
 
 
-def describe(schedule: Schedule) -> str:
+def describe(schedule: PruningSchedule) -> str:
     """Return a schedule as its user wrote it."""
     settings = schedule.get_config()["config"]
     listed = ", ".join(f"{name}={value!r}" for name, value in settings.items())

@@ -20,7 +20,7 @@ from pytest_sparsity.variants.networks import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_sparsity.variants.networks import Network
+    from pytest_sparsity.variants.networks import KerasModel
     from pytest_sparsity.variants.technique import Technique
 
 AUTO = "auto"
@@ -40,7 +40,7 @@ class Selection:
     notes: tuple[str, ...] = ()
 
 
-def select(model: Network, policy: object, technique: Technique) -> Selection:
+def select(model: KerasModel, policy: object, technique: Technique) -> Selection:
     """Return the layers to prune.
 
     Args:
@@ -83,7 +83,7 @@ def select(model: Network, policy: object, technique: Technique) -> Selection:
 
 
 def _of_keras3(
-    model: Network, layers: Sequence[Any], policy: str, technique: Technique
+    model: KerasModel, layers: Sequence[Any], policy: str, technique: Technique
 ) -> Selection:
     """Return the 1x1 convolutions, and for "auto", if there are none, all that can be pruned.
 
@@ -97,12 +97,12 @@ def _of_keras3(
     note = (
         f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
         " those that no sparse kernel runs, since no 1x1 convolution can have"
-        f" pattern={technique.pattern.name!r} (say so with policy='all', or {LISTED})"
+        f" pattern={technique.pattern.name!r} (to prune them, write policy='all', or {LISTED})"
     )
     return Selection(chosen.layers, (note, *chosen.notes))
 
 
-def _automatic(model: Network, layers: Sequence[Any], technique: Technique) -> Selection:
+def _automatic(model: KerasModel, layers: Sequence[Any], technique: Technique) -> Selection:
     """Return what sparse kernels may run, and if that is nothing, all that can be pruned."""
     policy = _policy("xnnpack")
     why = _rejection(model, policy)
@@ -117,7 +117,7 @@ def _automatic(model: Network, layers: Sequence[Any], technique: Technique) -> S
     note = (
         f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
         f" those that no sparse kernel runs, since PruneForLatencyOnXNNPack rejects it: {why}{left}"
-        f" (say so with policy='all', or {LISTED})"
+        f" (to prune them, write policy='all', or {LISTED})"
     )
     return Selection(chosen.layers, (note, *chosen.notes))
 
@@ -140,7 +140,9 @@ def _unable(layers: Sequence[Any]) -> list[str]:
     ]
 
 
-def _able(model: Network, layers: Sequence[Any], policy: object, technique: Technique) -> Selection:
+def _able(
+    model: KerasModel, layers: Sequence[Any], policy: object, technique: Technique
+) -> Selection:
     """Return the layers that have weights and no obstacle to the technique."""
     name = technique.pattern.name
     found = [
@@ -194,7 +196,7 @@ def _policy(policy: object) -> Any:
     )
 
 
-def _rejection(model: Network, policy: Any) -> str:
+def _rejection(model: KerasModel, policy: Any) -> str:
     """Return why a policy rejects the network, empty if it does not."""
     try:
         policy.ensure_model_supports_pruning(model)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.patterns import Pattern
     from pytest_sparsity.variants.counting import PrunedWeight
-    from pytest_sparsity.variants.networks import Network
-    from pytest_sparsity.variants.schedules import Schedule
+    from pytest_sparsity.variants.networks import KerasModel
+    from pytest_sparsity.variants.schedules import PruningSchedule
 
 Finetune: TypeAlias = Callable[[Any, list[Any]], object]
 
@@ -48,8 +48,8 @@ class Pruned:
         report: what became of the weights.
     """
 
-    network: Network
-    smaller: Network | None
+    network: KerasModel
+    smaller: KerasModel | None
     report: tuple[PrunedWeight, ...]
 
 
@@ -61,15 +61,15 @@ class Technique(Protocol):
         """Of the zeros."""
         ...
 
-    def check(self, model: Network) -> None:
+    def check(self, model: KerasModel) -> None:
         """Raise ValueError if a network cannot be pruned so at all."""
         ...
 
-    def obstacle(self, model: Network, layer: Any) -> Obstacle | None:
+    def obstacle(self, model: KerasModel, layer: Any) -> Obstacle | None:
         """Return why a layer of the network cannot be pruned so, None if it can."""
         ...
 
-    def prune(self, model: Network, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
+    def prune(self, model: KerasModel, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:
         """Prune layers without an obstacle, in place, and count their zeros.
 
         Raises:
@@ -89,7 +89,7 @@ class ByMagnitude:
     """
 
     pattern: Pattern
-    schedule: Schedule
+    schedule: PruningSchedule
     asked: float
 
     def check(self, model: Any) -> None:

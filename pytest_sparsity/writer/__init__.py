@@ -20,18 +20,18 @@ from pytest_sparsity.writer.builder import Builder
 from pytest_sparsity.writer.layers import (
     convolution_options,
     extent,
+    height_and_width,
     is_hybrid,
     layer_version,
     output_quantization,
-    pair,
 )
 from pytest_sparsity.writer.values import (
     Activation,
     DType,
     Encoding,
+    Operand,
     Padding,
     Quantization,
-    Value,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,15 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.encoding import Array
 
-__all__ = ["Activation", "DType", "Encoding", "Network", "Padding", "Quantization", "Value"]
+__all__ = [
+    "Activation",
+    "DType",
+    "Encoding",
+    "Network",
+    "Operand",
+    "Padding",
+    "Quantization",
+]
 
 
 class Network(Builder):
@@ -47,9 +55,9 @@ class Network(Builder):
 
     def conv2d(
         self,
-        x: Value,
-        weights: Array | Value,
-        bias: Array | Value | None = None,
+        x: Operand,
+        weights: Array | Operand,
+        bias: Array | Operand | None = None,
         *,
         stride: int | tuple[int, int] = 1,
         padding: Padding = "VALID",
@@ -61,7 +69,7 @@ class Network(Builder):
         scale: float = 1.0,
         zero_point: int = 0,
         name: str = "",
-    ) -> Value:
+    ) -> Operand:
         """CONV_2D; weights (out, height, width, in), bias (out,), zero if absent.
 
         Args:
@@ -94,9 +102,9 @@ class Network(Builder):
 
     def depthwise(
         self,
-        x: Value,
-        weights: Array | Value,
-        bias: Array | Value | None = None,
+        x: Operand,
+        weights: Array | Operand,
+        bias: Array | Operand | None = None,
         *,
         stride: int | tuple[int, int] = 1,
         padding: Padding = "VALID",
@@ -108,7 +116,7 @@ class Network(Builder):
         scale: float = 1.0,
         zero_point: int = 0,
         name: str = "",
-    ) -> Value:
+    ) -> Operand:
         """DEPTHWISE_CONV_2D; weights (1, height, width, in * multiplier); else as `conv2d`."""
         channels = 3 if per_channel else None
         w, b = self._operands(x, weights, bias, encoding, dtype, channels, 3, name)
@@ -117,7 +125,7 @@ class Network(Builder):
             raise ValueError(f"weights {w.shape} do not fit the input {x.shape}")
         options = convolution_options(stride, padding, dilation, activation)
         shape = (x.shape[0], *extent(x.shape[1:3], w.shape[1:3], options), w.shape[3])
-        dilated = pair(dilation) != (1, 1)
+        dilated = height_and_width(dilation) != (1, 1)
         return self.operator(
             "DEPTHWISE_CONV_2D",
             [x, w, b],
@@ -130,9 +138,9 @@ class Network(Builder):
 
     def fully_connected(
         self,
-        x: Value,
-        weights: Array | Value,
-        bias: Array | Value | None = None,
+        x: Operand,
+        weights: Array | Operand,
+        bias: Array | Operand | None = None,
         *,
         activation: Activation = "NONE",
         encoding: Encoding = "dense",
@@ -141,7 +149,7 @@ class Network(Builder):
         scale: float = 1.0,
         zero_point: int = 0,
         name: str = "",
-    ) -> Value:
+    ) -> Operand:
         """FULLY_CONNECTED; weights (out, in), bias (out,); no bias if absent; else as `conv2d`.
 
         The input is flattened to (elements / in, in).
@@ -166,7 +174,7 @@ class Network(Builder):
 
     # ------------------------------------------------------------------- everything around it
 
-    def pad(self, x: Value, amount: int | Sequence[Sequence[int]]) -> Value:
+    def pad(self, x: Operand, amount: int | Sequence[Sequence[int]]) -> Operand:
         """PAD with zeros: one amount, or ((top, bottom), (left, right))."""
         import numpy as np
 
@@ -175,7 +183,7 @@ class Network(Builder):
         shape = [n + before + after for n, (before, after) in zip(x.shape, paddings, strict=True)]
         return self.operator("PAD", [x, self.constant(paddings)], shape, "PadOptions")
 
-    def mean(self, x: Value, axes: Sequence[int] = (1, 2), *, keep_dims: bool = False) -> Value:
+    def mean(self, x: Operand, axes: Sequence[int] = (1, 2), *, keep_dims: bool = False) -> Operand:
         """MEAN; by default the global average pool."""
         import numpy as np
 
@@ -184,23 +192,23 @@ class Network(Builder):
         operands = [x, self.constant(np.array(axes, np.int32))]
         return self.operator("MEAN", operands, shape, "ReducerOptions", {"keep_dims": keep_dims})
 
-    def add(self, a: Value, b: Value | Array, *, activation: Activation = "NONE") -> Value:
+    def add(self, a: Operand, b: Operand | Array, *, activation: Activation = "NONE") -> Operand:
         """ADD."""
         return self._arithmetic("ADD", "AddOptions", a, b, activation)
 
-    def sub(self, a: Value, b: Value | Array, *, activation: Activation = "NONE") -> Value:
+    def sub(self, a: Operand, b: Operand | Array, *, activation: Activation = "NONE") -> Operand:
         """SUB."""
         return self._arithmetic("SUB", "SubOptions", a, b, activation)
 
-    def mul(self, a: Value, b: Value | Array, *, activation: Activation = "NONE") -> Value:
+    def mul(self, a: Operand, b: Operand | Array, *, activation: Activation = "NONE") -> Operand:
         """MUL."""
         return self._arithmetic("MUL", "MulOptions", a, b, activation)
 
-    def div(self, a: Value, b: Value | Array, *, activation: Activation = "NONE") -> Value:
+    def div(self, a: Operand, b: Operand | Array, *, activation: Activation = "NONE") -> Operand:
         """DIV."""
         return self._arithmetic("DIV", "DivOptions", a, b, activation)
 
-    def concat(self, values: Sequence[Value], axis: int = -1) -> Value:
+    def concat(self, values: Sequence[Operand], axis: int = -1) -> Operand:
         """CONCATENATION."""
         shape = list(values[0].shape)
         axis %= len(shape)
@@ -209,41 +217,41 @@ class Network(Builder):
 
     def max_pool(
         self,
-        x: Value,
+        x: Operand,
         size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
         padding: Padding = "VALID",
-    ) -> Value:
+    ) -> Operand:
         """MAX_POOL_2D; the stride is the size unless given."""
         return self._pool("MAX_POOL_2D", x, size, stride, padding)
 
     def avg_pool(
         self,
-        x: Value,
+        x: Operand,
         size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
         padding: Padding = "VALID",
-    ) -> Value:
+    ) -> Operand:
         """AVERAGE_POOL_2D; the stride is the size unless given."""
         return self._pool("AVERAGE_POOL_2D", x, size, stride, padding)
 
-    def unary(self, x: Value, op: str) -> Value:
+    def unary(self, x: Operand, op: str) -> Operand:
         """An element-wise operator without options: "RELU", "LOGISTIC", "TANH", "ABS", ..."""
         return self.operator(op, [x], x.shape)
 
-    def leaky_relu(self, x: Value, alpha: float) -> Value:
+    def leaky_relu(self, x: Operand, alpha: float) -> Operand:
         """LEAKY_RELU."""
         return self.operator("LEAKY_RELU", [x], x.shape, "LeakyReluOptions", {"alpha": alpha})
 
-    def prelu(self, x: Value, alpha: Array) -> Value:
+    def prelu(self, x: Operand, alpha: Array) -> Operand:
         """PRELU; alpha broadcasts against (height, width, channels)."""
         return self.operator("PRELU", [x, self.constant(alpha)], x.shape)
 
-    def softmax(self, x: Value, beta: float = 1.0) -> Value:
+    def softmax(self, x: Operand, beta: float = 1.0) -> Operand:
         """SOFTMAX over the last dimension."""
         return self.operator("SOFTMAX", [x], x.shape, "SoftmaxOptions", {"beta": beta})
 
-    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+    def reshape(self, x: Operand, shape: Sequence[int]) -> Operand:
         """RESHAPE."""
         import numpy as np
 
@@ -253,12 +261,12 @@ class Network(Builder):
 
     def resize_bilinear(
         self,
-        x: Value,
+        x: Operand,
         size: tuple[int, int],
         *,
         align_corners: bool = False,
         half_pixel_centers: bool = True,
-    ) -> Value:
+    ) -> Operand:
         """RESIZE_BILINEAR to (height, width)."""
         import numpy as np
 
@@ -271,7 +279,7 @@ class Network(Builder):
             version=3 if half_pixel_centers else None,
         )
 
-    def depth_to_space(self, x: Value, block: int) -> Value:
+    def depth_to_space(self, x: Operand, block: int) -> Operand:
         """DEPTH_TO_SPACE."""
         n, height, width, channels = x.shape
         shape = (n, height * block, width * block, channels // block**2)
@@ -280,31 +288,31 @@ class Network(Builder):
 
     def _operands(
         self,
-        x: Value,
-        weights: Array | Value,
-        bias: Array | Value | None,
+        x: Operand,
+        weights: Array | Operand,
+        bias: Array | Operand | None,
         encoding: Encoding,
         dtype: DType,
         channels: int | None,
         zeros: int | None,
         name: str,
-    ) -> tuple[Value, Value | None]:
+    ) -> tuple[Operand, Operand | None]:
         """Weights and bias as operands; `zeros` is the dimension a missing bias runs along."""
         import numpy as np
 
         if x.dtype == "int8":
             dtype = "int8"
-        if not isinstance(weights, Value):
+        if not isinstance(weights, Operand):
             weights = self.weights(weights, name, encoding=encoding, dtype=dtype, channels=channels)
         if bias is None and zeros is not None:
             bias = np.zeros(weights.shape[zeros], np.float32)
-        if bias is None or isinstance(bias, Value):
+        if bias is None or isinstance(bias, Operand):
             return weights, bias
         if x.dtype == "int8":
             return weights, self._quantized_bias(x, weights, bias)
         return weights, self.weights(bias, dtype="float16" if dtype == "float16" else "float32")
 
-    def _quantized_bias(self, x: Value, weights: Value, bias: Array) -> Value:
+    def _quantized_bias(self, x: Operand, weights: Operand, bias: Array) -> Operand:
         import numpy as np
 
         if x.quantization is None or weights.quantization is None:
@@ -314,11 +322,16 @@ class Network(Builder):
         return self.constant(np.rint(bias / scales).astype(np.int32), quantization=quantization)
 
     def _arithmetic(
-        self, op: str, kind: str, a: Value, b: Value | Array, activation: Activation
-    ) -> Value:
+        self,
+        op: str,
+        kind: str,
+        a: Operand,
+        b: Operand | Array,
+        activation: Activation,
+    ) -> Operand:
         import numpy as np
 
-        if not isinstance(b, Value):
+        if not isinstance(b, Operand):
             b = self.constant(b)
         shape = np.broadcast_shapes(a.shape, b.shape)
         options = {"fused_activation_function": activation}
@@ -327,13 +340,13 @@ class Network(Builder):
     def _pool(
         self,
         op: str,
-        x: Value,
+        x: Operand,
         size: int | tuple[int, int],
         stride: int | tuple[int, int] | None,
         padding: Padding,
-    ) -> Value:
-        height, width = pair(size)
-        stride_h, stride_w = pair(size if stride is None else stride)
+    ) -> Operand:
+        height, width = height_and_width(size)
+        stride_h, stride_w = height_and_width(size if stride is None else stride)
         options = {
             "padding": padding,
             "stride_h": stride_h,

@@ -11,7 +11,7 @@ from pytest_sparsity import encoding as sparse_encoding
 from pytest_sparsity.model import replace_file
 from pytest_sparsity.writer.flatbuffer import file_of
 from pytest_sparsity.writer.layers import BLOCKS, FIXED_SCALES, quantize_weights, version_of
-from pytest_sparsity.writer.values import Described, Names, Operation, Quantization, Value
+from pytest_sparsity.writer.values import Described, Names, Operand, Operation, Quantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,32 +29,32 @@ class Builder:
         input: the first input.
     """
 
-    input: Value
+    input: Operand
     _tensors: list[Described] = field(repr=False)
     _operators: list[Operation] = field(repr=False)
-    _inputs: list[Value] = field(repr=False)
-    _outputs: list[Value] = field(repr=False)
+    _inputs: list[Operand] = field(repr=False)
+    _outputs: list[Operand] = field(repr=False)
     _names: Names | None = field(default=None, repr=False)
 
     def __init__(self, input_shape: Sequence[int], dtype: DType = "float32") -> None:
         self._tensors, self._operators, self._inputs, self._outputs = [], [], [], []
         self.input = self.add_input(input_shape, dtype)
 
-    def add_input(self, shape: Sequence[int], dtype: DType = "float32") -> Value:
+    def add_input(self, shape: Sequence[int], dtype: DType = "float32") -> Operand:
         """A further input."""
         value = self._tensor(f"input_{len(self._inputs)}", shape, dtype)
         self._inputs.append(value)
         return value
 
-    def leave_open(self, x: Value, *dimensions: int) -> None:
+    def leave_open(self, x: Operand, *dimensions: int) -> None:
         """Leave sizes of a tensor to whoever runs the network; `x.shape` has what is made up."""
         self._tensors[x.index].open = dimensions
 
-    def sign(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> None:
+    def sign(self, inputs: Mapping[str, Operand], outputs: Mapping[str, Operand]) -> None:
         """Name the inputs and outputs in a signature, as the converter does."""
         self._names = Names(inputs, outputs)
 
-    def output(self, *values: Value) -> None:
+    def output(self, *values: Operand) -> None:
         """Declare outputs of the network, in this order."""
         self._outputs += values
 
@@ -66,7 +66,7 @@ class Builder:
         shape: Sequence[int] | None = None,
         sparsity: Sparsity | None = None,
         quantization: Quantization | None = None,
-    ) -> Value:
+    ) -> Operand:
         """A constant as it is stored: the values of any dtype, and what is said about them.
 
         Args:
@@ -79,7 +79,7 @@ class Builder:
         import numpy as np
 
         index = len(self._tensors)
-        value = Value(
+        value = Operand(
             index,
             tuple(values.shape if shape is None else shape),
             values.dtype.name,
@@ -98,7 +98,7 @@ class Builder:
         encoding: Encoding = "dense",
         dtype: DType = "float32",
         channels: int | None = 0,
-    ) -> Value:
+    ) -> Operand:
         """Weights ready to be an operand, which several layers may share.
 
         Sparse-encoded ones pass through DENSIFY, float16 ones through DEQUANTIZE. Block-encoded
@@ -129,16 +129,16 @@ class Builder:
             value = self.densify(value)
         return self.dequantize(value) if dtype == "float16" else value
 
-    def densify(self, x: Value) -> Value:
+    def densify(self, x: Operand) -> Operand:
         """DENSIFY."""
         return self.operator("DENSIFY", [x], x.shape, dtype=x.dtype, quantization=x.quantization)
 
-    def quantize(self, x: Value, scale: float, zero_point: int = 0) -> Value:
+    def quantize(self, x: Operand, scale: float, zero_point: int = 0) -> Operand:
         """QUANTIZE float32 to int8."""
         quantization = Quantization((scale,), (zero_point,))
         return self.operator("QUANTIZE", [x], x.shape, dtype="int8", quantization=quantization)
 
-    def dequantize(self, x: Value) -> Value:
+    def dequantize(self, x: Operand) -> Operand:
         """DEQUANTIZE float16 or int8 to float32."""
         version = {"float16": 3, "int8": 2}[x.dtype]
         return self.operator("DEQUANTIZE", [x], x.shape, dtype="float32", version=version)
@@ -146,7 +146,7 @@ class Builder:
     def operator(
         self,
         op: str,
-        inputs: Sequence[Value | None],
+        inputs: Sequence[Operand | None],
         shape: Sequence[int],
         kind: str = "",
         options: Mapping[str, object] | None = None,
@@ -154,7 +154,7 @@ class Builder:
         dtype: str | None = None,
         version: int | None = None,
         quantization: Quantization | None = None,
-    ) -> Value:
+    ) -> Operand:
         """Any operator with one output.
 
         Args:
@@ -209,7 +209,7 @@ class Builder:
         shape: Sequence[int],
         dtype: str,
         quantization: Quantization | None = None,
-    ) -> Value:
-        value = Value(len(self._tensors), tuple(map(int, shape)), dtype, quantization)
+    ) -> Operand:
+        value = Operand(len(self._tensors), tuple(map(int, shape)), dtype, quantization)
         self._tensors.append(Described(name, value))
         return value

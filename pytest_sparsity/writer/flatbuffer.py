@@ -12,7 +12,7 @@ from pytest_sparsity.model.tables import operator_code, quantization_table, spar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_sparsity.writer.values import Described, Names, Operation, Value
+    from pytest_sparsity.writer.values import Described, Names, Operand, Operation
 
 
 def file_of(
@@ -67,7 +67,7 @@ def _signature(names: Names) -> Table:
     )
 
 
-def _tensor_map(values: Mapping[str, Value]) -> list[Table]:
+def _tensor_map(values: Mapping[str, Operand]) -> list[Table]:
     return [
         Table("TensorMap", name=name.encode(), tensor_index=value.index)
         for name, value in values.items()

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_sparsity.writer import Value
+from pytest_sparsity.writer import Operand
 from pytest_sparsity.writer.parts import Parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def _grouped(p: Parts, x: Value) -> Value:
+def _grouped(p: Parts, x: Operand) -> Operand:
     """A 1x1 convolution in as many groups as channels."""
     weights = p.net.weights(p.random((x.shape[3], 1, 1, 1), 1, 0.5), encoding=p.encoding)
     bias = p.net.constant(p.random((x.shape[3],), 100))
@@ -33,42 +33,42 @@ def _grouped(p: Parts, x: Value) -> Value:
     return p.net.operator("CONV_2D", [x, weights, bias], x.shape, "Conv2DOptions", options)
 
 
-def _squared(p: Parts, x: Value) -> Value:
+def _squared(p: Parts, x: Operand) -> Operand:
     x = p.net.unary(x, "TANH")
     return p.net.mul(x, x)
 
 
-def _swish(p: Parts, x: Value) -> Value:
+def _swish(p: Parts, x: Operand) -> Operand:
     return p.net.mul(x, p.net.unary(x, "LOGISTIC"))
 
 
-def residual(p: Parts, x: Value, **options: Any) -> Value:
+def residual(p: Parts, x: Operand, **options: Any) -> Operand:
     """A block added to what it reads."""
     return p.net.add(x, p.block(x, x.shape[3], activation="NONE"), **options)
 
 
-def _minimum(bound: float, shape: tuple[int, ...] = ()) -> Callable[[Parts, Value], Value]:
-    def build(p: Parts, x: Value) -> Value:
+def _minimum(bound: float, shape: tuple[int, ...] = ()) -> Callable[[Parts, Operand], Operand]:
+    def build(p: Parts, x: Operand) -> Operand:
         limit = p.net.constant(np.full(shape, bound, np.float32))
         return p.net.operator("MINIMUM", [x, limit], x.shape, "MaximumMinimumOptions")
 
     return build
 
 
-def global_max(p: Parts, x: Value) -> Value:
+def global_max(p: Parts, x: Operand) -> Operand:
     """The maximum over height and width."""
     axes = p.net.constant(np.array([1, 2], np.int32))
     shape = (x.shape[0], x.shape[3])
     return p.net.operator("REDUCE_MAX", [x, axes], shape, "ReducerOptions", {"keep_dims": False})
 
 
-def _sum(p: Parts, x: Value) -> Value:
+def _sum(p: Parts, x: Operand) -> Operand:
     axes = p.net.constant(np.array([1, 2], np.int32))
     shape = (x.shape[0], x.shape[3])
     return p.net.operator("SUM", [x, axes], shape, "ReducerOptions", {"keep_dims": False})
 
 
-def _strided_slice(p: Parts, x: Value) -> Value:
+def _strided_slice(p: Parts, x: Operand) -> Operand:
     """Every second row: nothing channels-first reads it."""
     constants = [(0, 0, 0, 0), x.shape, (1, 2, 1, 1)]
     operands = [p.net.constant(np.array(c, np.int32)) for c in constants]
@@ -77,25 +77,25 @@ def _strided_slice(p: Parts, x: Value) -> Value:
     return p.net.operator("STRIDED_SLICE", [x, *operands], shape, "StridedSliceOptions", options)
 
 
-def _normalized(p: Parts, x: Value) -> Value:
+def _normalized(p: Parts, x: Operand) -> Operand:
     """An operator that the delegate does not take."""
     return p.net.operator("L2_NORMALIZATION", [x], x.shape, "L2NormOptions")
 
 
-def conv_head(p: Parts, x: Value, zeros: float = 0.0) -> Value:
+def conv_head(p: Parts, x: Operand, zeros: float = 0.0) -> Operand:
     """A classifier: average, 1x1 convolution and softmax."""
     x = p.net.mean(x, keep_dims=True)
     x = p.conv(x, 10, 1, zeros=zeros)
     return p.net.softmax(p.net.reshape(x, (x.shape[0], 10)))
 
 
-def flatten(p: Parts, x: Value) -> Value:
+def flatten(p: Parts, x: Operand) -> Operand:
     """All of an image in one row."""
     return p.net.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
 
 
-def _linear_in_between(keep: bool) -> Callable[[Parts, Value], Value]:
-    def build(p: Parts, x: Value) -> Value:
+def _linear_in_between(keep: bool) -> Callable[[Parts, Operand], Operand]:
+    def build(p: Parts, x: Operand) -> Operand:
         weights = p.random((16, x.shape[3]), x.shape[3], p.zeros)
         operands = [x, p.net.weights(weights, encoding=p.encoding), None]
         rows = int(np.prod(x.shape[:-1]))
@@ -107,13 +107,13 @@ def _linear_in_between(keep: bool) -> Callable[[Parts, Value], Value]:
     return build
 
 
-def _transposed(p: Parts, x: Value) -> Value:
+def _transposed(p: Parts, x: Operand) -> Operand:
     order = p.net.constant(np.array([0, 2, 1, 3], np.int32))
     shape = tuple(x.shape[i] for i in (0, 2, 1, 3))
     return p.net.operator("TRANSPOSE", [x, order], shape, "TransposeOptions")
 
 
-def _resize(p: Parts, x: Value, factor: int = 2) -> Value:
+def _resize(p: Parts, x: Operand, factor: int = 2) -> Operand:
     return p.net.resize_bilinear(x, (x.shape[1] * factor, x.shape[2] * factor))
 
 
@@ -122,7 +122,7 @@ def constant(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.full(shape, 1.25, np.float32)
 
 
-Middle = Callable[[Parts, Value], Value]
+Middle = Callable[[Parts, Operand], Operand]
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "entry": {},

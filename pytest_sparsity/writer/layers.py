@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_sparsity.writer.values import Quantization, Value
+from pytest_sparsity.writer.values import Operand, Quantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ FIXED_SCALES = {  # TFLite's quantization specification: scale and zero point of
 _DILATED_DEPTHWISE = 2
 
 
-def version_of(op: str, x: Value) -> int:
+def version_of(op: str, x: Operand) -> int:
     """The version of an operator with this first input, if nothing else matters."""
     return _VERSIONS.get(op, (1, 2))[x.dtype == "int8"]
 
 
-def layer_version(op: str, x: Value, weights: Value, *, dilated: bool = False) -> int:
+def layer_version(op: str, x: Operand, weights: Operand, *, dilated: bool = False) -> int:
     """The version of a layer; the questions are asked in the order of op_version.cc."""
     scales = weights.quantization.scales if weights.quantization else ()
     if is_hybrid(x, weights) and len(scales) > 1:
@@ -54,7 +54,7 @@ def layer_version(op: str, x: Value, weights: Value, *, dilated: bool = False) -
     return version_of(op, x)
 
 
-def pair(both: int | tuple[int, int]) -> tuple[int, int]:
+def height_and_width(both: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of one number or two."""
     return (both, both) if isinstance(both, int) else both
 
@@ -66,8 +66,8 @@ def convolution_options(
     activation: Activation,
 ) -> dict[str, Any]:
     """Those that Conv2DOptions and DepthwiseConv2DOptions have in common."""
-    stride_h, stride_w = pair(stride)
-    dilation_h, dilation_w = pair(dilation)
+    stride_h, stride_w = height_and_width(stride)
+    dilation_h, dilation_w = height_and_width(dilation)
     return {
         "padding": padding,
         "stride_h": stride_h,
@@ -94,12 +94,12 @@ def extent(
     return sizes[0], sizes[1]
 
 
-def is_hybrid(x: Value, weights: Value) -> bool:
+def is_hybrid(x: Operand, weights: Operand) -> bool:
     """Whether float32 inputs meet int8 weights: dynamic-range quantization."""
     return x.dtype == "float32" and weights.dtype == "int8"
 
 
-def output_quantization(x: Value, scale: float, zero_point: int) -> Quantization | None:
+def output_quantization(x: Operand, scale: float, zero_point: int) -> Quantization | None:
     """That of a layer with the input `x`: it has one if the input is int8."""
     return Quantization((scale,), (zero_point,)) if x.dtype == "int8" else None
 

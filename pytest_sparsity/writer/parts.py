@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_sparsity.writer import Network, Value
+from pytest_sparsity.writer import Network, Operand
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Parts:
         """Weights of which exactly the rounded share is zero.
 
         One weight of each output is positive, as far as the zeros allow: behind a ReLU an output
-        without any is dead, and dead networks answer the same whatever the kernels do.
+        without any is dead, and dead networks give the same outputs whatever the kernels do.
         """
         values = self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1.0, 1.0], shape)
         flat, width = values.reshape(-1), values.size // shape[0]
@@ -68,7 +68,7 @@ class Parts:
 
     def conv(
         self,
-        x: Value,
+        x: Operand,
         channels: int,
         kernel: int | tuple[int, int] = 3,
         *,
@@ -76,7 +76,7 @@ class Parts:
         pad: int | Sides = 0,
         encoding: Encoding | None = None,
         **options: Any,
-    ) -> Value:
+    ) -> Operand:
         """PAD, unless 0, and CONV_2D with a bias."""
         if pad:
             x = self.net.pad(x, pad)
@@ -88,17 +88,17 @@ class Parts:
         chosen: Encoding = encoding or ("dense" if zeros == 0.0 else self.encoding)
         return self.net.conv2d(x, weights, bias, encoding=chosen, **options)
 
-    def entry(self, x: Value, channels: int | None = None, **options: Any) -> Value:
+    def entry(self, x: Operand, channels: int | None = None, **options: Any) -> Operand:
         """The first layer that sparse inference needs."""
         merged: dict[str, Any] = {"pad": 1, "stride": 2, "activation": "RELU"} | options
         return self.conv(x, channels or self.channels or 8, merged.pop("kernel", 3), **merged)
 
-    def pointwise(self, x: Value, channels: int | None = None, **options: Any) -> Value:
+    def pointwise(self, x: Operand, channels: int | None = None, **options: Any) -> Operand:
         """A pruned 1x1 convolution."""
         merged: dict[str, Any] = {"zeros": self.zeros, "activation": "RELU"} | options
         return self.conv(x, channels or self.channels or 16, merged.pop("kernel", 1), **merged)
 
-    def depthwise(self, x: Value, kernel: int = 3, **options: Any) -> Value:
+    def depthwise(self, x: Operand, kernel: int = 3, **options: Any) -> Operand:
         """A depthwise convolution, by default with padding 'SAME' and stride 1."""
         pad = options.pop("pad", 0)
         multiplier = options.pop("multiplier", 1)
@@ -110,7 +110,7 @@ class Parts:
         bias = np.abs(self.random((x.shape[3] * multiplier,), 100))
         return self.net.depthwise(x, weights, bias, **options)
 
-    def linear(self, x: Value, units: int, **options: Any) -> Value:
+    def linear(self, x: Operand, units: int, **options: Any) -> Operand:
         """A fully connected layer."""
         zeros = options.pop("zeros", 0.0)
         width = options.pop("width", x.shape[-1])
@@ -120,17 +120,17 @@ class Parts:
         bias = self.random((units,), 100)
         return self.net.fully_connected(x, weights, bias, encoding=chosen, **options)
 
-    def squeeze_excite(self, x: Value, gate: str = "LOGISTIC") -> Value:
+    def squeeze_excite(self, x: Operand, gate: str = "LOGISTIC") -> Operand:
         """Squeeze-and-excite with 1x1 convolutions."""
         squeezed = self.net.mean(x, keep_dims=True)
         squeezed = self.pointwise(squeezed, 8)
         squeezed = self.pointwise(squeezed, x.shape[3], activation="NONE")
         return self.net.mul(x, self.net.unary(squeezed, gate))
 
-    def block(self, x: Value, channels: int | None = None, **options: Any) -> Value:
+    def block(self, x: Operand, channels: int | None = None, **options: Any) -> Operand:
         """A depthwise and a pointwise convolution."""
         return self.pointwise(self.depthwise(x), channels, **options)
 
-    def finish(self, x: Value) -> None:
+    def finish(self, x: Operand) -> None:
         """The usual end: a global average pool."""
         self.net.output(self.net.mean(x))

@@ -26,7 +26,7 @@ class Quantization:
 
 
 @dataclass(frozen=True)
-class Value:
+class Operand:
     """A tensor of a network being built."""
 
     index: int
@@ -41,7 +41,7 @@ class Described:
     """A tensor as it will be written: a constant if it has data."""
 
     name: str
-    value: Value
+    value: Operand
     data: bytes | None = None
     sparsity: Sparsity | None = None
     open: tuple[int, ...] = ()
@@ -52,8 +52,8 @@ class Described:
 class Names:
     """A signature: inputs and outputs by name, in the order in which they are written."""
 
-    inputs: Mapping[str, Value]
-    outputs: Mapping[str, Value]
+    inputs: Mapping[str, Operand]
+    outputs: Mapping[str, Operand]
 
 
 @dataclass

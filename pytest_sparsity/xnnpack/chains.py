@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack.misfits import REPAIR, Misfit
-from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name, stay
+from pytest_sparsity.xnnpack.names import (
+    PRUNED_FROM,
+    index_of,
+    layers_by_operator,
+    operator_name,
+    stay,
+)
 from pytest_sparsity.xnnpack.prunable import prunable_layers
 from pytest_sparsity.xnnpack.rewrite import (
     INCOMPATIBLE_CLUSTER,
@@ -46,7 +52,7 @@ def findings(analysis: Analysis) -> Iterator[Finding]:
 
 
 def why_wrong(analysis: Analysis) -> list[Finding]:
-    """The findings about wrong answers alone."""
+    """The findings about wrong outputs alone."""
     return [finding for chain in _chains(analysis) for finding in chain.wrong()]
 
 
@@ -72,7 +78,7 @@ class _Chain:
         self.layers = layers_by_operator(analysis.model)
         self.writers = partition.graph.producers()
 
-    # ------------------------------------------------------------------------- wrong answers
+    # ------------------------------------------------------------------------- wrong outputs
 
     def wrong(self) -> Iterator[Finding]:
         """Where sparse inference computes something else, or cannot be set up."""
@@ -140,7 +146,7 @@ class _Chain:
             layer = self.layers.get(node.operator)
             if layer not in prunable or layer.op != "CONV_2D" or not node.fp:
                 continue
-            if layer.sparsity < PRUNED:
+            if layer.sparsity < PRUNED_FROM:
                 continue  # Of a layer without zeros nothing could be gained.
             cause = self._cause(position)
             if cause is not None:

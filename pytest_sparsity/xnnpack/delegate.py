@@ -210,8 +210,8 @@ def _stored_type(tensor: Tensor, result: Delegation) -> str:
 
 
 def _check_pooling(operator: Operator, *_: object) -> Misfit | None:
-    height, width = pair(operator, "filter_height", "filter_width")
-    rows, columns = pair(operator, "stride_h", "stride_w")
+    height, width = two_options(operator, "filter_height", "filter_width")
+    rows, columns = two_options(operator, "stride_h", "stride_w")
     if rows > height or columns > width:
         return Misfit("pooling-stride")
     return None
@@ -282,6 +282,6 @@ def _epoch(
     return bool(kind), chosen
 
 
-def pair(operator: Operator, first: str, second: str) -> tuple[int, int]:
+def two_options(operator: Operator, first: str, second: str) -> tuple[int, int]:
     """Two numeric options of an operator, 1 where it has none."""
     return int(str(operator.options.get(first, 1))), int(str(operator.options.get(second, 1)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from pytest_sparsity.xnnpack.delegate import BINARY, OTHER, REDUCE, UNARY, WEIGHTED, pair
+from pytest_sparsity.xnnpack.delegate import BINARY, OTHER, REDUCE, UNARY, WEIGHTED, two_options
 from pytest_sparsity.xnnpack.subgraph import Node, Subgraph, Value
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ class Lowering:
     def _convolution(self, operator: Operator) -> None:
         source, weights = (self.graph.tensors[index] for index in operator.inputs[:2])
         out_channels, height, width, channels = weights.shape
-        stride = pair(operator, "stride_h", "stride_w")
-        dilation = pair(operator, "dilation_h", "dilation_w")
+        stride = two_options(operator, "stride_h", "stride_w")
+        dilation = two_options(operator, "dilation_h", "dilation_w")
         same = operator.options.get("padding") == "SAME"
         padding = (0, 0, 0, 0)
         if same and stride == (1, 1):
@@ -176,7 +176,7 @@ class Lowering:
         kind = OTHER[operator.op]
         inputs: tuple[int, ...] = (operator.inputs[0],)
         axes: tuple[int, ...] = ()
-        window = pair(operator, "filter_height", "filter_width")
+        window = two_options(operator, "filter_height", "filter_width")
         if kind.endswith("-pooling") and window == (1, 1):
             clamps = operator.options.get("activation", "NONE") != "NONE"
             self._add(operator, "unary", inputs, name="clamp" if clamps else "unbounded clamp")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.model import Layer, Model
 
 
-PRUNED = 0.05
+PRUNED_FROM = 0.05
 """Share of zeros in the prunable layers below which a model counts as not pruned."""
 TENSORFLOW_PARTS = {"depthwise", "separable_conv2d", "kernel", "weights", ""}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import patterns
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.xnnpack import chains
-from pytest_sparsity.xnnpack.names import PRUNED, index_of, layers_by_operator, operator_name
+from pytest_sparsity.xnnpack.names import PRUNED_FROM, index_of, layers_by_operator, operator_name
 from pytest_sparsity.xnnpack.prunable import prunable_layers
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 def _runtime(analysis: Analysis) -> Iterator[Finding]:
     release = analysis.release
     pruned = any(
-        layer.op == "CONV_2D" and layer.sparsity >= PRUNED
+        layer.op == "CONV_2D" and layer.sparsity >= PRUNED_FROM
         for layer in prunable_layers(analysis.model)
     )
     if analysis.closed and pruned:
@@ -64,7 +64,7 @@ def _file(analysis: Analysis) -> Iterator[Finding]:
         return
     parameters = sum(layer.parameters for layer in prunable)
     zeros = sum(round(layer.sparsity * layer.parameters) for layer in prunable)
-    if zeros < PRUNED * parameters:
+    if zeros < PRUNED_FROM * parameters:
         yield finding("not-pruned", share=zeros / parameters)
         return
     yield from _types(analysis.model, prunable)
@@ -95,7 +95,7 @@ def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
         layer
         for layer in prunable
         if layer.dtype not in {"float32", "float16"}
-        and layer.sparsity >= PRUNED
+        and layer.sparsity >= PRUNED_FROM
         and not layer.encoding.startswith("block")
     ]
     if quantized:
@@ -107,7 +107,7 @@ def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
         for layer in prunable
         if layer.op == "FULLY_CONNECTED"
         and layer.dtype in {"float32", "float16"}
-        and layer.sparsity >= PRUNED
+        and layer.sparsity >= PRUNED_FROM
         and not layer.encoding.startswith("block")
         and not _in_blocks(model, layer)
     ]
@@ -137,7 +137,7 @@ def _encoding(analysis: Analysis, prunable: tuple[Layer, ...]) -> Iterator[Findi
     few = [
         layer
         for layer in prunable
-        if PRUNED <= layer.sparsity < CONVERTER_THRESHOLD and layer.encoding == "dense"
+        if PRUNED_FROM <= layer.sparsity < CONVERTER_THRESHOLD and layer.encoding == "dense"
     ]
     if not model.encoded and enough:
         yield finding("not-encoded")

@@ -5,7 +5,7 @@ than in a softmax, whose outputs would all be close to one over the number of cl
 
 The weights are random but not degenerate: drawn from numpy's PCG64 and scaled so that every
 activation, and the output, is of order one for inputs drawn uniformly from [0, 1). (Keras'
-MobileNetV1 with its own initialisers answers 1e-25, and any comparison of such outputs is vacuous.)
+MobileNetV1 with its own initialisers gives 1e-25, and any comparison of such outputs is vacuous.)
 The scaling is computed, not measured, so the same weights come out in any process. (Where it is
 measured, the network's function says so.)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.weights import KerasModel, scale_weights
 
 
-def application(name: str, *, size: int, classes: int, seed: int, **options: Any) -> Network:
+def application(name: str, *, size: int, classes: int, seed: int, **options: Any) -> KerasModel:
     """Build a network of `tf_keras.applications` for one image, with random weights.
 
     Args:

@@ -8,10 +8,10 @@ from pytest_sparsity.zoo.applications import application
 from pytest_sparsity.zoo.weights import measure_statistics
 
 if TYPE_CHECKING:
-    from pytest_sparsity.zoo.weights import Network
+    from pytest_sparsity.zoo.weights import KerasModel
 
 
-def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> Network:
+def inception_v3(*, size: int = 299, classes: int = 1000, seed: int = 0) -> KerasModel:
     """Build InceptionV3, https://arxiv.org/abs/1512.00567, as Keras has it.
 
     The statistics of its normalisations are measured, not computed. Its pooling and its regular

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_sparsity.zoo.applications import application
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.weights import KerasModel, scale_weights
 
 # MobileNetV1, table 1 of https://arxiv.org/abs/1704.04861: (filters, stride) of each separable
 # block.
@@ -41,7 +41,7 @@ def mobilenet_v1(
     xnnpack: bool = True,
     classes: int = 1000,
     seed: int = 0,
-) -> Network:
+) -> KerasModel:
     """Build MobileNetV1, https://arxiv.org/abs/1704.04861.
 
     Args:
@@ -78,7 +78,7 @@ def mobilenet_v2(
     xnnpack: bool = True,
     classes: int = 1000,
     seed: int = 0,
-) -> Network:
+) -> KerasModel:
     """Build MobileNetV2, https://arxiv.org/abs/1801.04381.
 
     Args:
@@ -150,7 +150,7 @@ def _multiple_of_eight(filters: float) -> int:
     return rounded + 8 if rounded < 0.9 * filters else rounded
 
 
-def ds_cnn(*, filters: int = 276, classes: int = 12, seed: int = 0) -> Network:
+def ds_cnn(*, filters: int = 276, classes: int = 12, seed: int = 0) -> KerasModel:
     """Build DS-CNN, which spots keywords in a second of sound, https://arxiv.org/abs/1711.07128.
 
     Its layers pad as in the paper, on one side where the stride is two, which XNNPACK's sparse

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.weights import KerasModel, scale_weights
 
 
-def translator(*, words: int = 4000, units: int = 256, length: int = 16, seed: int = 0) -> Network:
+def translator(
+    *, words: int = 4000, units: int = 256, length: int = 16, seed: int = 0
+) -> KerasModel:
     """Build two LSTMs between an embedding and the logits of the next word.
 
     That is a much smaller relative of GNMT, https://arxiv.org/abs/1609.08144, which TFMOT's pruning

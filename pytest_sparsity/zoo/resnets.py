@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.weights import KerasModel, scale_weights
 
 STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))
 """(width factor, stride of the first block) of each pair of blocks: ResNet-18 in table 1 of
 https://arxiv.org/abs/1512.03385."""
 
 
-def resnet18(*, size: int = 224, width: int = 64, classes: int = 1000, seed: int = 0) -> Network:
+def resnet18(*, size: int = 224, width: int = 64, classes: int = 1000, seed: int = 0) -> KerasModel:
     """Build ResNet-18, https://arxiv.org/abs/1512.03385.
 
     Args:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_sparsity.zoo.weights import Network, scale_weights
+from pytest_sparsity.zoo.weights import KerasModel, scale_weights
 
 
-def xnnpack_cnn(*, keepdims: bool = False, seed: int = 0) -> Network:
+def xnnpack_cnn(*, keepdims: bool = False, seed: int = 0) -> KerasModel:
     """Build the CIFAR-10 shaped network of TensorFlow's tutorial on pruning for XNNPACK.
 
     Source: "Pruning for on-device inference w/ XNNPACK", tensorflow/model-optimization,
@@ -51,7 +51,7 @@ def xnnpack_cnn(*, keepdims: bool = False, seed: int = 0) -> Network:
     return scale_weights(model, seed)
 
 
-def mlp(*, seed: int = 0) -> Network:
+def mlp(*, seed: int = 0) -> KerasModel:
     """Build a perceptron of 768, 1024, 1024 and 10 units with ReLU between them.
 
     Its dense layers are large enough to be bound by the reading of weights, which is where blocks
@@ -76,7 +76,7 @@ def mlp(*, seed: int = 0) -> Network:
     return scale_weights(model, seed)
 
 
-def traffic_signs(*, classes: int = 43, seed: int = 0) -> Network:
+def traffic_signs(*, classes: int = 43, seed: int = 0) -> KerasModel:
     """Build a network for the 43 German traffic signs (GTSRB), 242,251 weights.
 
     Four regular convolutions with pooling between them and two dense layers, as in many tutorials
@@ -110,7 +110,7 @@ def traffic_signs(*, classes: int = 43, seed: int = 0) -> Network:
     return scale_weights(model, seed)
 
 
-def mnist_cnn(*, seed: int = 0) -> Network:
+def mnist_cnn(*, seed: int = 0) -> KerasModel:
     """Build the network of many first texts on pruning: a convolution and a dense layer.
 
     Returns:

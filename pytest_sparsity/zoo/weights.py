@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Network = Any
+KerasModel = Any
 """A `tf_keras.Model`; TensorFlow ships no types."""
 
 
@@ -24,7 +24,7 @@ class Moments:
     variance: NDArray[np.float64]
 
 
-def scale_weights(model: Network, seed: int = 0) -> Network:
+def scale_weights(model: KerasModel, seed: int = 0) -> KerasModel:
     """Give every layer random weights under which activations are of order one.
 
     Kernels are He-scaled to the second moment of what they receive. The statistics of batch
@@ -52,7 +52,7 @@ def scale_weights(model: Network, seed: int = 0) -> Network:
     return model
 
 
-def measure_statistics(model: Network, seed: int = 0) -> Network:
+def measure_statistics(model: KerasModel, seed: int = 0) -> KerasModel:
     """Replace the computed statistics of batch normalisations by those of one random input.
 
     In a network of many pools and paddings the channels of a position are not independent, and the

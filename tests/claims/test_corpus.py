@@ -73,7 +73,7 @@ def test_every_verdict_occurs(observer: Observer, tmp_path: Path) -> None:
 
 
 def test_repaired_networks_are_right(observer: Observer, tmp_path: Path) -> None:
-    """What computes wrong answers is right after the repair, as the target itself shows."""
+    """What computes wrong outputs is right after the repair, as the target itself shows."""
     target, verdicts = observer.target, Counter[str]()
     left = []
     for case in CASES:

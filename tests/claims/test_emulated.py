@@ -16,7 +16,7 @@ import pytest
 from claims.networks import Network, Row
 from corpus import CASES
 from pytest_sparsity import Model, Race, Target, Unsupported, Variants, diagnose, microkernels, zoo
-from pytest_sparsity.errors import TargetError, WrongAnswers
+from pytest_sparsity.errors import TargetError, WrongOutputs
 from pytest_sparsity.targets import Launch, Worker, seeded_inputs
 from pytest_sparsity.targets.places import emulated
 from pytest_sparsity.targets.places.emulated import guests
@@ -240,7 +240,7 @@ def test_wrong_answers_are_found(name: str, tmp_path: Path, race: RaceFixture) -
     case = next(case for case in CASES if case.name == name)
     sparse, dense = case.write(tmp_path), case.write(tmp_path, "dense")
     assert diagnose(sparse, target=target).verdict == "miscomputes"
-    with pytest.raises(WrongAnswers):
+    with pytest.raises(WrongOutputs):
         race(dense, sparse, target=target)
     with Target.of("litert").open() as worker:
         worker.load("sparse", sparse)
@@ -340,5 +340,5 @@ def test_a_wheel_for_the_wrong_architecture(site: Path, monkeypatch: pytest.Monk
         Target.of("litert@cortex-a53").open()
     assert str(raised.value).endswith(
         ".so of the guest is not for aarch64;"
-        " pytest-sparsity targets --install litert@cortex-a53 sets it up anew"
+        " pytest-sparsity targets --install litert@cortex-a53 sets it up again"
     )

@@ -59,7 +59,7 @@ def outputs(model: Model, target: Target) -> npt.NDArray[np.float32]:
 
 def decide(estimate: Estimate, threshold: float, record: Callable[[str, str], None]) -> bool:
     """Compare, and record what was measured whatever comes out."""
-    verdict = "undecided"
+    verdict = "inconclusive"
     try:
         holds = estimate >= threshold
         verdict = f"{'holds' if holds else 'refuted'}: >= {threshold}"

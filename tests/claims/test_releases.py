@@ -10,7 +10,7 @@ import pytest
 from claims.networks import CONVOLUTIONAL, FULLY_CONNECTED, Network
 from corpus import CASES
 from pytest_sparsity import Race, Variants
-from pytest_sparsity.bisection import Claim, Question, bisect
+from pytest_sparsity.bisection import Criterion, Question, bisect
 from pytest_sparsity.diagnosis import diagnose
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, install
@@ -42,7 +42,7 @@ def test_a_release_runs_what_it_ran(name: str, verdict: str, tmp_path: Path) -> 
 def test_bisection_finds_the_release_and_the_change_of_xnnpack(tmp_path: Path) -> None:
     """Eight releases: the ends, and three tries between them."""
     case = next(case for case in CASES if case.name == "pruned convolution head")
-    question = Question(Model(case.write(tmp_path)), Claim("verdict"))
+    question = Question(Model(case.write(tmp_path)), Criterion("verdict"))
     found = bisect(question, "litert@nehalem", print, since="2.1.0", until="2.2.0")
     (turn,) = found.turns
     assert (turn.before.release, turn.after.release) == ("2.1.4", "2.1.5")

@@ -1,7 +1,7 @@
 """Known defects of the runtimes: announced, and still there.
 
 A test that fails here means one of two things, and says which: a defect appeared where nothing
-announces it, or a newer release has mended one that the rules still announce.
+announces it, or a newer release has fixed one that the rules still announce.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILES: dict[str, Case | Network] = {
     "unwritten-output": pooled_at_the_end("relu"),
 }
 """A file for each defect that does not depend on the sparse chain; those that do are in
-test_corpus.py. All weights are random: wrong answers cannot look right."""
+test_corpus.py. All weights are random: wrong outputs cannot look right."""
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -61,7 +61,7 @@ def disagreement(name: str, target: Target, ruled: str, seen: Observation) -> st
     if ruled in WRONG and seen.verdict not in WRONG:
         return (
             f"{runtime} no longer has the defect {name!r}: give the rule in xnnpack/defects.py"
-            " the version that mended it, and say so in docs/findings.md"
+            " the version that fixed it, and say so in docs/findings.md"
         )
     if ruled not in WRONG and seen.verdict in WRONG:
         why = seen.fault or "; ".join(map(str, seen.comparisons))

@@ -1,6 +1,6 @@
 """Known defects of the converter and of TFMOT: still there.
 
-A test that fails here says which one a newer release has mended. That none goes unannounced is
+A test that fails here says which one a newer release has fixed. That none goes unannounced is
 what tests/test_variants.py and tests/test_finishing.py are for.
 """
 
@@ -40,7 +40,7 @@ def converter() -> Iterator[Converter]:
 
 
 def still(defect: bool, what: str, package: str) -> None:
-    """Fail with what to do if a release has mended a defect."""
+    """Fail with what to do if a release has fixed a defect."""
     assert defect, (
         f"{package} {version(package)} no longer {what}: take what guards against it out of"
         " pytest_sparsity, and its mention out of docs/"

@@ -44,7 +44,7 @@ def test_the_defect_shows_where_it_is_said_to(
     assert path.stat().st_size < LARGEST
     with observing(target) as observer:
         seen = observer.observe(Model(path), profile=False)
-    assert seen.verdict == verdict, f"mended, or changed: {seen}"
+    assert seen.verdict == verdict, f"fixed, or changed: {seen}"
 
 
 def test_the_script_without_us_tells_right_from_wrong(tmp_path: Path) -> None:

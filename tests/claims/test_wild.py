@@ -43,7 +43,7 @@ ACCUSING = {
     *("rules-disagree", "probe-disagrees", "outputs-differ", "constant-output", "needs-inputs"),
     *("crashes", "does-not-load", "wrong-layout", "not-stripped", "computed-weights"),
 }
-# Share of an output's norm about its mean. Wrong answers of sparse kernels begin at 0.01.
+# Share of an output's norm about its mean. Wrong outputs of sparse kernels begin at 0.01.
 APART = 1e-3
 # Of eight bits. Kernels round each of some thirty layers in ways of their own.
 STEPS = 0.1

@@ -3,7 +3,7 @@
     python tests/data/convert.py FOLDER
 
 They are committed so that the tests of reading, encoding and rewriting meet real files without
-TensorFlow (here 2.21.0); a slow test makes them anew and holds the same against them.
+TensorFlow (here 2.21.0); a slow test makes them again and holds the same against them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ for name in (
     "jinja2",
     "numpy",
     "pytest_sparsity.baseline.unused",
-    "pytest_sparsity.plugin.evidence",
+    "pytest_sparsity.plugin.record",
     "pytest_sparsity.report.document",
     "scipy.special",
     "scripted",

@@ -330,14 +330,16 @@ def test_a_drift_inside_the_tolerance_passes_and_is_shown(project: Project) -> N
     )
 
 
-def test_a_ratio_at_the_edge_of_the_tolerance_is_undecided(project: Project) -> None:
+def test_a_ratio_at_the_edge_of_the_tolerance_is_inconclusive(project: Project) -> None:
     project.script["seconds"] = dict(STEADY)
     project.test_file(SPEEDUP.format(within=""))
     project.run(UPDATE)
     slower(project, 1 / 0.95)
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E*Inconclusive*: *is undecided: *", "baselines: 1 undecided"])
+    result.stdout.fnmatch_lines(
+        ["E*Inconclusive*: *is inconclusive: *", "baselines: 1 inconclusive"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_an_undecided_race_without_samples_warns_of_nothing(project: Project) ->
     result.stdout.fnmatch_lines(
         ["E*Inconclusive: *an interval takes 3 processes, and the budget has room for none*"]
     )
-    result.stdout.fnmatch_lines(["unknown  >= 1.5  undecided  litert  *"])
+    result.stdout.fnmatch_lines(["unknown  >= 1.5  inconclusive  litert  *"])
 
 
 def test_one_process_named_by_xdist_is_like_none(project: Project) -> None:

@@ -22,7 +22,7 @@ SHOW = """
 
 
 def settings(target: str, threads: int, budget: float) -> str:
-    return f"Settings(target='{target}', threads={threads}, budget={budget})"
+    return f"RaceSettings(target='{target}', threads={threads}, budget={budget})"
 
 
 @pytest.mark.parametrize(

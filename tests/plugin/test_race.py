@@ -123,16 +123,16 @@ def test_an_undecided_claim_fails_at_the_user_s_line(project: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             '>       assert race("dense.tflite", "sparse.tflite").speedup >= 2',
-            "E       pytest_sparsity.*.Inconclusive: speedup >= 2 is undecided: measured *",
+            "E       pytest_sparsity.*.Inconclusive: speedup >= 2 is inconclusive: measured *",
             "",
             "test_claims.py:2: Inconclusive",
         ]
     )
     result.stdout.fnmatch_lines(
         [
-            "2.00x [[]1.99, 2.01[]]  >= 2  undecided  litert  test_claims.py::test_claim",
+            "2.00x [[]1.99, 2.01[]]  >= 2  inconclusive  litert  test_claims.py::test_claim",
             "litert: 10 s tell ratios *",
-            "races: 1 undecided",
+            "races: 1 inconclusive",
         ],
         consecutive=True,
     )
@@ -217,7 +217,7 @@ def test_no_difference_is_said_with_its_cause(project: Project) -> None:
     result = project.run()
     result.stdout.fnmatch_lines(
         [
-            "E *Inconclusive: speedup > 1 is undecided: *; no difference larger than 0.* %; *",
+            "E *Inconclusive: speedup > 1 is inconclusive: *; no difference larger than 0.* %; *",
             "E *because   sparse.tflite on litert runs no sparse kernel: this CPU has AVX",
         ]
     )
@@ -229,9 +229,9 @@ def test_an_undecided_claim_skips_if_asked_to_and_is_counted(project: Project) -
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "2.00x [[]1.99, 2.01[]]  >= 2  undecided  litert  *",
-            "races: 1 undecided",
-            "SKIPPED [[]1[]] test_claims.py:2: inconclusive: speedup >= 2 is undecided: *",
+            "2.00x [[]1.99, 2.01[]]  >= 2  inconclusive  litert  *",
+            "races: 1 inconclusive",
+            "SKIPPED [[]1[]] test_claims.py:2: inconclusive: speedup >= 2 is inconclusive: *",
         ]
     )
 
@@ -323,7 +323,7 @@ def test_wrong_answers_fail_before_any_timing(project: Project) -> None:
     project.test_file(claim("speedup >= 1.5"))
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E*WrongAnswers: sparse.tflite computes wrong answers on litert"])
+    result.stdout.fnmatch_lines(["E*WrongOutputs: sparse.tflite computes wrong outputs on litert"])
     result.stdout.no_fnmatch_line("*races:*")
 
 

@@ -93,10 +93,10 @@ def test_a_layer_of_stride_2_with_padding_same(recorded: Project) -> None:
         [
             "*test_sparse_kernels_run*",
             "E       *assert 'miscomputes' == 'sparse' (recorded in baselines/test_claims.json)",
-            "E         because   model.tflite on litert-js computes wrong answers: *'same' *",
+            "E         because   model.tflite on litert-js computes wrong outputs: *'same' *",
             "E             -> run `pytest-sparsity repair`, or put ZeroPadding2D(1) before it *",
             "-* sparsity: model.tflite on litert-js -*",
-            "model.tflite on litert-js computes wrong answers: *",
+            "model.tflite on litert-js computes wrong outputs: *",
             "    -> *",
         ]
     )

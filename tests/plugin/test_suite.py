@@ -113,7 +113,7 @@ def test_answers_that_are_wrong_are_said(project: Project) -> None:
     result = project.run(*SUITE, *FILES, "-k", "answers")
     result.assert_outcomes(failed=1, deselected=7)
     result.stdout.fnmatch_lines(
-        ["E *sparse.tflite on litert computes wrong answers: off by 0.3", "E *-> convert again"]
+        ["E *sparse.tflite on litert computes wrong outputs: off by 0.3", "E *-> convert again"]
     )
 
 

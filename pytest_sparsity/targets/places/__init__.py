@@ -95,7 +95,7 @@ class Place:
         Raises:
             Unsupported: there are none, or they cannot be listed.
         """
-        raise Unsupported(f"{self.named(runtime)} has no releases that could be had one by one")
+        raise Unsupported(f"{self.named(runtime)} has no releases that can be installed one by one")
 
     def at(self, release: str, /) -> Place:
         """Return the place for another release of a runtime, "" for what is installed.
@@ -103,10 +103,10 @@ class Place:
         Raises:
             Unsupported: no release can be had there.
         """
-        raise Unsupported(f"no release {release} can be had there")
+        raise Unsupported(f"no release {release} can be installed there")
 
     def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
-        """Remove what `install` brought, so that it begins anew; False if it brings nothing."""
+        """Remove what `install` brought, so that it begins again; False if it brings nothing."""
         return False
 
     def cannot_count(self) -> Unsupported | None:

@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 
 def forget() -> None:
-    """Ask all machines anew."""
+    """Ask all machines again."""
     _heard.clear()
 
 

@@ -66,6 +66,6 @@ class InWebAssembly(Place):
         return npm.published(node)
 
     def discard(self, runtime: Runtime, /) -> bool:  # noqa: ARG002
-        """Remove the npm package, so that installing it begins anew."""
+        """Remove the npm package, so that installing it begins again."""
         npm.discard(self.release)
         return True

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    from pytest_sparsity.transform.rewrites.change import Change
+    from pytest_sparsity.transform.rewrites.change import ProposedRewrite
 
 __all__ = ["REORDERED", "Repair", "Rewritten", "repair"]
 
-REWRITES: tuple[Callable[[Work], Iterator[Change]], ...] = (
+REWRITES: tuple[Callable[[Work], Iterator[ProposedRewrite]], ...] = (
     depthwise,
     entry,
     strided_pointwise,
@@ -52,7 +52,7 @@ REORDERED = frozenset({"mirror", "average-pool", "global-pool"})
 """Rewrites that add the same numbers in another order; all others keep every bit."""
 
 INSIDE = "kept-dimensions"
-"""What mends an average at the end of a chain breaks one inside it (squeeze and excite), whose
+"""What repairs an average at the end of a chain breaks one inside it (squeeze and excite), whose
 dimensions are kept rightly; so all is tried with it and without."""
 ANY = ""
 """Stands for the names of all operators."""
@@ -112,7 +112,7 @@ class Repair:
         model: the file that was written: repaired, or densely stored, or as it was.
         rewrites: in order; empty if none gained anything.
         before, after: what the rules say on the target.
-        densified: the weights are stored densely, since the file was wrong and no rewrite mended
+        densified: the weights are stored densely, since the file was wrong and no rewrite repaired
             it: right everywhere, and no faster than before it was pruned.
     """
 
@@ -189,19 +189,19 @@ def _best(
     model: Model, target: Target, before: Outlook, folder: Path
 ) -> tuple[Model, tuple[Rewritten, ...], Outlook]:
     """The file with the fewest rewrites that gains the most; without any if none gains."""
-    trial = _Trial(model, target, folder)
+    attempt = _Attempt(model, target, folder)
     ways = [
         (mirrored, without)
         for mirrored in (False, True)
         for without in (frozenset[tuple[str, str]](), frozenset({(INSIDE, ANY)}))
     ]
-    found = [trial.run(mirrored=mirrored, without=without) for mirrored, without in ways]
+    found = [attempt.run(mirrored=mirrored, without=without) for mirrored, without in ways]
     best = max(found, key=lambda result: result[2].gain)
     if best[2].gain <= before.gain:
         return model, (), before
     mirrored, without = ways[found.index(best)]
     for keys in _groups(best[1]):
-        less = trial.run(mirrored=mirrored, without=without | keys)
+        less = attempt.run(mirrored=mirrored, without=without | keys)
         if less[2].gain >= best[2].gain:
             best, without = less, without | keys
     return best
@@ -217,7 +217,7 @@ def _groups(made: tuple[Rewritten, ...]) -> Iterator[frozenset[tuple[str, str]]]
                 yield from (frozenset({key}) for key in keys)
 
 
-class _Trial:
+class _Attempt:
     """Files with some of the rewrites, in a folder."""
 
     def __init__(self, model: Model, target: Target, folder: Path) -> None:
@@ -241,7 +241,7 @@ class _Trial:
     def step(
         self,
         model: Model,
-        rewrites: tuple[Callable[[Work], Iterator[Change]], ...],
+        rewrites: tuple[Callable[[Work], Iterator[ProposedRewrite]], ...],
         without: frozenset[tuple[str, str]],
         made: list[Rewritten],
     ) -> Model:

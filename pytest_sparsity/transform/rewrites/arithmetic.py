@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model.flatbuffer import Table
-from pytest_sparsity.transform.rewrites.change import Change
+from pytest_sparsity.transform.rewrites.change import ProposedRewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.transform.work import Work
 
 
-def prelu(work: Work) -> Iterator[Change]:
+def prelu(work: Work) -> Iterator[ProposedRewrite]:
     """PRELU as relu(x) + (-slope) * relu(-x): one of the two is zero, so nothing is rounded."""
     for operator in work.operators:
         if operator.op == "PRELU" and work.is_float(operator.outputs[0]):
@@ -25,7 +25,7 @@ def prelu(work: Work) -> Iterator[Change]:
             if slope is not None and len(shape) == 4 and slope.size == shape[3]:
                 says = "relu(x) - slope * relu(-x) computes it"
                 apply = partial(_prelu, operator, slope.reshape(1, 1, 1, -1))
-                yield Change("prelu", operator.index, says, apply)
+                yield ProposedRewrite("prelu", operator.index, says, apply)
 
 
 def _prelu(operator: Operator, slope: Array, work: Work) -> None:
@@ -46,7 +46,7 @@ def _prelu(operator: Operator, slope: Array, work: Work) -> None:
     work.table(place)["inputs"] = [positive, scaled]
 
 
-def difference(work: Work) -> Iterator[Change]:
+def difference(work: Work) -> Iterator[ProposedRewrite]:
     """A - b as a + (-b), which is the same number (IEEE 754, 6.3)."""
     for operator in work.operators:
         if operator.op == "SUB" and work.is_float(operator.outputs[0]):
@@ -54,7 +54,9 @@ def difference(work: Work) -> Iterator[Change]:
             computed = work.values(a) is None and len(work.shape(a)) == 4
             if computed and (len(work.shape(b)) == 4 or _fits(work.values(b), work.shape(a))):
                 says = "it adds the negative"
-                yield Change("difference", operator.index, says, partial(_difference, operator))
+                yield ProposedRewrite(
+                    "difference", operator.index, says, partial(_difference, operator)
+                )
 
 
 def _difference(operator: Operator, work: Work) -> None:
@@ -75,7 +77,7 @@ def _difference(operator: Operator, work: Work) -> None:
     table["inputs"] = inputs
 
 
-def constant_operand(work: Work) -> Iterator[Change]:
+def constant_operand(work: Work) -> Iterator[ProposedRewrite]:
     """A constant that is added or multiplied, as the first operand and of four dimensions."""
     for operator in work.operators:
         if operator.op not in {"ADD", "MUL"} or not work.is_float(operator.outputs[0]):
@@ -91,7 +93,7 @@ def constant_operand(work: Work) -> Iterator[Change]:
         if len(work.shape(x)) == 4 and _fits(values, work.shape(x)) and not usual:
             says = "the constant is its first operand, of four dimensions"
             apply = partial(_first, operator, x, values.reshape(1, 1, 1, -1))
-            yield Change("constant-operand", operator.index, says, apply)
+            yield ProposedRewrite("constant-operand", operator.index, says, apply)
 
 
 def _fits(values: Array | None, shape: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
+class ProposedRewrite:
     """One exact rewrite of one place.
 
     Attributes:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model.flatbuffer import Table
-from pytest_sparsity.transform.rewrites.change import Change
+from pytest_sparsity.transform.rewrites.change import ProposedRewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEIGHT_AND_WIDTH = (1, 2)
 
 
-def transposed(work: Work) -> Iterator[Change]:
+def transposed(work: Work) -> Iterator[ProposedRewrite]:
     """An average behind a TRANSPOSE, over the axes where they were before it."""
     for operator in work.operators:
         if operator.op != "MEAN":
@@ -33,7 +33,7 @@ def transposed(work: Work) -> Iterator[Change]:
         if rest == sorted(rest):
             says = "it averages before the transposition"
             apply = partial(_move, operator, transpose, tuple(sorted(moved)))
-            yield Change("transposed-mean", operator.index, says, apply)
+            yield ProposedRewrite("transposed-mean", operator.index, says, apply)
 
 
 def _axes(work: Work, operator: Operator) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ def _move(operator: Operator, transpose: Operator, axes: tuple[int, ...], work: 
         _flatten(work, operator, axes, source)
 
 
-def keeping_dimensions(work: Work) -> Iterator[Change]:
+def keeping_dimensions(work: Work) -> Iterator[ProposedRewrite]:
     """An average that keeps its dimensions, as one that does not and a RESHAPE.
 
     XNNPACK gives the first the shape (n, c, 1, 1) at the end of a sparse chain, and what reads it
@@ -72,7 +72,7 @@ def keeping_dimensions(work: Work) -> Iterator[Change]:
             if axes == HEIGHT_AND_WIDTH and keeps and _restorable(work, operator):
                 says = "a RESHAPE behind it keeps its dimensions"
                 apply = partial(_keep, operator, axes)
-                yield Change("kept-dimensions", operator.index, says, apply)
+                yield ProposedRewrite("kept-dimensions", operator.index, says, apply)
 
 
 def _keep(operator: Operator, axes: tuple[int, ...], work: Work) -> None:
@@ -97,7 +97,7 @@ def _flatten(work: Work, operator: Operator, axes: tuple[int, ...], source: int)
     work.insert(operator.index, "RESHAPE", inputs, output, options, behind=True)
 
 
-def global_pool(work: Work) -> Iterator[Change]:
+def global_pool(work: Work) -> Iterator[ProposedRewrite]:
     """An average pool over the whole image as a MEAN; exact but for the order of the sum."""
     for operator in work.operators:
         if operator.op != "AVERAGE_POOL_2D" or not work.is_float(operator.outputs[0]):
@@ -108,7 +108,7 @@ def global_pool(work: Work) -> Iterator[Change]:
             continue
         if work.shape(operator.outputs[0])[1:3] == (1, 1) and options["padding"] == "VALID":
             says = "a MEAN computes its average"
-            yield Change("global-pool", operator.index, says, partial(_mean, operator))
+            yield ProposedRewrite("global-pool", operator.index, says, partial(_mean, operator))
 
 
 def _mean(operator: Operator, work: Work) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model.flatbuffer import Table
-from pytest_sparsity.transform.rewrites.change import Change
+from pytest_sparsity.transform.rewrites.change import ProposedRewrite
 from pytest_sparsity.transform.rewrites.windows import (
     Window,
     kernel_of,
@@ -39,7 +39,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
 
-def mirror(work: Work) -> Iterator[Change]:
+def mirror(work: Work) -> Iterator[ProposedRewrite]:
     """Mirror what follows an entry whose zeros stand behind, if all of it can be mirrored."""
     for operator in work.operators:
         if operator.op != "CONV_2D" or not work.is_float(operator.outputs[0]):
@@ -54,7 +54,9 @@ def mirror(work: Work) -> Iterator[Change]:
         mirrored = _reach(work, operator)
         if mirrored is not None:
             says = "the image and every window behind it are mirrored, so that the zeros come first"
-            yield Change("mirror", operator.index, says, partial(_mirror, operator, mirrored))
+            yield ProposedRewrite(
+                "mirror", operator.index, says, partial(_mirror, operator, mirrored)
+            )
 
 
 def _spatial(work: Work, tensor: int) -> bool:

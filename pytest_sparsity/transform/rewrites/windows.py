@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.model.flatbuffer import Table
-from pytest_sparsity.transform.rewrites.change import Change
+from pytest_sparsity.transform.rewrites.change import ProposedRewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def reaches(operator: Operator, kernel: Pair) -> Pair:
     return (kernel[0] - 1) * step[0] + 1, (kernel[1] - 1) * step[1] + 1
 
 
-def depthwise(work: Work) -> Iterator[Change]:
+def depthwise(work: Work) -> Iterator[ProposedRewrite]:
     """Depthwise layers as windows of 3x3 or 5x5 in the middle of their zeros."""
     for operator in work.operators:
         if operator.op != "DEPTHWISE_CONV_2D" or not work.is_float(operator.outputs[0]):
@@ -126,7 +126,7 @@ def depthwise(work: Work) -> Iterator[Change]:
                 f"{size // 2} zeros around"
             )
             apply = partial(_embed, operator, window, size, offset)
-            yield Change("window", operator.index, says, apply)
+            yield ProposedRewrite("window", operator.index, says, apply)
 
 
 def _is_usual(operator: Operator, window: Window, size: int) -> bool:
@@ -198,7 +198,7 @@ def pad(work: Work, operator: Operator, source: int, amount: int) -> int:
     return padded
 
 
-def entry(work: Work) -> Iterator[Change]:
+def entry(work: Work) -> Iterator[ProposedRewrite]:
     """The 3x3 entry at stride 2, if it has its zeros in front only, or shares its PAD."""
     for operator in work.operators:
         if operator.op != "CONV_2D" or not work.is_float(operator.outputs[0]):
@@ -214,7 +214,9 @@ def entry(work: Work) -> Iterator[Change]:
         source, output = work.shape(window.source)[1:3], work.shape(operator.outputs[0])[1:3]
         if all((source[d] - 1) // 2 + 1 == output[d] for d in (0, 1)):
             apply = partial(_own_padding, operator, window.source)
-            yield Change("entry", operator.index, "it got a zero on each side of its own", apply)
+            yield ProposedRewrite(
+                "entry", operator.index, "it got a zero on each side of its own", apply
+            )
 
 
 def _own_padding(operator: Operator, source: int, work: Work) -> None:
@@ -223,7 +225,7 @@ def _own_padding(operator: Operator, source: int, work: Work) -> None:
     table["builtin_options"]["padding"] = "VALID"
 
 
-def strided_pointwise(work: Work) -> Iterator[Change]:
+def strided_pointwise(work: Work) -> Iterator[ProposedRewrite]:
     """A 1x1 convolution at stride 2 as a depthwise layer that picks, and the 1x1 at stride 1.
 
     Exact for finite values: what is not picked is multiplied by zero.
@@ -234,7 +236,7 @@ def strided_pointwise(work: Work) -> Iterator[Change]:
         if kernel_of(work, operator) == (1, 1) and stride(operator) == (2, 2):
             writer = work.writer(operator.inputs[0])
             if writer is None or writer.op != "PAD":
-                yield Change(
+                yield ProposedRewrite(
                     "strided-pointwise",
                     operator.index,
                     "a depthwise layer before it picks every second pixel",
@@ -264,7 +266,7 @@ def _pick(operator: Operator, work: Work) -> None:
     table["builtin_options"]["stride_w"] = table["builtin_options"]["stride_h"] = 1
 
 
-def average_pool(work: Work) -> Iterator[Change]:
+def average_pool(work: Work) -> Iterator[ProposedRewrite]:
     """An average of 2x2 pixels as a depthwise layer; exact but for the order of the sum."""
     for operator in work.operators:
         if operator.op != "AVERAGE_POOL_2D" or not work.is_float(operator.outputs[0]):
@@ -274,7 +276,7 @@ def average_pool(work: Work) -> Iterator[Change]:
         whole = not height % 2 and not width % 2
         if kernel == (2, 2) and stride(operator) == (2, 2) and whole:
             says = "a depthwise layer computes its averages"
-            yield Change("average-pool", operator.index, says, partial(_average, operator))
+            yield ProposedRewrite("average-pool", operator.index, says, partial(_average, operator))
 
 
 def _average(operator: Operator, work: Work) -> None:

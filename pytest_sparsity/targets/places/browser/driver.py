@@ -11,15 +11,14 @@ import itertools
 import json
 import os
 import re
-import select
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import printable
+from pytest_sparsity.targets.places.browser.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +34,6 @@ CRASHED = (
     "the page crashed; it may have needed more memory than it may have, or the engine has a "
     "defect: run the model on litert-js too"
 )
-_WORDS = 200
 
 
 class BrowserError(Exception):
@@ -85,7 +83,7 @@ class Browser:
         )
         self.keeper = self._process.pid
         assert self._process.stderr is not None
-        self._log = _Log(self._process.stderr)
+        self._log = Log(self._process.stderr)
         try:
             address = self._address(patience)
             # Neither a proxy nor pings: who is at work cannot answer them.
@@ -117,7 +115,7 @@ class Browser:
     @property
     def try_it(self) -> str:
         """What to do about a browser that does not start."""
-        return f"see what `{self.command} --headless about:blank` says, or install it anew"
+        return f"see what `{self.command} --headless about:blank` says, or install it again"
 
     def arguments(self, profile: Path) -> tuple[str, ...]:
         """Return the browser's arguments."""
@@ -351,47 +349,6 @@ class Firefox(Browser):
 
 
 BROWSERS: dict[str, type[Browser]] = {"chromium": Chromium, "firefox": Firefox}
-
-
-class _Log:
-    """The lines that a browser writes to its standard error; read on, so that it never waits."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-        self._rest = b""
-        self._reader: threading.Thread | None = None
-        self.last = ""
-
-    def line(self, deadline: float) -> str | None:
-        """Return the next line, "" at the end, None at the deadline."""
-        while b"\n" not in self._rest:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
-                return None
-            read = os.read(self._pipe.fileno(), 1 << 16)
-            if not read:
-                return ""
-            self._rest += read
-        line, _, self._rest = self._rest.partition(b"\n")
-        text = printable(line.decode(errors="replace").strip())
-        self.last = text[:_WORDS] or self.last
-        return text or " "
-
-    def drain(self) -> None:
-        """Read from now on what nobody wants."""
-
-        def read() -> None:
-            while os.read(self._pipe.fileno(), 1 << 16):
-                pass
-
-        self._reader = threading.Thread(target=read, daemon=True)
-        self._reader.start()
-
-    def close(self) -> None:
-        """Close the pipe, at whose end it is read already."""
-        if self._reader is not None:
-            self._reader.join()
-        self._pipe.close()
 
 
 def _told(said: Message) -> str:

@@ -1,6 +1,6 @@
 """CPUs that this machine does not have: the worker under QEMU's user mode.
 
-The runtime's kernels for that CPU really run, so the path, the kernels' names and the answers are
+The runtime's kernels for that CPU really run, so the path, the kernels' names and the outputs are
 those of the CPU. Time means nothing there; what is measured is the number of instructions that the
 runtime's own library executes, counted by a plugin of ours (`count.c`) between marks that the
 worker makes around every block. It is exact, and the same in every run.
@@ -151,7 +151,7 @@ class Emulated(Place):
         if other is not None:
             raise TargetError(
                 f"{self.named(runtime)}: {other.name} of the guest is not for"
-                f" {self.core.arch}; {self._install(runtime)} sets it up anew"
+                f" {self.core.arch}; {self._install(runtime)} sets it up again"
             )
         return guest
 
@@ -254,7 +254,7 @@ class Emulated(Place):
         return replace(self, release=release)
 
     def discard(self, runtime: Runtime, /) -> bool:
-        """Remove the guest, so that setting it up begins anew."""
+        """Remove the guest, so that setting it up begins from the start."""
         if self.native:
             return releases.discard(runtime, self.release)
         guests.discard(runtime, self.core.arch, self.release)

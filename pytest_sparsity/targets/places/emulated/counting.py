@@ -30,7 +30,7 @@ def missing(emulator: str) -> Unsupported | None:
     if not takes_plugins(emulator):
         return Unsupported(
             f"this {emulator} takes no plugins of version 1, so it cannot count"
-            " instructions (Debian 13 and QEMU 9 on); path, kernels and answers it can show",
+            " instructions (Debian 13 and QEMU 9 on); path, kernels and outputs it can show",
             "count in a debian:12 container",
         )
     if not _plugin_file().exists() and shutil.which("cc") is None:

@@ -36,7 +36,7 @@ _PLATFORMS = ("manylinux_2_34", "manylinux_2_27", "manylinux_2_17", "manylinux20
 
 
 @dataclass(frozen=True)
-class Release:
+class OsRelease:
     """A release of a distribution: `"debian"` or `"ubuntu"`, and its version."""
 
     distribution: str
@@ -66,7 +66,7 @@ def folder() -> Path:
 
 
 @cache
-def release() -> Release | None:
+def release() -> OsRelease | None:
     """Return this machine's Debian or Ubuntu, or None if it is something else."""
     try:
         facts = platform.freedesktop_os_release()
@@ -74,7 +74,7 @@ def release() -> Release | None:
         return None
     if facts["ID"] not in ("debian", "ubuntu") or "VERSION_ID" not in facts:
         return None
-    return Release(facts["ID"], facts["VERSION_ID"])
+    return OsRelease(facts["ID"], facts["VERSION_ID"])
 
 
 def find(runtime: Runtime, arch: str, version: str = "") -> Guest | None:
@@ -161,7 +161,7 @@ def published(runtime: Runtime, arch: str) -> tuple[str, ...]:
 
 
 def discard(runtime: Runtime, arch: str, version: str = "") -> None:
-    """Remove the guest of a runtime, so that setting it up begins anew."""
+    """Remove the guest of a runtime, so that setting it up begins from the start."""
     guest = _expected(runtime, arch, version)
     for part in (guest.system, guest.site) if guest else ():
         setting_up.discard(part)
@@ -186,7 +186,7 @@ def foreign(guest: Guest, arch: str) -> Path | None:
     return None
 
 
-def _system(here: Release, arch: str) -> Path:
+def _system(here: OsRelease, arch: str) -> Path:
     return folder() / f"{here.distribution}-{here.version}-{arch}"
 
 
@@ -217,7 +217,7 @@ def _platforms(arch: str) -> list[str]:
 _UBUNTU_REMEDY = "add Ubuntu's ports server to APT's sources, or run in a debian:12 container"
 
 
-def _unpack_system(here: Release, arch: str, aside: Path, progress: Progress) -> None:
+def _unpack_system(here: OsRelease, arch: str, aside: Path, progress: Progress) -> None:
     work = folder() / f".apt-{here.distribution}-{here.version}-{arch}"
     options = _apt_options(arch, work)
     what = f"Python for {arch} from {here.distribution} {here.version}"

@@ -1,6 +1,7 @@
 """Runs on a board, between the line and the worker: sent as text, executed by the board's Python.
 
-Needs Linux, Python 3.9 and nothing else. `relay.py` at the other end of the line sends, behind the
+Needs Linux, Python 3.9 and nothing else, and is one file, however long, because its text is sent
+there alone. `relay.py` at the other end of the line sends, behind the
 text of this file, lines of JSON, some with bytes behind them; every one gets a line back:
 
     have     name -> have

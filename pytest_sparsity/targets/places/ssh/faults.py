@@ -36,7 +36,7 @@ _WORDS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "HOST has another key than ssh has kept for it",
-        "if it was set up anew, run ssh-keygen -R with its name or address, and then ssh HOST",
+        "if it was set up again, run ssh-keygen -R with its name or address, and then ssh HOST",
     ),
     (
         "Host key verification failed",

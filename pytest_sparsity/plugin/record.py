@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import defaults
-from pytest_sparsity.baseline import Baseline, Comparison, Recorded
+from pytest_sparsity.baseline import Baseline, BaselineComparison, Recorded
 from pytest_sparsity.estimate import Estimate
 from pytest_sparsity.model import Model
 from pytest_sparsity.report import failure, records, terminal
@@ -27,7 +27,7 @@ MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 @dataclass
-class Entry:
+class RecordedRace:
     """One race with the models that ran.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass
-class Evidence:
+class TestRecord:
     """What one test did.
 
     Attributes:
@@ -68,7 +68,7 @@ class Evidence:
         waited: seconds that its races waited for their turn.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[RecordedRace] = field(default_factory=list)
     diagnoses: list[Diagnosis] = field(default_factory=list)
     variants: list[Variants] = field(default_factory=list)
     models: list[Model] = field(default_factory=list)
@@ -79,10 +79,10 @@ class Evidence:
     waited: float = 0.0
 
     @property
-    def _comparisons(self) -> list[Comparison]:
+    def _comparisons(self) -> list[BaselineComparison]:
         return self.baseline.comparisons if self.baseline else []
 
-    def _record_of(self, entry: Entry) -> records.Record:
+    def _record_of(self, entry: RecordedRace) -> records.Record:
         return records.of_race(
             entry.race,
             entry.dense,
@@ -99,17 +99,17 @@ class Evidence:
         found += [known.model for known in self.diagnoses] + self.models
         return list({model.path: model for model in found}.values())
 
-    def entry_of(self, estimate: Estimate) -> Entry | None:
+    def recorded_race(self, estimate: Estimate) -> RecordedRace | None:
         """Return the race that an estimate comes from, with its models."""
         latest = estimate.latest()
         return next((entry for entry in self.entries if entry.race.ratio is latest), None)
 
     def race_of(self, estimate: Estimate) -> Race | None:
         """Return the race that an estimate comes from."""
-        entry = self.entry_of(estimate)
+        entry = self.recorded_race(estimate)
         return entry.race if entry else None
 
-    def record(self, *, reported: bool) -> records.Record:
+    def as_json(self, *, reported: bool) -> records.Record:
         """Return all of it in JSON's types.
 
         Args:
@@ -168,10 +168,10 @@ class Evidence:
         if samples:
             replay(self.benchmark, clock, samples, {"sparsity": self._record_of(first)})
 
-    def cause(self, undecided: Inconclusive) -> str:
-        """Return why the two models of an undecided race cost the same; empty if they may not."""
+    def cause(self, inconclusive: Inconclusive) -> str:
+        """Why the models of an inconclusive race cost the same; empty if they may not."""
         for entry in self.entries:
-            asked = any(claim is undecided.claim for claim in entry.race.claims)
+            asked = any(claim is inconclusive.claim for claim in entry.race.claims)
             if asked and entry.race.ratio.difference is not None:
                 known = entry.diagnosis()
                 return known if isinstance(known, str) else known.headline
@@ -196,7 +196,7 @@ class Evidence:
         return failure.explanation([f"{left!r} {op} {right!r}"], known) if known else None
 
     def _explain_estimate(self, estimate: Estimate, claim: str) -> list[str]:
-        entry = self.entry_of(estimate)
+        entry = self.recorded_race(estimate)
         if entry is None:
             return failure.refuted(f"ratio {claim}", estimate, None)
         lines = failure.refuted(f"{quantity(entry.race)} {claim}", estimate, entry.race)

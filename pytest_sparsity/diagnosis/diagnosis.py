@@ -19,7 +19,7 @@ from pytest_sparsity.targets import Target
 from pytest_sparsity.targets.microkernels import Microkernel
 from pytest_sparsity.targets.microkernels import microkernels as trace
 from pytest_sparsity.xnnpack import WRONG, prunable_layers
-from pytest_sparsity.xnnpack.names import PRUNED
+from pytest_sparsity.xnnpack.names import PRUNED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Diagnosis:
     Attributes:
         model: the model.
         target: where.
-        verdict: "sparse", "dense", "miscomputes" (its answers are wrong, or garbage that may end
+        verdict: "sparse", "dense", "miscomputes" (its outputs are wrong, or garbage that may end
             the process) or "fails" (it does not load).
         evidence: "observed" if the model was run, else "rules".
         kernels: per layer of `Model.layers`: "sparse", "block" (TFLite's kernels for blocks),
@@ -78,7 +78,7 @@ class Diagnosis:
         if self.verdict == "fails":
             return f"{where} does not run{because}"
         if self.verdict == "miscomputes":
-            return f"{where} computes wrong answers{because}"
+            return f"{where} computes wrong outputs{because}"
         if self.verdict == "dense":
             return f"{where} runs no sparse kernel{because}"
         if not self.target.record.rules:
@@ -93,7 +93,7 @@ class Diagnosis:
     def _share(self) -> str:
         pairs = list(zip(self.model.layers, self.kernels, strict=True))
         running = sum(kernel in SPARSE for _, kernel in pairs)
-        dense = [x for x, kernel in pairs if kernel not in SPARSE and x.sparsity >= PRUNED]
+        dense = [x for x, kernel in pairs if kernel not in SPARSE and x.sparsity >= PRUNED_FROM]
         larger = len(set(dense).difference(prunable_layers(self.model)))
         share = f"{running} of {running + len(dense)} pruned layers"
         others = "the others are" if larger == len(dense) else f"{larger} of the others are"

@@ -24,7 +24,7 @@ UNUSED = "sparsity_unused"
 DONE = pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-class Ledger:
+class SessionReport:
     """The tests' records; with xdist it lives in the controller, where all reports arrive."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -124,11 +124,11 @@ class Ledger:
     def _lines(self, verbosity: int) -> Iterable[Line]:
         from pytest_sparsity.report import terminal
 
-        quiet = ("refuted", "undecided") if verbosity < 0 else ()
+        quiet = ("refuted", "inconclusive") if verbosity < 0 else ()
         claims = list(terminal.claims(self._tests, quiet))
         yield from claims
         yield from terminal.not_run(self._tests)
-        if verbosity > 0 or any(about == "undecided" for about, _ in claims):
+        if verbosity > 0 or any(about == "inconclusive" for about, _ in claims):
             yield from terminal.resolutions(self._tests)
         if not self._config.stash[OPTIONS].parametrized:
             yield from terminal.elsewhere(self._tests)

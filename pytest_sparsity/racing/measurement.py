@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass
-class Trials:
+class Measurement:
     """The processes of one race, started on demand.
 
     Attributes:
