@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import phones
@@ -16,7 +17,7 @@ from pytest_sparsity.__main__ import main
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
-from pytest_sparsity.racing import unseen
+from pytest_sparsity.racing import race, unseen
 from pytest_sparsity.targets import InvocationError, Target, Worker, connected_targets
 from pytest_sparsity.targets.places import adb
 
@@ -278,6 +279,12 @@ def test_the_profile_is_the_proof(connect: Connect) -> None:
     where = f"its outputs were not seen on {target}: check them elsewhere; "
     assert unseen(feed(SPARSE), target) == f"{where}1 of 2 operators were sparse kernels"
     assert unseen(feed(DENSE), target) == f"{where}0 of 2 operators were sparse kernels"
+
+
+def test_inputs_are_not_taken(connect: Connect) -> None:
+    connect()
+    with pytest.raises(Unsupported, match="@adb fills inputs with numbers of its own"):
+        race(DENSE, SPARSE, target="benchmark_model@adb", inputs=[np.zeros((1, 8, 8, 3))])
 
 
 def test_outputs_are_not_shown(connect: Connect) -> None:

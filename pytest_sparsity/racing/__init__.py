@@ -98,6 +98,8 @@ def race(
     missing = where.missing()
     if missing is not None:
         raise missing
+    if inputs is not None and not all(side.place.takes_inputs for side in where.sides):
+        raise Unsupported(f"{where} fills inputs with numbers of its own", "leave inputs out")
     most = THREADS_PER_CPU * (where.machine or this_machine()).cores
     if not (1 <= threads <= most and 0 < budget <= LONGEST and 0 < confidence < 1):
         raise ValueError(

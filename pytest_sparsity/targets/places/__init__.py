@@ -31,6 +31,7 @@ class Place:
         unit: what a race counts there, `"seconds"` or `"instructions"`.
         timeout: seconds that any one answer of a worker may take.
         shows_outputs: a worker there shows what a model computes.
+        takes_inputs: a worker there runs models on what it is given.
     """
 
     host: str | None = None
@@ -38,6 +39,7 @@ class Place:
     unit: str = "seconds"
     timeout: float = 60.0
     shows_outputs: bool = True
+    takes_inputs: bool = True
 
     def launch(self, runtime: Runtime, threads: int, /) -> Launch:
         """Return how to start the worker, after preparing what that needs.

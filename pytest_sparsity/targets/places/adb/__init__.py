@@ -98,6 +98,7 @@ class Adb(remote.Remote):
     serial: str = ""
     timeout: float = 300.0
     shows_outputs: bool = False
+    takes_inputs: bool = False
 
     @property
     def host(self) -> str:  # type: ignore[override]
