@@ -30,8 +30,8 @@ with atheris.instrument_imports(include=["pytest_sparsity"]):
 STRUCTURED = {"reader": 5, "rules": 8, "rewriting": 8}
 LARGEST = 1 << 16
 # Seconds of one input after which it counts as a hang, on a busy machine too, and MB of memory that
-# are too many.
-PATIENCE, MEMORY = 120, 2048
+# are too many: atheris 3.0 itself keeps 1.3 kB of each execution of the subject "encoding".
+PATIENCE, MEMORY = 120, 8192
 
 
 def every(seconds: int) -> int:

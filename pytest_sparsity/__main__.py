@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from pytest_sparsity import progress
@@ -22,10 +23,12 @@ from pytest_sparsity.errors import (
     TargetError,
     Unsupported,
     WrongOutputs,
+    one_line,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise ValueError("standard output is closed: there is nowhere to print to")
-        with progress.shown(None if options.json else terminal_line()):
+        with progress.shown(None if options.json else terminal_line()), warnings.catch_warnings():
+            warnings.showwarning = tell
             status = options.command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
@@ -51,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         return status or DONE
     return DONE
+
+
+def tell(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Print a warning on stderr, one line: where in the code it was raised helps nobody here."""
+    print(f"pytest-sparsity: {one_line(message)}", file=sys.stderr)
 
 
 def drop_output() -> None:

@@ -443,7 +443,7 @@ def test_blocks_are_no_remedy_with_float16(tmp_path: Path) -> None:
 def test_too_few_zeros_counts_what_is_missing(tmp_path: Path) -> None:
     finding = next(f for f in ruled("two thirds", tmp_path).findings if f.code == "too-few-zeros")
     assert "192 of 288" in finding.message
-    assert "zero 1 more" in finding.remedy
+    assert "set at least 1 more of them to zero" in finding.remedy
 
 
 def told(diagnosis: Diagnosis, code: str) -> list[Finding]:

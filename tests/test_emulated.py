@@ -41,7 +41,7 @@ from pytest_sparsity.targets.runtimes import RUNTIMES, Runtime
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 BOOKWORM = OsRelease("debian", "12")
 A53 = "litert@cortex-a53"
@@ -412,10 +412,14 @@ def test_a_guest_that_was_changed_is_not_run_and_install_mends_it(
 
 
 def fake_worker(started: list[Sequence[str]]) -> Callable[..., object]:
-    @contextlib.contextmanager
-    def start(_: str, launch: Launch, **__: object) -> Iterator[SimpleNamespace]:
+    class FakeWorker(contextlib.nullcontext[SimpleNamespace]):
+        def __init__(self) -> None:
+            self.hello = {"runtime": "litert", "version": "2.3.0", "cpu": "fake"}
+            super().__init__(SimpleNamespace(hello=self.hello))
+
+    def start(_: str, launch: Launch, **__: object) -> FakeWorker:
         started.append(launch.command)
-        yield SimpleNamespace(hello={"runtime": "litert", "version": "2.3.0", "cpu": "fake"})
+        return FakeWorker()
 
     return start
 

@@ -16,10 +16,10 @@ import pytest
 import corpus
 import pytest_sparsity.diagnosis
 import pytest_sparsity.racing
-from pytest_sparsity.__main__ import main
+from pytest_sparsity.__main__ import main, tell
 from pytest_sparsity.baseline.files import Ratio, write
 from pytest_sparsity.baseline.store import Location, Store
-from pytest_sparsity.errors import NeedsInputs, TargetError, Unsupported
+from pytest_sparsity.errors import NeedsInputs, SparsityWarning, TargetError, Unsupported
 from pytest_sparsity.targets import EndedError, InvocationError, LoadError, Target
 from scripted import ScriptedWorker
 
@@ -642,3 +642,8 @@ def test_repair_needs_its_target_for_the_race(
         " to keep what the rules say\n"
     )
     assert not out.exists()
+
+
+def test_a_warning_is_one_line_without_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(SparsityWarning("there is\nno sandbox"), SparsityWarning, "file.py", 3)
+    assert capsys.readouterr().err == "pytest-sparsity: there is no sandbox\n"

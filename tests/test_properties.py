@@ -636,7 +636,8 @@ def test_outputs_of_any_size_vary(folder: Path) -> None:
 def test_constant_outputs_are_found(folder: Path) -> None:
     model = linear(folder, random(2, 4) * np.float32(1e-20))
     with pytest.raises(
-        AssertionError, match=r"the same to all inputs on litert: .* is .*e-2., below 1e-06"
+        AssertionError,
+        match=r"the same outputs for all inputs on litert: .* is .*e-2., below 1e-06",
     ):
         properties.outputs_vary(model)
     properties.outputs_vary(model, at_least=1e-30)
