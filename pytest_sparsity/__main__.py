@@ -66,7 +66,7 @@ def tell(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     """Print a warning on stderr, one line: where in the code it was raised helps nobody here."""
-    print(f"pytest-sparsity: {one_line(message)}", file=sys.stderr)
+    sys.stderr.write(f"pytest-sparsity: {one_line(message)}\n")
 
 
 def drop_output() -> None:
