@@ -339,7 +339,10 @@ class Firefox(Browser):
         }
         answer = self.send("script.evaluate", asked)
         if answer["type"] != "success":
-            raise BrowserError(f"the page failed: {_first(answer['exceptionDetails']['text'])}")
+            said = answer["exceptionDetails"]["text"]
+            # Firefox shows an empty page where one has crashed.
+            gone = "ReferenceError: ask is not defined" in said
+            raise BrowserError(CRASHED if gone else f"the page failed: {_first(said)}")
         value = answer["result"].get("value")
         return None if value is None else json.loads(value)
 
