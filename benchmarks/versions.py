@@ -545,6 +545,21 @@ EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "^litert-js==2.0.0$",
         "its sources are not known; it loads what delegates before `int8-fc-reads-file` load",
     ),
+    (
+        "int8-dense-sparse",
+        "^litert==(1.3|1.4|2.0|2.1.[0-4])",
+        "not looked up: by what is seen `int8-fc-reads-file` comes with 2.1.5, not 1.3.0",
+    ),
+    (
+        "^exp$",
+        "^litert==1.[0-2]",
+        "not looked up: by what is seen the delegate takes EXP from 1.3.0 on",
+    ),
+    (
+        "^(linear head|two linear|softmax head|keep dims linear)$",
+        "^litert==1.[1-3]",
+        "not looked up: by what is seen these run sparse from 1.4.0 on",
+    ),
 )
 """Patterns of networks and of targets, and why the rules are wrong there."""
 
