@@ -12,40 +12,6 @@ from pytest_sparsity.writer import Network, Operand
 from pytest_sparsity.writer.parts import Parts
 
 
-def linear(
-    width: int,
-    *,
-    units: int = 4,
-    zeros: float = 0.75,
-    dtype: Any = "float32",
-    encoding: Any = "block 1x4",
-    per_channel: bool = True,
-    version: int | None = None,
-    int8: bool = False,
-    batch: int = 1,
-) -> Network:
-    """One fully connected layer; `zeros` of its blocks, or else of its weights, are zero."""
-    parts = Parts("sparse", (batch, width))
-    net, block = parts.net, {"block 1x4": 4, "block 1x16": 16}.get(encoding, 1)
-    values = parts.random((units, width // block), 1, zeros).repeat(block, axis=1)
-    channels = 0 if per_channel else None
-    weights = net.weights(values, encoding=encoding, dtype=dtype, channels=channels)
-    x = net.quantize(net.input, 1 / 127) if int8 else net.input
-    if version is None:
-        y = net.fully_connected(x, weights, np.zeros(units, np.float32), scale=0.1)
-    else:
-        y = net.operator(
-            "FULLY_CONNECTED",
-            [x, weights, None],
-            (batch, units),
-            "FullyConnectedOptions",
-            {"asymmetric_quantize_inputs": True},
-            version=version,
-        )
-    net.output(y)
-    return net
-
-
 def narrow_block(width: int) -> Network:
     """Blocks of 4 as the converter writes them: as many as fit, what is left over is dropped."""
     net = Network((1, width))

@@ -17,7 +17,7 @@ import pytest
 
 import conformance
 from corpus import CASES, Case, Recipe
-from defective import linear, narrow_block, pooled_at_the_end, tanh, undensified
+from defective import narrow_block, pooled_at_the_end, tanh, undensified
 from pytest_sparsity import properties, prunable_layers, xnnpack
 from pytest_sparsity.comparison import QUANTIZED_TOLERANCE, TOLERANCE, Comparison
 from pytest_sparsity.diagnosis import (
@@ -45,8 +45,8 @@ from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target, Worker, available_targets
 from pytest_sparsity.transform import densify, replace_weights, shrink
 from pytest_sparsity.transform.edit import Edit
-from pytest_sparsity.writer import Encoding, Network, Operand
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer import DType, Encoding, Network, Operand
+from pytest_sparsity.writer.parts import Parts, linear
 from pytest_sparsity.xnnpack.releases import gate_closed
 from test_writer import with_a_resource
 
@@ -432,7 +432,7 @@ def test_zeros_in_blocks_are_not_called_scattered_however_they_are_stored(
 
 
 def test_blocks_are_no_remedy_with_float16(tmp_path: Path) -> None:
-    def remedy(dtype: str) -> str:
+    def remedy(dtype: DType) -> str:
         network = linear(64, dtype=dtype, encoding="sparse")
         found = ruled(Model(network.write(tmp_path / f"{dtype}.tflite")), tmp_path).findings
         return next(f.remedy for f in found if f.code == "scattered-zeros")

@@ -134,3 +134,50 @@ class Parts:
     def finish(self, x: Operand) -> None:
         """The usual end: a global average pool."""
         self.net.output(self.net.mean(x))
+
+
+def linear(
+    width: int,
+    *,
+    units: int = 4,
+    zeros: float = 0.75,
+    dtype: DType = "float32",
+    encoding: Encoding = "block 1x4",
+    per_channel: bool = True,
+    version: int | None = None,
+    int8: bool = False,
+    batch: int = 1,
+) -> Network:
+    """Return a network of one fully connected layer.
+
+    Args:
+        width: of the input.
+        units: of the output.
+        zeros: share of its blocks, or else of its weights, that are zero.
+        dtype: of the stored weights.
+        encoding: how they are stored.
+        per_channel: whether int8 weights have a scale for each unit.
+        version: of the operator, which then has no bias and is of dynamic range; None for a layer
+            with a bias, of the version that it needs.
+        int8: whether the input is quantized first.
+        batch: rows of the input.
+    """
+    parts = Parts("sparse", (batch, width))
+    net, block = parts.net, {"block 1x4": 4, "block 1x16": 16}.get(encoding, 1)
+    values = parts.random((units, width // block), 1, zeros).repeat(block, axis=1)
+    channels = 0 if per_channel else None
+    weights = net.weights(values, encoding=encoding, dtype=dtype, channels=channels)
+    x = net.quantize(net.input, 1 / 127) if int8 else net.input
+    if version is None:
+        y = net.fully_connected(x, weights, np.zeros(units, np.float32), scale=0.1)
+    else:
+        y = net.operator(
+            "FULLY_CONNECTED",
+            [x, weights, None],
+            (batch, units),
+            "FullyConnectedOptions",
+            {"asymmetric_quantize_inputs": True},
+            version=version,
+        )
+    net.output(y)
+    return net

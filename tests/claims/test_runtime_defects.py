@@ -14,12 +14,13 @@ import pytest
 
 from claims.observing import observing, rules
 from corpus import Case
-from defective import linear, pooled_at_the_end, tanh, undensified
+from defective import pooled_at_the_end, tanh, undensified
 from pytest_sparsity import xnnpack
 from pytest_sparsity.diagnosis import Observation, Observer
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets import Target
 from pytest_sparsity.writer import Network
+from pytest_sparsity.writer.parts import linear
 
 WRONG = {"fails", "miscomputes"}
 TARGETS = ("litert", "tflite-runtime", "tensorflow", "litert-js")

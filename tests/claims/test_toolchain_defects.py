@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from defective import linear
 from pruner import Pruner
 from pytest_sparsity import properties
 from pytest_sparsity.strategies import Schedule
@@ -26,6 +25,7 @@ from pytest_sparsity.variants import build_variants, networks
 from pytest_sparsity.variants.conversion import check_encoding
 from pytest_sparsity.variants.converter import ConversionError, Converter
 from pytest_sparsity.writer import Network
+from pytest_sparsity.writer.parts import linear
 
 pytestmark = pytest.mark.slow  # imports TensorFlow
 

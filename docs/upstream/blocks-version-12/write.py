@@ -6,7 +6,7 @@ python write.py model.tflite
 import sys
 
 from pytest_sparsity.writer import Network
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer.parts import linear
 
 SHOWS = {
     "litert": "miscomputes",
@@ -17,19 +17,7 @@ SHOWS = {
 
 def network() -> Network:
     """The graph."""
-    parts = Parts("sparse", (1, 64))
-    values = parts.random((4, 64 // 16), 1, 0.75).repeat(16, axis=1)
-    weights = parts.net.weights(values, encoding="block 1x16", dtype="int8", channels=0)
-    output = parts.net.operator(
-        "FULLY_CONNECTED",
-        [parts.net.input, weights, None],
-        (1, 4),
-        "FullyConnectedOptions",
-        {"asymmetric_quantize_inputs": True},
-        version=12,
-    )
-    parts.net.output(output)
-    return parts.net
+    return linear(64, encoding="block 1x16", dtype="int8", version=12)
 
 
 if __name__ == "__main__":

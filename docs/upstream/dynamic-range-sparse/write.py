@@ -5,10 +5,8 @@ python write.py model.tflite
 
 import sys
 
-import numpy as np
-
 from pytest_sparsity.writer import Network
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer.parts import linear
 
 SHOWS = {
     "litert": "fails",
@@ -19,12 +17,7 @@ SHOWS = {
 
 def network() -> Network:
     """The graph."""
-    parts = Parts("sparse", (1, 64))
-    values = parts.random((4, 64), 1, 0.75)
-    weights = parts.net.weights(values, encoding="sparse", dtype="int8", channels=0)
-    bias = np.zeros(4, np.float32)
-    parts.net.output(parts.net.fully_connected(parts.net.input, weights, bias))
-    return parts.net
+    return linear(64, encoding="sparse", dtype="int8")
 
 
 if __name__ == "__main__":

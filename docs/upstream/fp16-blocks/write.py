@@ -5,10 +5,8 @@ python write.py model.tflite
 
 import sys
 
-import numpy as np
-
 from pytest_sparsity.writer import Network
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer.parts import linear
 
 SHOWS = {
     "litert": "miscomputes",
@@ -19,12 +17,7 @@ SHOWS = {
 
 def network() -> Network:
     """The graph."""
-    parts = Parts("sparse", (1, 64))
-    values = parts.random((4, 16), 1, 0.75).repeat(4, axis=1)
-    weights = parts.net.weights(values, encoding="block 1x4", dtype="float16")
-    bias = np.zeros(4, np.float32)
-    parts.net.output(parts.net.fully_connected(parts.net.input, weights, bias))
-    return parts.net
+    return linear(64, encoding="block 1x4", dtype="float16")
 
 
 if __name__ == "__main__":

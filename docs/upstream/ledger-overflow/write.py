@@ -6,7 +6,7 @@ python write.py model.tflite
 import sys
 
 from pytest_sparsity.writer import Network
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer.parts import linear
 
 SHOWS = {
     "litert": "miscomputes",
@@ -17,19 +17,15 @@ SHOWS = {
 
 def network() -> Network:
     """The graph."""
-    parts = Parts("sparse", (1, 4096))
-    values = parts.random((1, 4096 // 16), 1, 0.0).repeat(16, axis=1)
-    weights = parts.net.weights(values, encoding="block 1x16", dtype="int8")
-    output = parts.net.operator(
-        "FULLY_CONNECTED",
-        [parts.net.input, weights, None],
-        (1, 1),
-        "FullyConnectedOptions",
-        {"asymmetric_quantize_inputs": True},
+    return linear(
+        4096,
+        units=1,
+        zeros=0.0,
+        encoding="block 1x16",
+        dtype="int8",
+        per_channel=False,
         version=8,
     )
-    parts.net.output(output)
-    return parts.net
 
 
 if __name__ == "__main__":
