@@ -11,9 +11,7 @@ string, which the phone's shell parses again. Old phones tell no exit status, so
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -25,6 +23,8 @@ from pytest_sparsity import store
 from pytest_sparsity.errors import ModelError
 from pytest_sparsity.logs import Log, LogError, parse
 from pytest_sparsity.model import Model
+from pytest_sparsity.targets.child import last_line
+from pytest_sparsity.targets.places.answering import put
 
 Message = dict[str, Any]
 
@@ -81,7 +81,7 @@ class Phone:
         said = self._adb("shell", line, seconds=seconds).replace("\r\n", "\n")
         status = SHELL_STATUS.search(said)
         if status is None:
-            raise GoneError(_last(said) or "the shell there ended early")
+            raise GoneError(last_line(said) or "the shell there ended early")
         return int(status[1]), said[: status.start()]
 
     def parts(self, *scripts: str) -> list[str]:
@@ -104,7 +104,9 @@ class Phone:
             return final
         status, said = self.shell("mkdir", "-p", FOLDER)
         if status:
-            raise RefusedError("machine", f"{FOLDER} cannot be made on the phone: {_last(said)}")
+            raise RefusedError(
+                "machine", f"{FOLDER} cannot be made on the phone: {last_line(said)}"
+            )
         part = f"{final}.part"
         try:
             self._adb("push", str(path), part, seconds=PATIENCE + path.stat().st_size / 1e6)
@@ -146,8 +148,8 @@ class Phone:
         said = ended.stdout + ended.stderr
         if ended.returncode and SHELL_STATUS.search(ended.stdout.replace("\r\n", "\n")) is None:
             if GONE.search(ended.stderr):
-                raise GoneError(_last(ended.stderr))
-            raise RefusedError("machine", _last(said) or f"adb ended with {ended.returncode}")
+                raise GoneError(last_line(ended.stderr))
+            raise RefusedError("machine", last_line(said) or f"adb ended with {ended.returncode}")
         return ended.stdout
 
 
@@ -155,7 +157,7 @@ def devices() -> dict[str, str]:
     """Return the state of every phone that is connected, by its serial number."""
     ended = _client("devices", seconds=PATIENCE)
     if ended.returncode:
-        raise LacksError(f"adb does not work: {_last(ended.stderr)}", "try: adb devices")
+        raise LacksError(f"adb does not work: {last_line(ended.stderr)}", "try: adb devices")
     rows = [line.split("\t") for line in ended.stdout.replace("\r", "").splitlines()]
     return {row[0]: row[1].split()[0] for row in rows if len(row) == 2 and row[1].strip()}
 
@@ -352,23 +354,11 @@ def _reason(said: str) -> str:
     return (marked or lines or [""])[-1]
 
 
-def _last(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _write(message: Message) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        view = memoryview(json.dumps(message).encode() + b"\n")
-        while view:
-            view = view[os.write(1, view) :]
-
-
 def serve(settings: Message) -> None:
     """Say hello, then answer until `quit` or the end of input."""
     try:
         driver = Driver(settings)
-        _write(driver.hello())
+        put(driver.hello())
     except LacksError as lacks:
         _end({"lacks": str(lacks), "remedy": lacks.remedy})
     except RefusedError as refused:
@@ -384,13 +374,13 @@ def serve(settings: Message) -> None:
         except GoneError as gone:
             error = f"the phone is gone ({gone}): {_UNKNOWN[2]}"
             _end({"id": None, "ok": False, "kind": "machine", "error": error})
-        _write(answer)
+        put(answer)
         if request["do"] == "quit":
             return
 
 
 def _end(message: Message) -> NoReturn:
-    _write(message)
+    put(message)
     sys.exit(0)
 
 

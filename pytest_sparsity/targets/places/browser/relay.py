@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_sparsity.children import PREFIX
 from pytest_sparsity.machine import this_machine
+from pytest_sparsity.targets.places.answering import put
 from pytest_sparsity.targets.places.browser import clocks
 from pytest_sparsity.targets.places.browser.driver import BROWSERS, CRASHED, Browser, BrowserError
 from pytest_sparsity.targets.places.browser.pages import Pages
@@ -137,11 +138,6 @@ def main(asked: dict[str, Any]) -> int:
     finally:
         relay.pages.close()
     return 0
-
-
-def put(answer: dict[str, Any]) -> None:
-    """Write one answer."""
-    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pytest_sparsity.targets.child import last_line
+
 SSH_FAILED = 255
 # What a shell ends with when there is no such program, or it is none.
 NOT_THERE = (126, 127)
@@ -105,5 +107,4 @@ def of_line(asked: Asked, status: int, said: str) -> str:
 
 
 def _last(said: str) -> str:
-    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return last_line(said).rstrip(".")

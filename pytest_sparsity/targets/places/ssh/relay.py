@@ -12,7 +12,6 @@ of the worker too. All that is particular to the line is settled here: whoever a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_sparsity import store
 from pytest_sparsity.children import guarded
+from pytest_sparsity.targets.places.answering import put
 from pytest_sparsity.targets.places.ssh import agent, faults
 from pytest_sparsity.targets.runtimes import WORKER
 
@@ -288,7 +288,7 @@ class Relay:
 
     def _lack(self, fault: str, remedy: str) -> NoReturn:
         """Say that there is no worker to be had, and end."""
-        _write({"lacks": fault, "remedy": remedy})
+        put({"lacks": fault, "remedy": remedy})
         sys.exit(0)
 
     def _answer(self, answer: Message) -> None:
@@ -297,7 +297,7 @@ class Relay:
         sys.stderr.flush()
         if "ended" in answer:
             _end_like(answer["ended"])
-        _write(answer)
+        put(answer)
 
 
 def _refusal(request: Message, kind: str, error: str) -> Message:
@@ -319,14 +319,6 @@ def _exactly(path: Path, size: int) -> Iterator[bytes]:
         part = bytes(min(size, CHUNK))
         size -= len(part)
         yield part
-
-
-def _write(message: Message) -> None:
-    # Whoever asked may be gone.
-    with contextlib.suppress(BrokenPipeError):
-        view = memoryview(json.dumps(message).encode() + b"\n")
-        while view:
-            view = view[os.write(1, view) :]
 
 
 def _end_like(status: int) -> NoReturn:
