@@ -15,27 +15,10 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from verdicts import More, Tally, load, progress, write_networks
-
-from pytest_sparsity.errors import Inconclusive
-from pytest_sparsity.racing import start
-from pytest_sparsity.targets import Target
+from verdicts import Tally, load, progress, race_verdicts, write_networks
 
 MARGIN, EFFECT = 5, 10
 CASES = (("litert", 2), ("litert-js", 1))
-
-
-def verdict(model: Path, target: str, threads: int, effect: int, budget: float, seed: int) -> Tally:
-    """One race, counted."""
-    counted = Tally()
-    more = More(**vars(Target.of(target)), effect=effect)
-    race = start(model, model, more, threads, budget, seed=seed)
-    try:
-        decided: bool | None = race.speedup >= 1 / (1 + MARGIN / 100)
-    except Inconclusive:
-        decided = None
-    counted.add(decided, race.wall_seconds)
-    return counted
 
 
 def main(races: int = 100, budget: float = 8.0) -> int:
@@ -45,11 +28,10 @@ def main(races: int = 100, budget: float = 8.0) -> int:
         model = write_networks(Path(name))["0.1 ms"]
         for seed in range(races):
             for ((target, threads), effect), tally in tallies.items():
-                one = verdict(model, target, threads, effect, budget, seed)
-                tally.refuted += one.refuted
-                tally.holds += one.holds
-                tally.inconclusive += one.inconclusive
-                tally.seconds += one.seconds
+                ((_, verdict, seconds),) = race_verdicts(
+                    model, effect, seed, (MARGIN,), target, threads, budget
+                )
+                tally.add(verdict, seconds)
             if seed % 10 == 9:
                 progress(f"{seed + 1} races of each")
     false = 0

@@ -223,12 +223,17 @@ def load(name: str) -> Iterator[None]:
 
 
 def race_verdicts(
-    model: Path, effect: int, seed: int, margins: Sequence[int]
+    model: Path,
+    effect: int,
+    seed: int,
+    margins: Sequence[int],
+    target: str = "litert",
+    threads: int = 1,
+    budget: float = BUDGET,
 ) -> list[tuple[int, bool | None, float]]:
     """Race the file with itself, once; margin, verdict and seconds spent until then, in order."""
-    race = start(
-        model, model, More(**vars(Target.of("litert")), effect=effect), 1, BUDGET, seed=seed
-    )
+    more = More(**vars(Target.of(target)), effect=effect)
+    race = start(model, model, more, threads, budget, seed=seed)
     found: list[tuple[int, bool | None, float]] = []
     for margin in margins:
         try:
