@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity import progress
 from pytest_sparsity.command_line.arguments import parser
@@ -28,7 +28,6 @@ from pytest_sparsity.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TextIO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,14 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def tell(
-    message: Warning | str,
-    category: type[Warning],  # noqa: ARG001
-    filename: str,  # noqa: ARG001
-    lineno: int,  # noqa: ARG001
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
-) -> None:
+def tell(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning on stderr, one line: where in the code it was raised helps nobody here."""
     sys.stderr.write(f"pytest-sparsity: {one_line(message)}\n")
 

@@ -38,8 +38,8 @@ def marked(value: str) -> list[int]:
     return found
 
 
-def until(condition: Callable[[], object]) -> bool:
-    end = time.monotonic() + PATIENCE
+def until(condition: Callable[[], object], seconds: float | None = None) -> bool:
+    end = time.monotonic() + (PATIENCE if seconds is None else seconds)
     while time.monotonic() < end:
         if condition():
             return True

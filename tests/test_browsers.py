@@ -244,7 +244,7 @@ def test_what_a_browser_leaves_is_ended(
 
 @pytest.mark.usefixtures("package", "programs")
 def test_the_sandbox_is_said_to_be_off_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser, "_said", False)
+    browser._say_that_the_sandbox_is_off.cache_clear()
     target = Target.of("litert-js@chromium")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     target.place.launch(target.record, 1)

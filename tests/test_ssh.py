@@ -20,6 +20,7 @@ import pytest
 
 from conformance import CASES, Case, Workers
 from hosts import descendants
+from killing import until
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
@@ -99,15 +100,6 @@ def lacks(act: Callable[[], object]) -> Unsupported:
         act()
     assert "\n" not in str(caught.value), "one sentence"
     return caught.value
-
-
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def alive(pid: int) -> bool:
@@ -384,14 +376,14 @@ def test_a_cut_line_is_nobodys(target: Target) -> None:
             "the line to board was cut (ssh ended with status -9); its worker ends by itself; see "
             "whether it is there: ssh board"
         )
-        assert until(lambda: not alive(runs))
+        assert until(lambda: not alive(runs), 20)
         assert worker.ended
 
 
 def test_a_line_that_is_cut_while_nobody_asks(target: Target) -> None:
     with target.open() as worker:
         os.kill(processes(worker)[0], signal.SIGKILL)
-        assert until(lambda: not worker.alive)
+        assert until(lambda: not worker.alive, 20)
         with pytest.raises(CannotMeasure, match="the line to board was cut"):
             worker.load("a", DATA / "cnn_dense.tflite")
 
@@ -401,7 +393,7 @@ def test_a_relay_that_is_killed_leaves_nothing(target: Target) -> None:
         left = processes(worker)
         assert len(left) == 2
         os.kill(worker.pid, signal.SIGKILL)
-        assert until(lambda: not any(map(alive, left)))
+        assert until(lambda: not any(map(alive, left)), 20)
 
 
 def test_a_board_that_hears_nothing_ends_its_worker(target: Target, short_silence: None) -> None:
@@ -411,7 +403,7 @@ def test_a_board_that_hears_nothing_ends_its_worker(target: Target, short_silenc
         time.sleep(2)
         assert all(map(alive, left)), "somebody who asks nothing is heard all the same"
         os.kill(worker.pid, signal.SIGSTOP)
-        assert until(lambda: not any(map(alive, left)))
+        assert until(lambda: not any(map(alive, left)), 20)
         os.kill(worker.pid, signal.SIGCONT)
 
 
@@ -427,7 +419,7 @@ def test_also_while_it_computes(target: Target, short_silence: None, tmp_path: P
         time.sleep(2)
         assert all(map(alive, left)), "computing takes as long as it takes"
         os.kill(worker.pid, signal.SIGSTOP)
-        assert until(lambda: not any(map(alive, left)))
+        assert until(lambda: not any(map(alive, left)), 20)
         os.kill(worker.pid, signal.SIGCONT)
 
 

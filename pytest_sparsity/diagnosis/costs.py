@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import transform
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.logs import is_sparse
 from pytest_sparsity.xnnpack import prunable_layers
 from pytest_sparsity.xnnpack.delegate import WEIGHTED
 from pytest_sparsity.xnnpack.names import layer_name
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 MEMORY_FROM = 1_000_000
 """Bytes of unpacked weights from which memory is worth a word."""
-SPMM = "SPMM"
-"""The last word of a sparse operator's name: `xnn_microkernel_type_to_string`, which
-`xnn_get_runtime_profiling_info` appends to the operator's (XNNPACK src/runtime.c)."""
 PROFILE_FROM = 200_000
 """Nanoseconds that a profile must sum up to: LiteRT counts whole microseconds per operator."""
 SHARE_ENOUGH = 0.75
@@ -86,7 +84,7 @@ def profiled_kernels(analysis: Analysis, profile: Profile | None) -> tuple[str, 
     if profile is None or len(profile) != len(analysis.order):
         return None
     names = zip(analysis.order, profile, strict=True)
-    sparse = {operator for operator, (name, _) in names if name.split()[-1:] == [SPMM]}
+    sparse = {operator for operator, (name, _) in names if is_sparse(name)}
     return tuple(
         "sparse" if layer.graph == 0 and layer.operator in sparse else "dense"
         for layer in analysis.model.layers

@@ -16,12 +16,28 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-__all__ = ["SPARSE", "Log", "LogError", "Operator", "Statistics", "compared", "parse", "read"]
+__all__ = [
+    "Log",
+    "LogError",
+    "Operator",
+    "Statistics",
+    "compared",
+    "is_sparse",
+    "parse",
+    "read",
+]
 
-# How XNNPACK calls its sparse kernels: a multiplication of a sparse matrix by a dense one.
 SPARSE = "SPMM"
+"""How XNNPACK calls its sparse kernels, a multiplication of a sparse matrix by a dense one: a word
+of `xnn_microkernel_type_to_string`, which `xnn_get_runtime_profiling_info` appends to the
+operator's name (XNNPACK src/runtime.c)."""
 # A delegate that is a row of its own says nothing of the kernels inside it (before TF 2.9.1).
 OPAQUE = "TfLiteXNNPackDelegate"
+
+
+def is_sparse(kernel: str) -> bool:
+    """Return whether this is XNNPACK's name of a sparse kernel."""
+    return SPARSE in kernel.split()
 
 
 class LogError(ValueError):
@@ -108,7 +124,7 @@ class Log:
     def sparse_kernels(self) -> bool | None:
         """Whether the profile shows sparse kernels; None where nothing shows which ones ran."""
         types = [operator.type for operator in self.operators]
-        if any(SPARSE in each.split() for each in types):
+        if any(map(is_sparse, types)):
             return True
         return None if not types or any(OPAQUE in each for each in types) else False
 

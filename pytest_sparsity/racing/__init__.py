@@ -16,7 +16,7 @@ from pytest_sparsity import defaults
 from pytest_sparsity.errors import CannotMeasure, Unsupported
 from pytest_sparsity.estimate import LOOKS, Budget, Series
 from pytest_sparsity.inputs import Feed, feed
-from pytest_sparsity.logs import SPARSE
+from pytest_sparsity.logs import is_sparse
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.model import Model
 from pytest_sparsity.progress import step
@@ -137,7 +137,7 @@ def unseen(fed: Feed, target: Target) -> str:
         except Unsupported as error:
             known = f"nothing shows which kernels ran ({error.reason})"
         else:
-            sparse = sum(SPARSE in name.split() for name in kernels)
+            sparse = sum(map(is_sparse, kernels))
             known = f"{sparse} of {len(kernels)} operators were sparse kernels"
     return f"its outputs were not seen on {target}: check them elsewhere; {known}"
 

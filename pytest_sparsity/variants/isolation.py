@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_sparsity import children
+from pytest_sparsity.children.guard import PR_SET_PDEATHSIG
 from pytest_sparsity.variants.last_words import telling_line, without_chatter
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 __tracebackhide__ = True
 
 T = TypeVar("T")
-
-PR_SET_PDEATHSIG = 1
-"""The signal that a process gets when its parent ends (linux/prctl.h)."""
 
 OURS = str(Path(__file__).parent.parent)
 

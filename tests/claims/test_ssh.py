@@ -8,7 +8,7 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from hosts import MISSING, Host, descendants
+from killing import until
 from pytest_sparsity import CannotMeasure, Model, Target, Unsupported
 from pytest_sparsity.machine import key, this_machine
 from pytest_sparsity.targets import Worker
@@ -46,13 +47,6 @@ def on(destination: str, runtime: str = "litert") -> Target:
     if missing is not None:
         raise missing
     return Target.of(f"{runtime}@ssh:{destination}")
-
-
-def until(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not holds():
-        time.sleep(0.1)
-    return holds()
 
 
 def workers(host: Host) -> list[int]:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,15 +101,11 @@ class InBrowser(InWebAssembly):
         return InBrowser(release, self.host)
 
 
+@cache
 def _say_that_the_sandbox_is_off() -> None:
-    global _said  # noqa: PLW0603
-    if not _said:
-        warnings.warn(
-            "Chromium runs without its sandbox, since it has none for root: run as another user",
-            SparsityWarning,
-            stacklevel=2,
-        )
-        _said = True
-
-
-_said = False
+    """Warn, once."""
+    warnings.warn(
+        "Chromium runs without its sandbox, since it has none for root: run as another user",
+        SparsityWarning,
+        stacklevel=2,
+    )
