@@ -17,8 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from browser import Browser, find
+from browser import Browser
 from pytest_sparsity.report import document
+from pytest_sparsity.targets.places.browser import find
 from test_report import RUN, claim, diagnosis, layer, race, run
 
 FILES, LAYERS, TARGETS, TIMES = 20, 60, ("litert", "litert-js", "litert@cortex-a53"), 5
@@ -68,7 +69,7 @@ def made(claims: int) -> Any:
 def main() -> None:
     """Print size and times."""
     claims = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    command = find()
+    command = find("chromium")
     if command is None:
         raise SystemExit("no Chromium is installed")
     with tempfile.TemporaryDirectory() as name:
@@ -80,7 +81,7 @@ def main() -> None:
         with Browser(command, Path(name, "profile")) as browser:
             opened, ordered = [], []
             for _ in range(TIMES):
-                page = browser.open(path)
+                page = browser.page(path)
                 opened.append(page.seconds)
                 begun = time.perf_counter()
                 page.click('th[data-key="value"] button')

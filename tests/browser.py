@@ -1,122 +1,43 @@
-"""Chromium without a window, driven over a pipe by its DevTools protocol.
-
-Chromium reads commands from descriptor 3 and answers on 4, each message a line of JSON that ends
-with a zero byte (`--remote-debugging-pipe`; content/browser/devtools/devtools_pipe_handler.cc).
-"""
+"""Chromium without a window, and what a test does with its pages."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import select
-import shutil
-import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pytest_sparsity.targets.places.browser.driver import Chromium, Message
 
-    from typing_extensions import Self
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 60.0
-Message = dict[str, Any]
 
 
-def find() -> str | None:
-    """Return the path of a Chromium."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+class Browser(Chromium):
+    """One Chromium with a profile of its own, which keeps what its pages have said."""
 
-
-class Browser:
-    """One Chromium with a profile of its own."""
+    silence = SECONDS
 
     def __init__(self, command: str, folder: Path) -> None:
-        (read, answer), (ask, write) = os.pipe(), os.pipe()
-        # Beyond 3 and 4, which the child's ends become.
-        child = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (ask, answer)]
-        for end in (ask, answer):
-            os.close(end)
-        self._read, self._write = read, write
-        arguments = [
-            command, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={folder}",
-        ]  # fmt: skip
-        null = os.O_RDWR
-        self._process = os.posix_spawn(
-            command,
-            arguments,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, child[0], 3),
-                (os.POSIX_SPAWN_DUP2, child[1], 4),
-                *((os.POSIX_SPAWN_OPEN, end, os.devnull, null, 0) for end in (0, 1, 2)),
-            ],
-            setpgroup=0,
-        )
-        for end in child:
-            os.close(end)
-        self._numbers = 0
-        self._buffer = b""
         self._seen: list[Message] = []
+        super().__init__(command, folder, SECONDS)
 
-    def __enter__(self) -> Self:
-        return self
+    def arguments(self, profile: Path) -> tuple[str, ...]:
+        """Return the arguments: our own page needs no sandbox, which a container may not have."""
+        return ("--no-sandbox", *super().arguments(profile))
 
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self._process, signal.SIGKILL)
-        os.waitpid(self._process, 0)
-        os.close(self._read)
-        os.close(self._write)
-
-    def ask(self, method: str, session: str = "", **parameters: object) -> Any:
-        """Send a command and return its result; events that come before it are kept."""
-        self._numbers += 1
-        number = self._numbers
-        message: Message = {"id": number, "method": method, "params": parameters}
-        if session:
-            message["sessionId"] = session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        answer = self.wait(lambda said: said.get("id") == number)
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return answer["result"]
-
-    def wait(self, wanted: Callable[[Message], bool]) -> Message:
-        """Return the first message from now on that is wanted."""
-        until = time.monotonic() + SECONDS
-        while True:
-            said = self._next(until)
-            if "method" in said:
-                self._seen.append(said)
-            if wanted(said):
-                return said
+    def notice(self, said: Message) -> None:
+        """Keep what a page says."""
+        super().notice(said)
+        if "method" in said:
+            self._seen.append(said)
 
     def events(self, session: str) -> list[Message]:
         """Return what a page has said so far."""
         return [said for said in self._seen if said.get("sessionId") == session]
 
-    def _next(self, until: float) -> Message:
-        while b"\0" not in self._buffer:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._read], [], [], left)[0]:
-                raise TimeoutError(f"Chromium said nothing for {SECONDS:g} s")
-            received = os.read(self._read, 1 << 20)
-            if not received:
-                raise RuntimeError("Chromium ended")
-            self._buffer += received
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        said: Message = json.loads(message)
-        return said
-
-    def open(self, file: Path, *, width: int = 1280, dark: bool = False) -> Page:
+    def page(self, file: Path, *, width: int = 1280, dark: bool = False) -> Page:
         """Return a file as a page that has been loaded."""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = Page(self, session)
+        page = Page(self, self.attach())
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.ask(f"{domain}.enable")
         page.ask(
@@ -137,7 +58,7 @@ class Page:
         self.seconds = 0.0
 
     def ask(self, method: str, **parameters: object) -> Any:
-        return self._browser.ask(method, self._session, **parameters)
+        return self._browser.send(method, parameters, self._session)
 
     def load(self, address: str) -> None:
         """Load a page, and note how long that took."""

@@ -36,6 +36,8 @@ def value(script):
 def answer(message):
     method, parameters = message["method"], message["params"]
     script = parameters.get("expression", "")
+    if script and FAULT == "mute":
+        time.sleep(60)
     if script and FAULT == "closes":
         os._exit(3)
     if script.endswith('"do": "unload", "key": "a"}})') and FAULT == "hangs":

@@ -144,6 +144,15 @@ def test_faults(
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_a_browser_that_says_nothing_for_too_long(
+    host: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", "mute")
+    monkeypatch.setattr(BROWSERS[host], "silence", 0.5)
+    assert fault(host, tmp_path) == f"{TITLES[host]} said nothing for 0.5 s"
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_a_browser_that_prints_no_address(
     host: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from browser import NAMES, Browser, find
+from browser import Browser
 from pytest_sparsity.report import document
+from pytest_sparsity.targets.places.browser import PROGRAMS, find
 from test_report import RUN, claim, full, model_of, race, run
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ PHONE = 420
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    command = find()
+    command = find("chromium")
     if command is None:
-        pytest.skip(f"no browser, none of {', '.join(NAMES)}: install chromium")
+        names = ", ".join(PROGRAMS["chromium"])
+        pytest.skip(f"no browser, none of {names}: install chromium")
     with Browser(command, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
@@ -59,7 +61,7 @@ def listed() -> dict[str, Any]:
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     document.write(tmp_path / "report.html", listed())
-    page = browser.open(tmp_path / "report.html")
+    page = browser.page(tmp_path / "report.html")
     yield page
     assert page.complaints() == []
     assert page.requests() == [(tmp_path / "report.html").as_uri()], "and nothing else is asked for"
@@ -142,7 +144,7 @@ def test_on_a_phone_the_numbers_come_first_and_nothing_is_wider(
 ) -> None:
     for number, made in enumerate((listed(), full())):
         document.write(tmp_path / f"{number}.html", made)
-        page = browser.open(tmp_path / f"{number}.html", width=PHONE)
+        page = browser.page(tmp_path / f"{number}.html", width=PHONE)
         assert page.run("document.documentElement.scrollWidth") <= PHONE
         order = page.run(
             "['.tiles', '.facts', 'nav', 'section'].map("
@@ -160,7 +162,7 @@ def test_on_a_phone_the_numbers_come_first_and_nothing_is_wider(
 @pytest.mark.parametrize("width", [1280, PHONE])
 def test_all_ticks_and_plots_are_seen(browser: Browser, tmp_path: Path, width: int) -> None:
     document.write(tmp_path / "report.html", full())
-    page = browser.open(tmp_path / "report.html", width=width)
+    page = browser.page(tmp_path / "report.html", width=width)
     cut = page.run(
         "[...document.querySelectorAll('svg text, svg circle, svg .ci')].filter(e => {"
         " const [a, b] = [e.getBoundingClientRect(), e.closest('svg').getBoundingClientRect()];"
@@ -174,7 +176,7 @@ def test_without_a_script_everything_is_shown(browser: Browser, tmp_path: Path) 
     html = (tmp_path / "report.html").read_text()
     begin, end = html.index("<script>"), html.index("</script>")
     (tmp_path / "bare.html").write_text(html[:begin] + html[end:].removeprefix("</script>"))
-    page = browser.open(tmp_path / "bare.html")
+    page = browser.page(tmp_path / "bare.html")
     assert len(page.texts(f"{CLAIMS} tr.more")) == 4
     assert page.texts(".tools") == [], "what would do nothing is not there"
 
@@ -184,7 +186,7 @@ def test_a_script_in_a_name_does_not_run(browser: Browser, tmp_path: Path) -> No
     html = (tmp_path / "report.html").read_text()
     forged = "<script>document.title = 'forged'</script>"
     (tmp_path / "forged.html").write_text(html.replace("<main", f"{forged}<main"))
-    page = browser.open(tmp_path / "forged.html")
+    page = browser.page(tmp_path / "forged.html")
     assert page.run("document.title") == "1 failed: claims about pruned models"
     assert any("Content Security Policy" in said for said in page.complaints()), "it was refused"
 
@@ -216,7 +218,7 @@ def test_axe_finds_nothing(
     browser: Browser, tmp_path: Path, axe: str, width: int, dark: bool
 ) -> None:
     document.write(tmp_path / "report.html", full())
-    page = browser.open(tmp_path / "report.html", width=width, dark=dark)
+    page = browser.page(tmp_path / "report.html", width=width, dark=dark)
     page.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
     page.run("document.querySelectorAll('button.open').forEach(b => b.click())")
     page.run(axe)
@@ -231,7 +233,7 @@ def test_axe_finds_nothing(
 
 def test_axe_would_find_something(browser: Browser, tmp_path: Path, axe: str) -> None:
     (tmp_path / "bad.html").write_text("<html><title>x</title><body><input>")
-    page = browser.open(tmp_path / "bad.html")
+    page = browser.page(tmp_path / "bad.html")
     page.run(axe)
     found = page.run("axe.run().then(r => r.violations.map(v => v.id))")
     assert {"label", "html-has-lang"} <= set(found)

@@ -46,11 +46,14 @@ class Browser:
     Attributes:
         name: as people call it, e.g. `"Chromium"`.
         keeper: the id of the process below which its processes are.
+        silence: seconds without a message after which it counts as hung; None if others look after
+            that.
     """
 
     name = ""
     announcement = ""
     oldest = ""
+    silence: float | None = None
 
     def __init__(self, command: str, folder: Path, patience: float = PATIENCE) -> None:
         """Start the browser and connect.
@@ -185,9 +188,11 @@ class Browser:
 
         assert self._socket is not None
         try:
-            said: Message = json.loads(self._socket.recv())
+            said: Message = json.loads(self._socket.recv(self.silence))
         except ValueError:
             raise BrowserError(f"{self.name} speaks no JSON; {self.try_it}") from None
+        except TimeoutError:
+            raise BrowserError(f"{self.name} said nothing for {self.silence} s") from None
         except (OSError, WebSocketException):
             raise self._gone() from None
         return said
@@ -255,15 +260,21 @@ class Chromium(Browser):
 
     def open(self, address: str) -> None:
         """Show a page in a tab of its own."""
-        target = self.send("Target.createTarget", {"url": "about:blank"})["targetId"]
-        attach = {"targetId": target, "flatten": True}
-        self._session = self.send("Target.attachToTarget", attach)["sessionId"]
+        self._session = self.attach()
         for domain in ("Page", "Runtime", "Inspector"):
             self.send(f"{domain}.enable", {}, self._session)
         shown = self.send("Page.navigate", {"url": address}, self._session)
         if shown.get("errorText"):
             raise BrowserError(f"{self.name} cannot show the page: {shown['errorText']}")
         self.wait(lambda said: said.get("method") == "Page.loadEventFired")
+
+    def attach(self) -> str:
+        """Return the session of a new and empty tab."""
+        target = self.send("Target.createTarget", {"url": "about:blank"})["targetId"]
+        session: str = self.send("Target.attachToTarget", {"targetId": target, "flatten": True})[
+            "sessionId"
+        ]
+        return session
 
     def run(self, script: str) -> Any:
         """Return the value of an expression."""
