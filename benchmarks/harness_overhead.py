@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import runpy
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_sparsity.racing.measurement import BLOCK_NS
-from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
+from pytest_sparsity.targets.runtimes import RUNTIMES
+from pytest_sparsity.targets.worker.installed import import_interpreter
+from pytest_sparsity.targets.worker.interpreter import Loaded, time_block
 from pytest_sparsity.writer import Network
 
 if TYPE_CHECKING:
@@ -70,12 +71,11 @@ def main() -> int:
     parser.add_argument("--runtime", default="litert")
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
-    worker = runpy.run_path(str(WORKER))
-    interpreters = worker["import_interpreter"](json.loads(RUNTIMES[arguments.runtime].worker()[1]))
+    interpreters = import_interpreter(json.loads(RUNTIMES[arguments.runtime].worker()[1]))
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(Path(folder, "cnn.tflite"))
         request = {"path": path, "threads": 1, "kernels": "default", "pad": []}
-        model = worker["Loaded"](interpreters, request)
+        model = Loaded(interpreters, request)
         public = interpreters.Interpreter(model_path=str(path), num_threads=1)
     public.allocate_tensors()
     nothing = SimpleNamespace(invoke={}.clear, threads=1)
@@ -83,7 +83,7 @@ def main() -> int:
     gc.disable()
 
     def block(of: Any, invocations: int = INVOCATIONS) -> float:
-        return float(worker["time_block"](of, invocations, 1)[1]) / max(invocations, 1)
+        return float(time_block(of, invocations, 1)[1]) / max(invocations, 1)
 
     public_loop = SimpleNamespace(invoke=public.invoke, threads=1)
     loops: dict[str, Callable[[], float]] = {

@@ -83,10 +83,10 @@ class Activity:
 
 
 ACTIVITIES = {
-    "race, Python": Activity(RACE.replace("TARGET", "'litert'"), "worker.py", 3),
+    "race, Python": Activity(RACE.replace("TARGET", "'litert'"), "targets/worker", 3),
     "race, Node": Activity(RACE.replace("TARGET", "'litert-js'"), "worker.mjs", 3),
     "race, QEMU": Activity(RACE.replace("TARGET", "'litert@cortex-a53'"), "qemu-aarch64", 3),
-    "hang": Activity(HANG, "worker.py", 6),
+    "hang": Activity(HANG, "targets/worker", 6),
     # npm calls itself "npm ci ...".
     "install": Activity(RACE.replace("TARGET", "'litert-js'"), "npm", 0.5, fresh=True),
     "build": Activity(BUILD, "", 8, fresh=True),

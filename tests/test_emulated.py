@@ -466,7 +466,7 @@ def test_the_command_of_a_guest(system: FakeSystem, monkeypatch: pytest.MonkeyPa
 def test_the_command_on_the_own_python(
     system: FakeSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    native = Launch(("python", "worker.py", "litert"), {"HOME": "here"})
+    native = Launch(("python", "worker", "litert"), {"HOME": "here"})
     monkeypatch.setattr(Environment, "launch", lambda *_: native)
     library = tmp_path / "a,b" / "libpywrap_litert_common.so"
     library.parent.mkdir()

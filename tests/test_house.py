@@ -16,9 +16,6 @@ PACKAGE = Path(pytest_sparsity.__file__).parent
 ROOT = Path(__file__).parent.parent
 LONGEST = 400
 """Lines of a file."""
-ALONE = {"targets/worker.py", "targets/places/ssh/agent.py"}
-"""Files that are sent to other machines alone, as their docstrings say: they may be longer, and
-their words are their own."""
 HOMONYMS = {
     *("Change", "Channels", "Claim", "Comparison", "Entry", "Files", "Network", "Pair", "Place"),
     *("Release", "Schedule", "Value", "Worker"),
@@ -90,16 +87,12 @@ def test_files_are_short() -> None:
         for path in PACKAGE.rglob("*.py")
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST
     }
-    assert set(long) <= ALONE, long
-    for name in ALONE:
-        assert "however long" in (PACKAGE / name).read_text(encoding="utf-8")
+    assert not long
 
 
 def classes(package: Path) -> Iterator[tuple[str, str]]:
     """The classes of a package, and the files that have them."""
     for path in package.rglob("*.py"):
-        if str(path.relative_to(package)) in ALONE:
-            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 yield node.name, str(path.relative_to(package))

@@ -29,6 +29,7 @@ from pytest_sparsity.racing import start
 from pytest_sparsity.targets import EndedError, LoadError, Runtime, Target, Worker
 from pytest_sparsity.targets.places import remote, ssh
 from pytest_sparsity.targets.places.ssh import agent, faults, relay
+from pytest_sparsity.targets.places.ssh.relay import CODE
 from pytest_sparsity.turns import _place_of, place, turn
 from pytest_sparsity.writer import Network
 
@@ -165,7 +166,7 @@ def test_a_model_and_the_worker_are_sent_once(target: Target, board: Board) -> N
             worker.load("b", model)
         seen.append({path: path.stat().st_ino for path in board.cache.rglob("*")})
     assert seen[0] == seen[1]
-    assert board.kept() == sorted([f"{model.sha256}.tflite", "litert_profile.py", "worker.py"])
+    assert board.kept() == sorted([f"{model.sha256}.tflite", *(path.name for path in CODE)])
 
 
 def test_ssh_is_asked_so(target: Target, board: Board) -> None:
@@ -426,7 +427,9 @@ def test_also_while_it_computes(target: Target, short_silence: None, tmp_path: P
 def test_no_room_for_the_worker(target: Target, board: Board) -> None:
     board.does("ulimit -f 1")
     error = lacks(target.open)
-    assert error.reason == (f"worker.py cannot be stored on board: File too large in {board.cache}")
+    assert (
+        error.reason == f"{CODE[0].name} cannot be stored on board: File too large in {board.cache}"
+    )
     assert error.remedy == "free some space there, or set XDG_CACHE_HOME there"
     assert not board.kept()
 
@@ -470,7 +473,7 @@ def test_a_board_keeps_no_more_than_its_limit(
             worker.load("a", file)
         time.sleep(0.01)
     assert board.models == sorted(f"{file.sha256}.tflite" for file in files[1:])
-    assert "worker.py" in board.kept()
+    assert {path.name for path in CODE} < set(board.kept())
 
 
 def test_what_a_killed_session_has_left_is_removed(target: Target, board: Board) -> None:

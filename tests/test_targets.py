@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -31,7 +30,8 @@ from pytest_sparsity.targets import (
     seeded_inputs,
 )
 from pytest_sparsity.targets.python import Environment
-from pytest_sparsity.targets.runtimes import RUNTIMES, WORKER
+from pytest_sparsity.targets.runtimes import RUNTIMES
+from pytest_sparsity.targets.worker.interpreter import Counter
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
 
@@ -302,11 +302,12 @@ def test_unknown_kernels(litert: Worker, convolution: Path) -> None:
 
 
 OPERATORS = """
-import json, runpy, sys
-worker = runpy.run_path(sys.argv[1])
-module = worker["import_interpreter"](json.loads(sys.argv[2]))
-request = {"path": sys.argv[3], "threads": 1, "kernels": sys.argv[4], "pad": []}
-interpreter = worker["Loaded"](module, request)._interpreter
+import json, sys
+from pytest_sparsity.targets.worker.installed import import_interpreter
+from pytest_sparsity.targets.worker.interpreter import Loaded
+runtime, path, kernels = sys.argv[1:]
+request = {"path": path, "threads": 1, "kernels": kernels, "pad": []}
+interpreter = Loaded(import_interpreter(json.loads(runtime)), request)._interpreter
 operators = [detail["op_name"] for detail in interpreter._get_ops_details()]
 print(json.dumps([operators, sorted(sys.modules)]))
 """
@@ -322,7 +323,7 @@ def test_xnnpack_is_the_default_and_only_that(
         sys.executable,
         "-c",
         OPERATORS,
-        *RUNTIMES[runtime].worker(),
+        RUNTIMES[runtime].worker()[1],
         str(convolution),
     ]
     done = subprocess.run([*command, kernels], capture_output=True, check=True)
@@ -826,7 +827,7 @@ def test_a_broken_package_is_one_clear_failure(
 
 
 def test_counts_are_differences_of_the_last_two_marks(tmp_path: Path) -> None:
-    counter = runpy.run_path(str(WORKER))["Counter"](tmp_path / "counts")
+    counter = Counter(tmp_path / "counts")
     counter.mark()
     (tmp_path / "counts").write_text("mark 0 total 5\nmark 1 total 100\nmark 2 total 342\n")
     assert counter.between_last_two() == 242

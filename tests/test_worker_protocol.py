@@ -671,6 +671,7 @@ def test_a_trap_in_webassembly_ends_the_child(
 def test_the_child_has_the_grammar_of_python_3_9() -> None:
     import ast
 
-    for name in ("worker.py", "litert_profile.py"):
-        source = WORKER.with_name(name).read_text(encoding="utf-8")
-        ast.parse(source, feature_version=(3, 9))
+    files = sorted(WORKER.glob("*.py"))
+    assert {"__main__.py", "server.py"} <= {path.name for path in files}
+    for path in files:
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))

@@ -2,7 +2,7 @@
 
 A target is `RUNTIME` or `RUNTIME@HOST`: a runtime at a place. A runtime is a record (`runtimes`); a
 place is an object that says how a worker is started there (`places`); every worker is a child
-process that answers the protocol of `worker.py`.
+process that answers the protocol of `worker`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// What runs models in LiteRT.js, whoever asks: requests in, answers out, as worker.py has them.
+// What runs models in LiteRT.js, whoever asks: requests in, answers out, as worker/ has them.
 //
 // Knows neither Node nor a browser. Whatever differs there is the host's, an object with
 //

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 NIGHTLY = "nightly"
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("worker")
 WASM_WORKER = Path(__file__).with_name("worker.mjs")
 
 
@@ -26,7 +26,7 @@ class Runtime:
         extra: the extra of pytest-sparsity that installs it, "" if none does.
         bare: an outer package whose `__init__` is not executed, since it takes seconds and the
             interpreter needs nothing of it; "" if there is none.
-        profile: the worker can name the operators that run (`litert_profile.py`).
+        profile: the worker can name the operators that run (`worker/profile.py`).
         symbols: its library has a symbol table, so that the microkernels that run can be named.
         build: the build of the runtime's WebAssembly module, "normal" (relaxed SIMD where the
             engine has it) or "compat"; "" for others.

@@ -4,7 +4,7 @@
 //
 // RUNTIME is the record of a runtime as JSON: its `name` and its `build`. FOLDER is that of the
 // package @litertjs/core. Needs Node 20 or later and that package alone.
-// The protocol is that of worker.py; what answers is litert.mjs.
+// The protocol is that of worker/; what answers is litert.mjs.
 
 import crypto from 'node:crypto';
 import fs from 'node:fs';

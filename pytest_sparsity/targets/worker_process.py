@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-# The version of the protocol, as in worker.py and worker.mjs.
+# The version of the protocol, as in worker and worker.mjs.
 PROTOCOL = 2
 # Times all tensors of its models that a child may have as memory beside what it needs itself:
 # kernels pack weights and unfold windows of pixels, which for a 3x3 convolution takes nine times

@@ -50,7 +50,7 @@ def on(destination: str, runtime: str = "litert") -> Target:
 
 
 def workers(host: Host) -> list[int]:
-    return host.processes("worker.py")
+    return host.processes("/board/code-")
 
 
 def told(figure: str) -> None:

@@ -53,7 +53,7 @@ class GoneError(Exception):
 
 
 class RefusedError(Exception):
-    """A request that fails; `kind` is as in `worker.py`."""
+    """A request that fails; `kind` is as in `worker`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 // The page of the targets in browsers: runs models in LiteRT.js and answers what relay.py asks.
 //
 // window.start(runtime) begins and returns the hello; window.ask(request) answers a request of the
-// protocol of worker.py. Both return {answer, said} or {fatal, said}, `said` being the lines that
+// protocol of worker/. Both return {answer, said} or {fatal, said}, `said` being the lines that
 // LiteRT has printed.
 
 import {answered, buildFor, glueOf, listener, reason, Worker} from './litert.mjs';

@@ -1,7 +1,7 @@
 """The child process of the targets in browsers: relay.py JSON.
 
 Starts a browser, shows it the page that runs LiteRT.js, and hands over what is asked: the requests
-of the protocol of worker.py come as lines of JSON on standard input, the page answers them, and the
+of the protocol of worker come as lines of JSON on standard input, the page answers them, and the
 answers go to standard output. Files go to the page and come from it by a server on the loopback.
 """
 

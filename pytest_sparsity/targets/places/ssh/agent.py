@@ -1,13 +1,13 @@
 """Runs on a board, between the line and the worker: sent as text, executed by the board's Python.
 
-Needs Linux, Python 3.9 and nothing else, and is one file, however long, because its text is sent
-there alone. `relay.py` at the other end of the line sends, behind the
-text of this file, lines of JSON, some with bytes behind them; every one gets a line back:
+Needs Linux, Python 3.9 and nothing else, and is one file, because its text is sent there alone.
+`relay.py` at the other end of the line sends, behind that text, lines of JSON, some with bytes
+behind them; every one gets a line back:
 
     have     name -> have
     put      name, sha256, size, and so many bytes: a file for the cache
     start    runtime, code: a folder of the cache -> the worker's hello, and `board`
-    (else)   a request to `worker.py`: what `load` calls `path` is a name in the cache; behind
+    (else)   a request to the worker: what `load` calls `path` is a name in the cache; behind
              `inputs` come `size` bytes, and behind the answer to `outputs` so many
 
 Empty lines only say that the line is there. Answers carry as `log` what the worker wrote to stderr,
@@ -45,12 +45,8 @@ PR_SET_PDEATHSIG = 1
 # Bytes of the worker's stderr that go with an answer.
 LOG = 8192
 # Variables that would change what is measured in the worker.
-UNWANTED = (
-    "PYTHONDEVMODE",
-    "PYTHONINSPECT",
-    "PYTHONMALLOC",
-    "PYTHONTRACEMALLOC",
-    "PYTHONWARNINGS",
+UNWANTED = tuple(
+    f"PYTHON{name}" for name in ("DEVMODE", "INSPECT", "MALLOC", "TRACEMALLOC", "WARNINGS")
 )
 
 Message = dict[str, Any]
@@ -76,7 +72,7 @@ class Line:
         """Return the next message."""
         while True:
             while b"\n" not in self._unread:
-                self.hear()
+                self.wait()
             line, _, self._unread = self._unread.partition(b"\n")
             if line.strip():
                 message: Message = json.loads(line)
@@ -86,7 +82,7 @@ class Line:
         """Yield the bytes that follow a message."""
         while size:
             if not self._unread:
-                self.hear()
+                self.wait()
             part, self._unread = self._unread[:size], self._unread[size:]
             size -= len(part)
             yield part
@@ -99,10 +95,6 @@ class Line:
         if 0 in ready:
             self._read()
         return any(other in ready for other in others)
-
-    def hear(self) -> None:
-        """Wait for bytes."""
-        self.wait()
 
     def _read(self) -> None:
         data = os.read(0, 1 << 20)
@@ -324,8 +316,7 @@ def _text(path: Path) -> str:
 
 
 def _numbers(paths: list[Path]) -> list[int]:
-    texts = [_text(path) for path in paths]
-    return [int(text) for text in texts if text.lstrip("-").isdigit()]
+    return [int(text) for text in map(_text, paths) if text.lstrip("-").isdigit()]
 
 
 def board(root: Path) -> Message:
@@ -377,7 +368,7 @@ class Agent:
         self._line.send({"ok": True})
 
     def _do_start(self, request: Message) -> None:
-        script = str(self._cache.path(request["code"]) / "worker.py")
+        script = str(self._cache.path(request["code"]))
         self._worker = Child([sys.executable, script, request["runtime"]])
         hello = self._worker.answer(self._line)
         self._line.send({**hello, "board": board(self._root), **self._around()})

@@ -3,7 +3,7 @@
     python relay.py SETTINGS
 
 SETTINGS is JSON: `host`, `python` and `package` as in `faults.Asked`, `runtime` and its `arguments`
-for `worker.py`, `options` of ssh, `silence`, `limit`.
+for the worker, `options` of ssh, `silence`, `limit`.
 
 ssh is the system's, so that the user's configuration, agent and jump hosts count. Its command is
 the same for every host and holds nothing of it. Models go to the host once, by their hash; the code
@@ -48,7 +48,7 @@ OPTIONS = (
     *("-o", "PermitLocalCommand=no"),
     *("-o", "RemoteCommand=none"),
 )
-CODE = (WORKER, WORKER.with_name("litert_profile.py"))
+CODE = tuple(sorted(WORKER.glob("[!.]*.py")))
 # Seconds for connecting and for the board's Python to start, after which nobody will answer.
 PATIENCE = 45.0
 # Of lines that are none of ours: a login file prints what it likes.

@@ -1,4 +1,4 @@
-"""Operator names and times from LiteRT's C API; runs in the child, beside `worker.py`.
+"""Operator names and times from LiteRT's C API; runs in the child, with the worker.
 
 No Python binding shows which kernels XNNPACK picked. LiteRT's profiler does, by the names that
 `xnn_get_runtime_profiling_info` gives ("Convolution (NCHW, F32) SPMM" is a sparse kernel), and
