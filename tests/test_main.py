@@ -209,6 +209,33 @@ def test_explain_without_a_target_is_about_all_that_can_run(
     assert lines[10].startswith(" 2  cnn_sparse.tflite on litert-js runs sparse kernels in 2 of 5")
 
 
+def test_explain_runs_no_emulator_that_is_not_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, observed = pytest_sparsity.diagnosis.diagnose, []
+
+    def diagnose(model: Any, target: Target, *, observe: bool, **options: Any) -> Any:
+        observed.extend([target.name] if observe else [])
+        return real(model, target, observe=False, **options)
+
+    names = ("litert", "litert@cortex-a53")
+    monkeypatch.setattr(
+        "pytest_sparsity.targets.available_targets", lambda: tuple(map(Target.of, names))
+    )
+    monkeypatch.setattr(pytest_sparsity.diagnosis, "diagnose", diagnose)
+    _, out, _ = run("explain", SPARSE)
+    assert observed == ["litert"]
+    assert out.endswith(
+        "\nan emulated CPU is slow: the model runs there with --target litert@cortex-a53 only\n"
+    )
+    observed.clear()
+    _, out, _ = run("explain", SPARSE, "--rules-only")
+    assert "slow" not in out
+    _, out, _ = run("explain", SPARSE, "--target", "litert@cortex-a53")
+    assert observed == ["litert@cortex-a53"]
+    assert "slow" not in out
+
+
 def test_explain_goes_on_if_one_of_several_targets_fails(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,12 +565,13 @@ def test_encode_and_densify_in_json(run: Run, tmp_path: Path) -> None:
     assert set(made) == {"model", "output", "nbytes", "sparsity", "layers", "harm"}
     assert made["nbytes"] == {"before": Path(DENSE).stat().st_size, "after": sparse.stat().st_size}
     assert made["layers"][2]["encoding"] == {"before": "dense", "after": "sparse"}
-    status, said, _ = run("densify", str(sparse), "-o", str(sparse), "--json")
+    back = tmp_path / "back.tflite"
+    status, said, _ = run("densify", str(sparse), "-o", str(back), "--json")
     again = json.loads(said)
     assert (status, again["sparsity"]["before"]) == (0, again["sparsity"]["after"])
     assert {layer["encoding"]["after"] for layer in again["layers"]} == {"dense"}
     run("densify", DENSE, "-o", str(dense))
-    assert abs(sparse.stat().st_size - dense.stat().st_size) < 100
+    assert abs(back.stat().st_size - dense.stat().st_size) < 100
 
 
 def test_encode_says_where_the_sparse_kernels_would_be_wrong(run: Run, tmp_path: Path) -> None:
@@ -571,6 +599,27 @@ def test_what_cannot_be_encoded_is_said_in_one_line(run: Run, tmp_path: Path) ->
         assert run(command, DENSE)[0] == 2
 
 
+@pytest.mark.parametrize("command", ["encode", "densify", "prune", "shrink", "repair"])
+def test_a_file_is_not_written_over_itself(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, link = Path("model.tflite"), Path("link.tflite")
+    model.write_bytes(Path(DENSE).read_bytes())
+    link.symlink_to(model)
+    for output in ("model.tflite", "link.tflite", str(tmp_path / "model.tflite")):
+        status, said, err = run(command, "model.tflite", "-o", output)
+        assert (status, said) == (2, "")
+        told = (
+            f"pytest-sparsity: {output}: -o would replace the file that is read; name another one"
+        )
+        assert err == f"{told}\n"
+    assert model.read_bytes() == Path(DENSE).read_bytes()
+    model.rename("other.tflite")
+    status, _, err = run(command, "model.tflite", "-o", "other.tflite")
+    assert (status, err) == (2, "pytest-sparsity: model.tflite: No such file or directory\n")
+
+
 def test_prune_says_that_nothing_was_trained(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out.tflite"
     status, said, _ = run("prune", DENSE, "-o", str(out), "--sparsity", "0.9")
@@ -593,13 +642,13 @@ def test_shrink_says_what_it_removed_and_left(run: Run, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     assert "260 channels became 240" in said
     assert "5 more channels are dead and stay" in said
-    assert said.endswith("20 channels of 1 layers were removed\n")
+    assert said.endswith("removed: 20 channels of 1 layer\n")
     status, said, _ = run("shrink", DENSE, "-o", str(out), "--multiple", "1", "--json")
     made = json.loads(said)
     assert (status, made["channels"]) == (0, {"removed": 25, "left": 0})
     assert made["nbytes"]["after"] == out.stat().st_size < made["nbytes"]["before"]
     assert [layer["channels"] for layer in made["layers"]] == [{"before": 260, "after": 235}]
-    _, said, _ = run("shrink", str(out), "-o", str(out), "--multiple", "1")
+    _, said, _ = run("shrink", str(out), "-o", str(tmp_path / "again.tflite"), "--multiple", "1")
     assert "no channel was removed: all are needed" in said
     assert run("shrink", DENSE, "-o", str(out), "--multiple", "0")[0] == 2
 

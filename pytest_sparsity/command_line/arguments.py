@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     explain = add("explain", command_explain, "say which layers run sparse kernels, and why not")
     explain.add_argument("model", metavar="MODEL", help="a .tflite file")
     explain.add_argument(
-        "--target", metavar="T", help="where it is to run, see `targets`; default: all that can"
+        "--target",
+        metavar="T",
+        help="where it is to run, see `targets`; default: all that can, emulated CPUs by the rules",
     )
     explain.add_argument(
         "--rules-only", action="store_true", help="do not run the model, apply the rules to it"

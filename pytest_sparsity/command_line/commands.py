@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def command_explain(options: argparse.Namespace) -> None:
-    """Diagnose a model on one target, or on all that can run here."""
+    """Diagnose a model on one target, or on all that can run here.
+
+    Of several, an emulated CPU is judged by the rules: it takes minutes where others take seconds.
+    """
     from pytest_sparsity.diagnosis import diagnose
     from pytest_sparsity.model import Model
     from pytest_sparsity.report import tables
@@ -30,6 +33,7 @@ def command_explain(options: argparse.Namespace) -> None:
     targets = [Target.of(options.target)] if options.target else available_targets()
     if not targets:
         raise Unsupported("no target can run here", "pip install 'pytest-sparsity[litert]'")
+    emulated = [] if options.target else [t for t in targets if t.unit == "instructions"]
     made: list[Diagnosis] = []
     for target in targets:
         with contextlib.nullcontext() if options.target else tolerant():
@@ -37,7 +41,7 @@ def command_explain(options: argparse.Namespace) -> None:
                 diagnose(
                     model,
                     target,
-                    observe=not options.rules_only,
+                    observe=not options.rules_only and target not in emulated,
                     inputs=options.inputs,
                     shapes=dict(options.shape or ()),
                 )
@@ -48,6 +52,9 @@ def command_explain(options: argparse.Namespace) -> None:
         put({"targets": [diagnosis.as_json() for diagnosis in made]})
     else:
         show(tables.explain(made))
+        if emulated and not options.rules_only:
+            named = f"--target {emulated[0].name}"
+            print(f"\nan emulated CPU is slow: the model runs there with {named} only")
 
 
 @contextlib.contextmanager

@@ -10,37 +10,47 @@ from pytest_sparsity.errors import Unsupported
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from pytest_sparsity.model import Model
+
+
+def model_of(options: argparse.Namespace) -> Model:
+    """Read the model; refuse to write over it, which leaves nothing to compare with.
+
+    Raises:
+        ValueError: the file to write is the one to read, also by a link or another path.
+        OSError, ModelError: the file cannot be read.
+    """
+    from pytest_sparsity.model import Model
+
+    output: Path = options.output
+    if output.exists() and output.samefile(options.model):
+        raise ValueError(f"{output}: -o would replace the file that is read; name another one")
+    return Model(options.model)
 
 
 def command_encode(options: argparse.Namespace) -> None:
     """Write a model with its zeros stored sparsely; say where it then computes wrong outputs."""
-    from pytest_sparsity.model import Model
     from pytest_sparsity.transform import encode
 
-    before = Model(options.model)
-    _ = before.layers  # the file may be the one that is replaced
+    before = model_of(options)
     say_written(options, before, encode(before, options.output), warns=True)
 
 
 def command_densify(options: argparse.Namespace) -> None:
     """Write a model with all its weights stored densely."""
-    from pytest_sparsity.model import Model
     from pytest_sparsity.transform import densify
 
-    before = Model(options.model)
-    _ = before.layers
+    before = model_of(options)
     say_written(options, before, densify(before, options.output), warns=False)
 
 
 def command_prune(options: argparse.Namespace) -> None:
     """Write a model with the smallest weights of its layers set to zero."""
-    from pytest_sparsity.model import Model
     from pytest_sparsity.transform import prune
 
-    before = Model(options.model)
-    _ = before.layers
+    before = model_of(options)
     layers = options.layers or ["prunable"]
     word = layers[0] if layers in (["prunable"], ["all"]) else layers
     after = prune(
@@ -53,11 +63,10 @@ def command_prune(options: argparse.Namespace) -> None:
 
 def command_shrink(options: argparse.Namespace) -> None:
     """Write a model without the channels that nobody needs."""
-    from pytest_sparsity.model import Model
     from pytest_sparsity.report import written
     from pytest_sparsity.transform import dead_channels, shrink
 
-    before = Model(options.model)
+    before = model_of(options)
     dead = sum(layer.before - layer.after for layer in dead_channels(before, 1))
     shrunk = shrink(before, options.output, multiple=options.multiple)
     if options.json:
@@ -68,13 +77,11 @@ def command_shrink(options: argparse.Namespace) -> None:
 
 def command_repair(options: argparse.Namespace) -> None:
     """Write a model that runs sparse kernels, rightly and faster, as far as that can be."""
-    from pytest_sparsity.model import Model
     from pytest_sparsity.repairing import repair
     from pytest_sparsity.report import written
     from pytest_sparsity.targets import Target
 
-    before, target = Model(options.model), Target.of(options.target)
-    _ = before.layers  # the file may be the one that is replaced
+    before, target = model_of(options), Target.of(options.target)
     repaired = repair(
         before,
         options.output,
