@@ -22,6 +22,7 @@ from pytest_sparsity.estimate import LIKELY, Claim, Estimate
 from pytest_sparsity.inference import outputs
 from pytest_sparsity.inputs import by_input
 from pytest_sparsity.model import Model
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,8 @@ class FromSamples(Estimate):
         remedy = "claim a threshold further away"
         if needed < math.inf:
             remedy = f"about {needed:.2g} samples like these would probably decide, or {remedy}"
-        said = f"{claim} is inconclusive: measured {self} with {self.samples} samples; {remedy}"
+        samples = counted(self.samples, "sample")
+        said = f"{claim} is inconclusive: measured {self} with {samples}; {remedy}"
         return Inconclusive(said, claim)
 
     def _samples_to_decide(self, threshold: float) -> float:
@@ -169,7 +171,10 @@ def accuracy(
     model, wanted = Model.of(model), np.asarray(labels)
     arrays = by_input(model, samples)
     if wanted.shape != arrays[0].shape[:1]:
-        raise ValueError(f"{len(arrays[0])} samples need as many labels, not {wanted.shape}")
+        raise ValueError(
+            f"{counted(len(arrays[0]), 'sample needs', 'samples need')} as many labels, not"
+            f" {wanted.shape}"
+        )
     first = outputs(model, samples, target=target, shapes=shapes)[0]
     broken = np.isnan(first.reshape(len(first), -1)).any(axis=1)
     if broken.any():

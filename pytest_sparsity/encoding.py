@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
@@ -106,7 +108,9 @@ def check(count: int, shape: Sequence[int], sparsity: Sparsity) -> None:
         else:
             positions *= dense_size
     if positions != count:
-        raise ValueError(f"{count} values are stored, the encoding needs {positions}")
+        raise ValueError(
+            f"{counted(count, 'value is', 'values are')} stored, the encoding needs {positions}"
+        )
 
 
 def decode(values: Array, shape: Sequence[int], sparsity: Sparsity) -> Array:
@@ -243,13 +247,14 @@ def _check_levels(shape: Sequence[int], sparsity: Sparsity) -> None:
     levels = len(order)
     if levels != rank + len(blocks) or sorted(order) != list(range(levels)):
         raise ValueError(
-            f"the traversal order {order} does not fit {rank} dimensions and {len(blocks)} blocks"
+            f"the traversal order {order} does not fit {counted(rank, 'dimension')} and"
+            f" {counted(len(blocks), 'block')}"
         )
     per_level = (sparsity.dense_sizes, sparsity.formats, sparsity.segments, sparsity.indices)
     if any(len(entries) != levels for entries in per_level):
         raise ValueError(f"the metadata of {levels} levels is expected, not {len(per_level[0])}")
     if len(set(blocks)) != len(blocks) or not all(0 <= d < rank for d in blocks):
-        raise ValueError(f"the block map {blocks} does not fit {rank} dimensions")
+        raise ValueError(f"the block map {blocks} does not fit {counted(rank, 'dimension')}")
     if min(sparsity.blocks, default=1) < 1:
         raise ValueError(f"a block of size {min(sparsity.blocks)} is none")
 
@@ -260,13 +265,15 @@ def _check_csr(level: int, parents: int, size: int, sparsity: Sparsity) -> int:
     if sparsity.formats[level] != "csr" or segments is None or indices is None:
         raise ValueError(f"level {level} is csr but has no segments or no indices")
     if segments.size != parents + 1:
-        raise ValueError(f"level {level} has {segments.size} segments, {parents + 1} are needed")
+        raise ValueError(
+            f"level {level} has {counted(segments.size, 'segment')}, {parents + 1} are needed"
+        )
     if int(segments[0]) != 0 or not (segments[1:] >= segments[:-1]).all():
         raise ValueError(f"the segments of level {level} do not ascend from 0")
     if int(segments[-1]) != indices.size:
         raise ValueError(
             f"the segments of level {level} end at {int(segments[-1])}, "
-            f"but {indices.size} indices are stored"
+            f"but {counted(indices.size, 'index is', 'indices are')} stored"
         )
     if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
         raise ValueError(f"an index of level {level} lies outside 0 to {size - 1}")

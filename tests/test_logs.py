@@ -73,7 +73,7 @@ def test_one_sample_has_no_average(form: Form) -> None:
     found = one(log(form, [3_500_000], warm_up=[4_000_000]))
     assert found.runs.count == 1
     assert (found.runs.avg, found.runs.min, found.runs.std) == (3_500_000, 3_500_000, 0)
-    assert "1 invocations are too few for a deviation" in found.limits
+    assert "1 invocation is too few for a deviation" in found.limits
 
 
 def test_all_the_same(form: Form) -> None:

@@ -701,7 +701,7 @@ def test_a_tensor_that_is_read_before_it_is_written_is_refused(path: Path) -> No
     ("scales", "zeros", "dimension", "message"),
     [
         ([0.5, 0.5, 0.5], [0, 0, 0], 0, r"'kernel' has 3 scales for 8 entries"),
-        ([0.5] * 8, [0], 0, r"'kernel' has 8 scales and 1 zero points"),
+        ([0.5] * 8, [0], 0, r"'kernel' has 8 scales and 1 zero point"),
         ([0.5] * 8, [0] * 8, 7, r"'kernel' is quantized along dimension 7 of 4"),
         ([0.5] * 8, [0] * 8, 0, ""),
         ([0.5], [0], 0, ""),

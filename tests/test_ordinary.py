@@ -108,7 +108,7 @@ def test_a_network_that_the_default_policy_rejects_is_pruned_with_one_line(keras
     network = pruned(dense(16, 8, 8))
     assert [weight.sparsity > 0.79 for weight in network.report] == [True, True]
     [note] = network.notes
-    assert note.startswith("policy='auto' prunes all 2 layers of 'sequential' that it can")
+    assert note.startswith("policy='auto' prunes all of 'sequential' that it can, 2 layers, also")
     assert "PruneForLatencyOnXNNPack rejects it: Could not find `Conv2D 3x3`" in note
 
 
@@ -118,7 +118,9 @@ def test_the_line_is_seen_cold_and_warm_and_not_for_whoever_chose(
     monkeypatch.setattr(variants, "threads_run", lambda: True)
     monkeypatch.setattr(variants, "Converter", LocalConverter)
     for _ in range(2):
-        with pytest.warns(SparsityWarning, match="policy='auto' prunes all 1 layers") as warned:
+        with pytest.warns(
+            SparsityWarning, match="policy='auto' prunes all .* that it can, 1 layer, also"
+        ) as warned:
             build_variants(dense(16, 8), cache=tmp_path)
         assert [Path(each.filename).name for each in warned] == [Path(__file__).name]
     build_variants(dense(16, 8), policy="all", cache=tmp_path)

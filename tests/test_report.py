@@ -677,7 +677,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
     tests = [run(race(claim()), nodeid=f"test_m.py::test_{n}") for n in range(150)]
     text = markdown.markdown(document.compose(RUN, tests, [], []))
     assert text.count("| holds |") == markdown.ROWS
-    assert "50 more are in the report." in text
+    assert "50 more rows in the report." in text
 
 
 def test_annotations(monkeypatch: pytest.MonkeyPatch) -> None:

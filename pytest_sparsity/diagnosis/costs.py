@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity import transform
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.logs import is_sparse
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack import prunable_layers
 from pytest_sparsity.xnnpack.delegate import WEIGHTED
 from pytest_sparsity.xnnpack.names import layer_name
@@ -125,8 +126,8 @@ def dead_channels(model: Model) -> Iterator[Finding]:
         saved = model.nbytes - transform.shrunk_nbytes(model)
         yield finding(
             "dead-channels",
-            count=sum(layer.before - layer.after for layer in dead),
-            layers=len(dead),
+            channels=counted(sum(layer.before - layer.after for layer in dead), "channel"),
+            layers=counted(len(dead), "layer"),
             first=repr(dead[0].name),
             saved=saved,
             share=saved / model.nbytes,
@@ -183,7 +184,7 @@ def _alignment(model: Model, kernels: tuple[str, ...]) -> Iterator[Finding]:
         yield finding(
             "unaligned-channels",
             odd[0].index,
-            count=len(odd),
+            layers=counted(len(odd), "layer"),
             step=ALIGNED,
             layer_name=layer_name(odd[0]),
             channels=channels,

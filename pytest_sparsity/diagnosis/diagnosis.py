@@ -18,6 +18,7 @@ from pytest_sparsity.progress import step
 from pytest_sparsity.targets import Target
 from pytest_sparsity.targets.microkernels import Microkernel
 from pytest_sparsity.targets.microkernels import microkernels as trace
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack import WRONG, prunable_layers
 from pytest_sparsity.xnnpack.names import PRUNED_FROM
 
@@ -95,7 +96,7 @@ class Diagnosis:
         running = sum(kernel in SPARSE for _, kernel in pairs)
         dense = [x for x, kernel in pairs if kernel not in SPARSE and x.sparsity >= PRUNED_FROM]
         larger = len(set(dense).difference(prunable_layers(self.model)))
-        share = f"{running} of {running + len(dense)} pruned layers"
+        share = f"{running} of {counted(running + len(dense), 'pruned layer')}"
         others = "the others are" if larger == len(dense) else f"{larger} of the others are"
         return f"{share}: {others} no 1x1 convolutions" if larger else share
 

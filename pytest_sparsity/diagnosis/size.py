@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.findings import Finding, Remedy, finding
 from pytest_sparsity.properties import sizes
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack.names import PRUNED_FROM, layer_name
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _interface(model: Model) -> list[tuple[int, ...]]:
 
 def _difference(ours: list[Shape], theirs: list[Shape]) -> str:
     if len(ours) != len(theirs):
-        return f"{len(ours)} layers instead of {len(theirs)}"
+        return f"{counted(len(ours), 'layer')} instead of {len(theirs)}"
     place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
     (op, shape), (other, other_shape) = ours[place], theirs[place]
     return f"layer {place} is {op} {list(shape)} instead of {other} {list(other_shape)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack.names import PRUNED_FROM
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
         said += entry
         findings.pop(0)
     if findings and len(said) < limit:
-        said.append(f"... and {len(findings)} more finding{'s' if len(findings) > 1 else ''}")
+        said.append(f"... and {counted(len(findings), 'more finding')}")
     return said[:limit]
 
 

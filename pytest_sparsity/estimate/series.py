@@ -12,6 +12,7 @@ from pytest_sparsity.estimate.budget import Stop
 from pytest_sparsity.estimate.estimates import Claim, Estimate, no_difference
 from pytest_sparsity.estimate.forecasts import seconds_to_decide
 from pytest_sparsity.estimate.intervals import LOOKS, holds, interval, look_confidence
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,11 +147,11 @@ class Series:
 
     def _explain(self, claim: Claim) -> str:
         spent, ran = self.budget.spent, len(self.centres)
-        processes = f"{ran} process{'' if ran == 1 else 'es'} in {spent:.1f} s"
+        processes = f"{counted(ran, 'process', 'processes')} in {spent:.1f} s"
         measured = f"measured {claim.estimate}, {processes}"
         if not self._estimates:
             wanted = self._looks_at[0]
-            measured = f"an interval takes {wanted} process{'' if wanted == 1 else 'es'}, and the"
+            measured = f"an interval takes {counted(wanted, 'process', 'processes')}, and the"
             measured += f" budget had room for {processes}" if ran else " budget has room for none"
         parts = [f"{claim} is inconclusive: {measured}"]
         difference = self.latest().difference

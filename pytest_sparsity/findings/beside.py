@@ -41,8 +41,8 @@ COSTS = (
     Kind(
         "dead-channels",
         (
-            "{count:,} channels of {layers} layers, the first {first}, change no output: without "
-            "them the file has {saved:,} bytes less ({share:.1%})"
+            "no output depends on {channels} of {layers}, the first {first}; without these "
+            "the file has {saved:,} bytes less ({share:.1%})"
         ),
         Remedy("run `pytest-sparsity shrink`", "file"),
         """
@@ -129,8 +129,8 @@ shrinks.
     Kind(
         "unaligned-channels",
         (
-            "{count} layers have numbers of output channels that are no multiple of {step}, the "
-            "first {layer_name} with {channels}, which cost as much as {rounded}"
+            "numbers of output channels that are no multiple of {step}, in {layers}: the first is "
+            "{layer_name} with {channels}, which cost as much as {rounded}"
         ),
         Remedy(
             "remove channels in steps of 8, better 16: {lower} instead of {channels}", "training"

@@ -20,8 +20,8 @@ do, on every target, and needs no sparse kernel for that.
     Kind(
         "not-stripped",
         (
-            "{count} layers multiply their weights by masks of pruning at run time ({share:.1%} of "
-            "the masks are zero), the first {first}: nothing is stored or run sparsely that way"
+            "weights are multiplied by masks of pruning at run time ({share:.1%} of the masks are "
+            "zero) in {layers}, the first {first}: nothing is stored or run sparsely that way"
         ),
         Remedy("call strip_pruning(model) before converting", "conversion"),
         """
@@ -34,8 +34,8 @@ skips anything. Such layers are not in the table, since their weights are not in
     Kind(
         "computed-weights",
         (
-            "{count} layers compute their weights at run time, the first {first}: what is not "
-            "stored cannot be pruned or run sparsely"
+            "weights are computed at run time in {layers}, the first {first}: what is not stored "
+            "cannot be pruned or run sparsely"
         ),
         Remedy(
             "convert a network whose weights are constants, with wrappers taken off", "conversion"
@@ -90,10 +90,7 @@ convert with `tf.lite.Optimize.EXPERIMENTAL_SPARSITY`.
     ),
     Kind(
         "quantized",
-        (
-            "{count} of {all} prunable layers have {dtype} weights, for which XNNPACK has no "
-            "sparse kernels"
-        ),
+        ("weights are {dtype} in {count} of {layers}, and XNNPACK has no sparse kernels for them"),
         Remedy("claim size only, or keep these layers in float32 or float16", "conversion"),
         """
 Weights are int8. XNNPACK has sparse kernels for float weights only (float16 ones are fine).
@@ -101,10 +98,7 @@ Weights are int8. XNNPACK has sparse kernels for float weights only (float16 one
     ),
     Kind(
         "scattered-zeros",
-        (
-            "{count} of {all} Dense layers have zeros that are not in blocks, for which there"
-            " is no sparse kernel"
-        ),
+        ("zeros are not in blocks in {count} of {layers}, for which there is no sparse kernel"),
         Remedy(
             (
                 "prune with pattern='1x4' (block_size=(4, 1) of TFMOT) and convert with "
@@ -235,8 +229,8 @@ XNNPACK takes. One suffices for all layers.
     Kind(
         "below-threshold",
         (
-            "{count} prunable layers are stored densely because they have fewer zeros than the "
-            "30 % that the converter asks for, the first {share:.1%}"
+            "fewer zeros than the 30 % that the converter asks for, the first {share:.1%}, keep "
+            "{layers} stored densely"
         ),
         Remedy("prune these layers to 30 % or more, better 70 %", "training"),
         """

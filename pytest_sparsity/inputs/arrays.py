@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,7 +62,7 @@ def by_input(model: Model, given: Any) -> list[Array]:
     if len(names) == 1 and len(listed) != 1:
         listed = [listed]  # a list of samples, or of numbers
     if len(listed) != len(names):
-        wanted = f"{len(names)} inputs ({', '.join(names)})"
+        wanted = f"{counted(len(names), 'input')} ({', '.join(names)})"
         raise ValueError(f"{file} has {wanted}, not {len(listed)}")
     arrays = [np.asarray(array) for array in listed]
     if model.signature is None or len(names) == 1:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.wording import counted
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
@@ -140,7 +142,9 @@ class Log:
         found = []
         runs = self.runs
         if runs.count < FEW:
-            found.append(f"{runs.count} invocations are too few for a deviation")
+            found.append(
+                f"{counted(runs.count, 'invocation is', 'invocations are')} too few for a deviation"
+            )
         if runs.avg and self.step_us > COARSE * runs.avg:
             found.append(
                 f"times are in steps of {self.step_us:g} us, which is "

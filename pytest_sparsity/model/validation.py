@@ -24,6 +24,7 @@ from pytest_sparsity.model.operators import (
     WINDOWS,
     stored_bytes,
 )
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +65,9 @@ def check_calls(graphs: Sequence[Graph]) -> None:
                     continue
                 assert isinstance(value, int), "the schema has numbers there"
                 if not 0 <= value < len(graphs):
-                    raise _fault(operator, f"has {name} {value}, of {len(graphs)} graphs")
+                    raise _fault(
+                        operator, f"has {name} {value}, of {counted(len(graphs), 'graph')}"
+                    )
 
 
 def check_size(tensor: Tensor, stored: int) -> None:
@@ -91,7 +94,9 @@ def check_quantization(tensor: Tensor) -> None:
     if not scales or not zeros:
         return
     if scales != zeros:
-        raise ModelError(f"tensor {tensor.name!r} has {scales} scales and {zeros} zero points")
+        raise ModelError(
+            f"tensor {tensor.name!r} has {scales} scales and {counted(zeros, 'zero point')}"
+        )
     dimension, shape = tensor.quantized_dimension, tensor.shape
     if shape and not 0 <= dimension < len(shape):
         raise ModelError(
@@ -139,7 +144,9 @@ def _check_shapes(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
         shapes["output"] = tensors[operator.outputs[0]].shape, 4
     for what, (shape, rank) in shapes.items():
         if len(shape) != rank and (shape or what == "weights"):
-            raise _fault(operator, f"has {what} of the shape {shape}, it needs {rank} dimensions")
+            raise _fault(
+                operator, f"has {what} of the shape {shape}, it needs {counted(rank, 'dimension')}"
+            )
     _check_bias(operator, tensors)
     if operator.op in WINDOWS:
         _check_window(operator)
@@ -163,7 +170,9 @@ def _check_bias(operator: Operator, tensors: tuple[Tensor, ...]) -> None:
     channels = weights.shape[CHANNELS[operator.op]]
     known = bias.constant or (bias.shape and not bias.open_dimensions)
     if known and (prod(bias.shape) != channels or bias.sparsity is not None):
-        raise _fault(operator, f"has a bias of the shape {bias.shape} for {channels} channels")
+        raise _fault(
+            operator, f"has a bias of the shape {bias.shape} for {counted(channels, 'channel')}"
+        )
 
 
 def _check_parameters(
@@ -181,15 +190,19 @@ def _check_parameters(
     if operator.op == "PAD":
         rows = rank if operand.shape else parameter.shape[0] if parameter.shape else 0
         if parameter.shape != (rows, 2):
-            raise _fault(operator, f"has paddings {parameter.shape} for {rank} dimensions")
+            raise _fault(
+                operator, f"has paddings {parameter.shape} for {counted(rank, 'dimension')}"
+            )
         return
     axes = stored(parameter).view(NUMPY[parameter.dtype])
     if operator.op == "TRANSPOSE":
         if sorted(axes.tolist()) != list(range(rank if operand.shape else axes.size)):
-            raise _fault(operator, f"has the order {axes.tolist()} for {rank} dimensions")
+            raise _fault(
+                operator, f"has the order {axes.tolist()} for {counted(rank, 'dimension')}"
+            )
         return
     if operand.shape and axes.size and not -rank <= axes.min() <= axes.max() < rank:
-        raise _fault(operator, f"has the axes {axes.tolist()} for {rank} dimensions")
+        raise _fault(operator, f"has the axes {axes.tolist()} for {counted(rank, 'dimension')}")
 
 
 def _check_order(graph: Graph) -> None:

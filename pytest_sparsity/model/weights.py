@@ -17,6 +17,7 @@ from pytest_sparsity.model.operators import (
     WEIGHTED,
     stored_bytes,
 )
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,7 +66,9 @@ def as_numbers(stored: Array, tensor: Tensor) -> Array:
         nibbles: Array = np.stack([stored << 4, stored], axis=1).view(np.int8).reshape(-1) >> 4
         return nibbles
     if stored.size % np.dtype(NUMPY[tensor.dtype]).itemsize:
-        raise ValueError(f"{stored.size} bytes are no whole number of {tensor.dtype}")
+        raise ValueError(
+            f"{counted(stored.size, 'byte is', 'bytes are')} no whole number of {tensor.dtype}"
+        )
     values: Array = stored.view(NUMPY[tensor.dtype])
     return values
 

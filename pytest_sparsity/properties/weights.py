@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity import patterns
 from pytest_sparsity.model import Model
 from pytest_sparsity.properties.common import named, zero_of
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack import prunable_layers
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def pattern_holds(model: ModelLike, pattern: str, *, layers: Choice | None = Non
             raise AssertionError(
                 f"{named(model, layer)} breaks the pattern {pattern} in"
                 f" {np.count_nonzero(broken)} of {broken.size} groups: inputs from"
-                f" {_first_group(broken, wanted)} keep {counts[broken][0]} weights; prune it with"
-                f" pattern={pattern!r}, and re-apply the masks after the last training step"
+                f" {_first_group(broken, wanted)} keep {counted(counts[broken][0], 'weight')};"
+                f" prune it with pattern={pattern!r}, and re-apply the masks after the last"
+                " training step"
             )
 
 
@@ -155,12 +157,13 @@ def masks_only_grow(checkpoints: Sequence[ModelLike | Mapping[str, Array]]) -> N
         raise ValueError("masks grow from one checkpoint to the next: there must be at least two")
     for number, (earlier, later) in enumerate(pairwise(checkpoints)):
         for name, old, new in _pairs(earlier, later):
-            back = np.count_nonzero((old == 0) & (new != 0))
+            back = int(np.count_nonzero((old == 0) & (new != 0)))
             if back:
+                regrown = counted(back, "weight that is", "weights that are")
                 raise AssertionError(
-                    f"{name} has {back} weights in checkpoint {number + 1} that were zero in"
-                    f" checkpoint {number}; take checkpoints after UpdatePruningStep at the end of"
-                    " an epoch, and give ConstantSparsity an end_step: every step trains removed"
+                    f"{name} has {regrown} zero in checkpoint {number} and not in checkpoint"
+                    f" {number + 1}; take checkpoints after UpdatePruningStep at the end of an"
+                    " epoch, and give ConstantSparsity an end_step: every step trains removed"
                     " weights too, and an update that removes no more of them lets some come back"
                 )
 
@@ -188,11 +191,11 @@ def channels_are_removed(before: ModelLike, after: ModelLike) -> None:
             " is converted, as pattern='channels' does"
         )
     for layer in after.layers:
-        empty = np.count_nonzero(~_channels_first(_centred(after, layer)).any(axis=1))
+        empty = int(np.count_nonzero(~_channels_first(_centred(after, layer)).any(axis=1)))
         if empty:
             raise AssertionError(
-                f"{named(after, layer)} has {empty} outputs of zeros only in {layer.shape}; remove"
-                " them from the network, and from the layers that read them"
+                f"{named(after, layer)} has {counted(empty, 'output')} of zeros only in"
+                f" {layer.shape}; remove them from the network, and from the layers that read them"
             )
 
 

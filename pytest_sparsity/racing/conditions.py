@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,7 +29,7 @@ def doubts(told: Sequence[Told]) -> tuple[str, ...]:
         signs.append("its clocks were lowered to cool it")
     counts = [each["throttles"] for each in told if each.get("throttles") is not None]
     if counts and max(counts) > counts[0]:
-        signs.append(f"its CPU throttled {max(counts) - counts[0]} times")
+        signs.append(f"its CPU throttled {counted(max(counts) - counts[0], 'time')}")
     caps = [each["cap_khz"] for each in told if each.get("cap_khz")]
     if any(now < first for each in caps for now, first in zip(each, caps[0], strict=False)):
         signs.append("the cap of its clocks fell")

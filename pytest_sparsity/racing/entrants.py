@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.errors import WrongOutputs
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ def _difference(
     dense: Sequence[tuple[str, tuple[int, ...]]], sparse: Sequence[tuple[str, tuple[int, ...]]]
 ) -> str:
     if [op for op, _ in dense] != [op for op, _ in sparse]:
-        return f"{len(sparse)} operators, not the {len(dense)} of the dense one in their order"
+        ours = counted(len(sparse), "operator")
+        return f"{ours}, not the {len(dense)} of the dense one in their order"
     other = sum(a != b for a, b in zip(dense, sparse, strict=True))
     return f"{other} of {len(dense)} operators have weights of another shape"

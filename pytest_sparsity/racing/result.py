@@ -18,6 +18,7 @@ from pytest_sparsity.estimate import (
 from pytest_sparsity.machine import this_machine
 from pytest_sparsity.racing import conditions
 from pytest_sparsity.racing.entrants import remarks
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ class Race:
     _doubt: str = ""
 
     def __repr__(self) -> str:
-        return f"Race({self.target}, {self.ratio}, {self.trials} processes)"
+        return f"Race({self.target}, {self.ratio}, {counted(self.trials, 'process', 'processes')})"
 
     def _compare(self, _: object) -> NoReturn:
         quantity = "speedup" if self.target.unit == "seconds" else "instruction_ratio"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.report.numbers import nbytes
 from pytest_sparsity.report.plot import Scale
 from pytest_sparsity.report.terminal import ratio
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -146,7 +147,7 @@ def _ratios(document: Record, dense: str, models: Mapping[str, Record], unit: st
         name = (
             race["target"]
             if race["threads"] == 1
-            else f"{race['target']}, {race['threads']} threads"
+            else f"{race['target']}, {counted(race['threads'], 'thread')}"
         )
         points.setdefault(name, []).append((sparse["sparsity"], *bounds, ratio(found, unit)))
     return points

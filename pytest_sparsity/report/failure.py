@@ -9,6 +9,7 @@ from pytest_sparsity.baseline.recorded import text
 from pytest_sparsity.diagnosis import explanation as everything
 from pytest_sparsity.diagnosis import lines
 from pytest_sparsity.errors import printable
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,9 @@ def _elements(comparison: BaselineComparison) -> list[str]:
     if not isinstance(today, list) or not isinstance(recorded, list):
         return []
     if len(today) != len(recorded):
-        return [f"{len(recorded)} elements were recorded, there are {len(today)} today"]
+        return [
+            f"{counted(len(recorded), 'element was', 'elements were')} recorded, today {len(today)}"
+        ]
     differing = [i for i, (a, b) in enumerate(zip(today, recorded, strict=True)) if a != b]
     shown = [f"[{i}] {text(recorded[i])} -> {text(today[i])}" for i in differing[:4]]
     more = f", {len(differing) - 4} more" if len(differing) > 4 else ""
@@ -140,7 +143,7 @@ def where(race: Race) -> str:
     """Return what a race was true of: target, version, threads, machine."""
     facts = race.metadata
     version = " ".join(str(facts[name]) for name in ("version", "engine") if name in facts)
-    threads = f"{race.threads} thread{'s' if race.threads > 1 else ''}"
+    threads = counted(race.threads, "thread")
     machine = race.target.host or facts.get("machine", "")
     inputs = f", inputs {race.inputs}"
     notes = "".join(f"; {remark}" for remark in race.remarks)
@@ -151,6 +154,9 @@ def _measured(estimate: Estimate, race: Race | None) -> str:
     if race is None:
         return str(estimate)
     clock = {"cpu": "CPU time", "wall": "wall time"}.get(race.clock, race.clock)
-    processes = f"{race.trials} process{'es' if race.trials != 1 else ''}"
-    pairs = f"{race.pairs} pair{'s' if race.pairs != 1 else ''}"
-    return f"{estimate}; {processes}, {pairs}, {race.wall_seconds:.1f} s, {clock}"
+    return f"{estimate}; {effort(race)}, {race.wall_seconds:.1f} s, {clock}"
+
+
+def effort(race: Race) -> str:
+    """Return how many processes and pairs a race took."""
+    return f"{counted(race.trials, 'process', 'processes')}, {counted(race.pairs, 'pair')}"

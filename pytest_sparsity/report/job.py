@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.errors import one_line
 from pytest_sparsity.report import terminal
 from pytest_sparsity.report.markdown import FAILED, markdown
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def commands(document: Record, rootdir: Path) -> Iterator[str]:
         title = _value(f"{test['outcome']}: {test['nodeid']}")
         yield f"::error {place},title={title}::{_text(test['message'] or test['outcome'])}"
     if len(failed) > MOST:
-        yield f"::notice title=pytest-sparsity::{len(failed) - MOST} more tests failed"
+        yield f"::notice title=pytest-sparsity::{counted(len(failed) - MOST, 'more test')} failed"
     for lacks in [lacks for lacks in terminal.lacking(final) if not lacks["required"]][:MOST]:
         where = f" on {lacks['target']}" if lacks["target"] else ""
         said = ": ".join(filter(None, (lacks["reason"], lacks["remedy"])))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.errors import printable
 from pytest_sparsity.report import terminal
 from pytest_sparsity.report.document import OUTCOMES, VERDICTS
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -139,7 +140,7 @@ def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) ->
     lines = [_row(heading), _row(["---"] * len(heading)), *map(_row, rows[:ROWS])]
     yield "\n".join(lines)
     if len(rows) > ROWS:
-        yield f"{len(rows) - ROWS} more are in the report."
+        yield f"{counted(len(rows) - ROWS, 'more row')} in the report."
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from pytest_sparsity.errors import printable
 from pytest_sparsity.report import curves, plot, terminal
 from pytest_sparsity.report.document import OUTCOMES, VERDICTS
 from pytest_sparsity.report.numbers import duration, nbytes, number, percent
+from pytest_sparsity.wording import counted, noun
 from pytest_sparsity.xnnpack import WRONG
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def page(document: Record) -> str:
         "percent": percent,
         "nbytes": nbytes,
         "duration": duration,
+        "counted": counted,
+        "noun": noun,
         "breakable": _breakable,
         "slug": lambda word: word.replace(" ", "-"),
     }

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.baseline.recorded import text
 from pytest_sparsity.diagnosis import finding_lines
 from pytest_sparsity.estimate import no_difference
-from pytest_sparsity.report.failure import table, timing, where
+from pytest_sparsity.report.failure import effort, table, timing, where
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack.changes import CHANGES
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def race(result: Race, dense: str, sparse: str) -> list[str]:
     """Return what was measured, how sure it is, and on what."""
     ratio = "speedup" if result.unit == "seconds" else "ratio"
     clock = {"cpu": "CPU time", "wall": "wall time"}.get(result.clock, result.clock)
-    effort = f"{result.trials} processes, {result.pairs} pairs, {result.wall_seconds:.1f} s"
     said = table(
         ("", ""),
         [
@@ -77,7 +77,7 @@ def race(result: Race, dense: str, sparse: str) -> list[str]:
             (ratio, f"{result.ratio}: {_verdict(result)}"),
             ("on", where(result)),
             ("inputs", result.inputs),
-            ("by", f"{effort}, {clock}"),
+            ("by", f"{effort(result)}, {result.wall_seconds:.1f} s, {clock}"),
         ],
     )
     return said[1:]
@@ -114,7 +114,7 @@ def targets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def bisection(found: Bisection) -> list[str]:
     """Return where the outcome changed, and what may explain it."""
-    count = f"{len(found.releases)} releases of {found.target}"
+    count = f"{counted(len(found.releases), 'release')} of {found.target}"
     said = [f"{count}, {len(found.steps)} tried, {found.installed} installed"]
     for turn in found.turns:
         before, after = turn.before, turn.after

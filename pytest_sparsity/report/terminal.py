@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_sparsity import defaults
 from pytest_sparsity.baseline.recorded import text
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -142,7 +143,7 @@ def lacking(tests: Iterable[Record]) -> list[Record]:
             "target": target,
             "reason": reason,
             "remedy": remedies[0],
-            "claims": f"{len(remedies)} claim{'s' if len(remedies) > 1 else ''}",
+            "claims": counted(len(remedies), "claim"),
         }
         for (required, target, reason), remedies in sorted(found.items(), reverse=True)
     ]
@@ -171,8 +172,8 @@ def waits(tests: Iterable[Record]) -> Iterator[Line]:
         yield (
             "waits",
             (
-                f"one race of time at a time on this machine: {len(seconds)} "
-                f"test{'s' if len(seconds) > 1 else ''} waited {sum(seconds):.1f} s in all"
+                "one race of time at a time on this machine: "
+                f"{counted(len(seconds), 'test')} waited {sum(seconds):.1f} s in all"
             ),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.report.failure import table
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def lines(before: Model, after: Model, harm: Sequence[Diagnosis]) -> list[str]:
         ]
     said.append(
         f"{after.path}: {after.nbytes:,} bytes, {after.sparsity:.1%} zeros; "
-        f"{len(rows)} of {len(after.layers)} layers changed; {before.path.name} has "
+        f"{len(rows)} of {counted(len(after.layers), 'layer')} changed; {before.path.name} has "
         f"{before.nbytes:,} bytes"
     )
     for diagnosis in harm:
@@ -97,13 +98,14 @@ def shrunk_lines(before: Model, shrunk: Shrunk, left: int) -> list[str]:
         left: dead channels that stay, since layers keep a multiple of some number.
     """
     said = [_narrowed(layer) for layer in shrunk.layers]
-    removed = f"{shrunk.channels:,} channels of {len(shrunk.layers)} layers were removed"
+    channels = counted(shrunk.channels, "channel")
+    removed = f"removed: {channels} of {counted(len(shrunk.layers), 'layer')}"
     if not shrunk.layers:
         removed = "no channel was removed: " + ("all are needed" if not left else "few are dead")
     if left:
         said.append(
-            f"{left:,} more channels are dead and stay, so that layers keep a multiple of channels"
-            " (--multiple)"
+            f"{counted(left, 'more channel is dead and stays', 'more channels are dead and stay')},"
+            " so that layers keep a multiple of channels (--multiple)"
         )
     said.append(f"{_sizes(before, shrunk.model)}; {removed}")
     return said

@@ -22,6 +22,7 @@ from pytest_sparsity.targets.answered import (
     UnwrittenOutput,
 )
 from pytest_sparsity.targets.child import MEMORY, Child, Launch, all_lines
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -260,7 +261,7 @@ class Worker:
         """
         asked = [list(block) for block in blocks]
         planned = [(key, n + warm) for key, n in blocks]
-        names = f"{self._names(planned)} ({sum(n for _, n in blocks)} timed invocations)"
+        names = f"{self._names(planned)} ({counted(sum(n for _, n in blocks), 'timed invocation')})"
         answer = self._invoke("run", f"running {names}", planned, blocks=asked, warm=warm)
         counts = answer.get("instructions")
         timed = Blocks(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_sparsity.model import Model
 from pytest_sparsity.patterns import parse, per_cent
 from pytest_sparsity.transform.edit import Edit
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack import prunable_layers
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def _check(layer: Layer, pattern: Pattern) -> None:
         raise ValueError(f"{what} has weights of {layer.dtype}, which are not pruned")
     if layer.shape[-1] % pattern.width:
         raise ValueError(
-            f"{what} has {layer.shape[-1]} inputs, no multiple of {pattern.width}, which "
-            f"{pattern.name} needs"
+            f"{what} has {counted(layer.shape[-1], 'input')}, no multiple of {pattern.width},"
+            f" which {pattern.name} needs"
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -111,7 +113,7 @@ def _named(sample: Any, inputs: Sequence[Input], number: int) -> dict[str, Any]:
     if len(sample) == 2 and (len(inputs) == 1 or _is_group(sample[0])):
         return _named(sample[0], inputs, number)  # a pair of inputs and labels
     if len(sample) != len(inputs):
-        raise _misfit(number, f"has {len(sample)} inputs", inputs)
+        raise _misfit(number, f"has {counted(len(sample), 'input')}", inputs)
     return {each.name: array for each, array in zip(inputs, sample, strict=True)}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.variants import counting, keras3, masks, schedules
 from pytest_sparsity.variants.technique import LINEAR, NEGLECTED, ByMagnitude, Obstacle, Pruned
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,14 @@ class Keras3Magnitude(ByMagnitude):
         for weight in keras3.prunable_weights(layer):
             name, shape = weight.path, weight.shape
             if self.pattern.block > 1 and len(shape) != LINEAR:
-                return Obstacle(f"{name} has {len(shape)} dimensions, blocks need 2", told=False)
+                return Obstacle(
+                    f"{name} has {counted(len(shape), 'dimension')}, blocks need 2", told=False
+                )
             if self.pattern.width > 1 and shape[-2] % self.pattern.width:
                 width = self.pattern.width
-                return Obstacle(f"{name} has {shape[-2]} inputs, which is no multiple of {width}")
+                return Obstacle(
+                    f"{name} has {counted(shape[-2], 'input')}, which is no multiple of {width}"
+                )
         return None
 
     def prune(self, model: Any, layers: Sequence[Any], finetune: Finetune | None) -> Pruned:

@@ -15,6 +15,7 @@ from pytest_sparsity.variants.networks import (
     quiet,
 )
 from pytest_sparsity.variants.technique import LINEAR, NEGLECTED, ByMagnitude, Obstacle, Pruned
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +62,13 @@ def _obstacle(pattern: Pattern, name: str, shape: Sequence[int]) -> Obstacle | N
     ranks = (LINEAR,) if pattern.block > 1 else (LINEAR, 4) if pattern.zeros else ()
     if ranks and len(shape) not in ranks:
         listed = " or ".join(map(str, ranks))
-        return Obstacle(f"{name} has {len(shape)} dimensions, TFMOT needs {listed}", told=False)
+        return Obstacle(
+            f"{name} has {counted(len(shape), 'dimension')}, TFMOT needs {listed}", told=False
+        )
     if pattern.width > 1 and shape[-2] % pattern.width:
-        return Obstacle(f"{name} has {shape[-2]} inputs, which is no multiple of {pattern.width}")
+        return Obstacle(
+            f"{name} has {counted(shape[-2], 'input')}, which is no multiple of {pattern.width}"
+        )
     if pattern.block > 1 and 1 in (shape[0] // pattern.block, shape[1]):
         single = "one output" if shape[1] == 1 else f"inputs for one block of {pattern.block} only"
         return Obstacle(f"{name} has {single}, and TFMOT needs more")

@@ -16,6 +16,7 @@ from pytest_sparsity.variants.networks import (
     prunable_weights,
     unseen_variables,
 )
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,8 +95,9 @@ def _of_keras3(
     if fit or policy != AUTO:
         return _able(model, fit, policy, technique)
     chosen = _able(model, [x for x in layers if is_supported(x)], policy, technique)
+    pruned = counted(len(chosen.layers), "layer")
     note = (
-        f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
+        f"policy='auto' prunes all of {model.name!r} that it can, {pruned}, also"
         " those that no sparse kernel runs, since no 1x1 convolution can have"
         f" pattern={technique.pattern.name!r} (to prune them, write policy='all', or {LISTED})"
     )
@@ -114,8 +116,9 @@ def _automatic(model: KerasModel, layers: Sequence[Any], technique: Technique) -
     chosen = _able(model, [x for x in layers if is_supported(x)], AUTO, technique)
     unable = _unable(layers)
     left = f"; left out: {', '.join(unable)}, which TFMOT cannot prune" if unable else ""
+    pruned = counted(len(chosen.layers), "layer")
     note = (
-        f"policy='auto' prunes all {len(chosen.layers)} layers of {model.name!r} that it can, also"
+        f"policy='auto' prunes all of {model.name!r} that it can, {pruned}, also"
         f" those that no sparse kernel runs, since PruneForLatencyOnXNNPack rejects it: {why}{left}"
         f" (to prune them, write policy='all', or {LISTED})"
     )

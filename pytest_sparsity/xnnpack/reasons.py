@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_sparsity import patterns
 from pytest_sparsity.findings import Finding, Remedy, finding
+from pytest_sparsity.wording import counted
 from pytest_sparsity.xnnpack import chains
 from pytest_sparsity.xnnpack.names import PRUNED_FROM, index_of, layers_by_operator, operator_name
 from pytest_sparsity.xnnpack.prunable import prunable_layers
@@ -84,13 +85,19 @@ def _computed(model: Model) -> Iterator[Finding]:
         zeros += sum(int((mask == 0).sum()) for mask in masks)
     if wrapped:
         first = f"{wrapped[0].operator.op} with {wrapped[0].name!r}"
-        yield finding("not-stripped", count=len(wrapped), first=first, share=zeros / values)
+        yield finding(
+            "not-stripped",
+            layers=counted(len(wrapped), "layer"),
+            first=first,
+            share=zeros / values,
+        )
     if others:
         first = f"{others[0].operator.op} with {others[0].name!r}"
-        yield finding("computed-weights", count=len(others), first=first)
+        yield finding("computed-weights", layers=counted(len(others), "layer"), first=first)
 
 
 def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
+    layers = counted(len(prunable), "prunable layer")
     quantized = [
         layer
         for layer in prunable
@@ -100,8 +107,9 @@ def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
     ]
     if quantized:
         first = quantized[0]
-        counted: dict[str, Any] = {"count": len(quantized), "all": len(prunable)}
-        yield finding("quantized", first.index, dtype=first.dtype, **counted)
+        yield finding(
+            "quantized", first.index, dtype=first.dtype, count=len(quantized), layers=layers
+        )
     scattered = [
         layer
         for layer in prunable
@@ -113,9 +121,14 @@ def _types(model: Model, prunable: tuple[Layer, ...]) -> Iterator[Finding]:
     ]
     if scattered:
         halves = any(layer.dtype == "float16" for layer in scattered)
-        counted = {"count": len(scattered), "all": len(prunable)}
         remedy = WITHOUT_FLOAT16 if halves else None
-        yield finding("scattered-zeros", scattered[0].index, remedy=remedy, **counted)
+        yield finding(
+            "scattered-zeros",
+            scattered[0].index,
+            remedy=remedy,
+            count=len(scattered),
+            layers=layers,
+        )
 
 
 WITHOUT_FLOAT16 = Remedy(
@@ -142,7 +155,12 @@ def _encoding(analysis: Analysis, prunable: tuple[Layer, ...]) -> Iterator[Findi
     if not model.encoded and enough:
         yield finding("not-encoded")
     if few:
-        yield finding("below-threshold", few[0].index, count=len(few), share=few[0].sparsity)
+        yield finding(
+            "below-threshold",
+            few[0].index,
+            layers=counted(len(few), "prunable layer"),
+            share=few[0].sparsity,
+        )
     convolutions = [layer for layer in enough if layer.op == "CONV_2D"]
     hinted = any(p.graph.sparse_hint for p in analysis.partitions)
     if model.encoded and convolutions and not hinted and not analysis.defects:

@@ -165,7 +165,7 @@ def test_names_lists_and_fractions(project: Project) -> None:
     project.run().assert_outcomes(passed=3)
     text = (project.path / "test_claims.py").read_text().replace('"sparse", "dense"]', '"dense"]')
     (project.path / "test_claims.py").write_text(text)
-    project.run().stdout.fnmatch_lines(["E         3 elements were recorded, there are 2 today"])
+    project.run().stdout.fnmatch_lines(["E         3 elements were recorded, today 2"])
     text = text.replace('["sparse", "dense"]', '["sparse", "dense", "dense"]').replace(
         "0.75]", "0.7]"
     )

@@ -27,6 +27,7 @@ from pytest_sparsity.transform.rewrites.windows import (
     strided_pointwise,
 )
 from pytest_sparsity.transform.work import Work
+from pytest_sparsity.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ class Outlook:
         return -1 if self.verdict in xnnpack.WRONG else self.work
 
     def __str__(self) -> str:
-        return f"{self.verdict}, {self.sparse} of {self.prunable} prunable layers sparse"
+        return f"{self.verdict}, {self.sparse} of {counted(self.prunable, 'prunable layer')} sparse"
 
 
 @dataclass(frozen=True)

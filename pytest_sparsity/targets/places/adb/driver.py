@@ -25,6 +25,7 @@ from pytest_sparsity.logs import Log, LogError, parse
 from pytest_sparsity.model import Model
 from pytest_sparsity.targets.child import last_line
 from pytest_sparsity.targets.places.answering import put
+from pytest_sparsity.wording import counted
 
 Message = dict[str, Any]
 
@@ -255,7 +256,8 @@ class Driver:
             if log.runs.count not in (0, int(invocations)):
                 raise RefusedError(
                     "machine",
-                    f"benchmark_model ran {log.runs.count} times instead of {invocations}",
+                    f"benchmark_model ran {counted(log.runs.count, 'time')} instead of"
+                    f" {invocations}",
                 )
             times.append(round(log.centre_us * 1000 * int(invocations)))
         return {
