@@ -78,14 +78,15 @@ def main() -> int:
         model = Loaded(interpreters, request)
         public = interpreters.Interpreter(model_path=str(path), num_threads=1)
     public.allocate_tensors()
-    nothing = SimpleNamespace(invoke={}.clear, threads=1)
+    no_proof = {"threads": 1, "spoil": {}.clear, "prove": {}.clear}
+    nothing = SimpleNamespace(invoke={}.clear, **no_proof)
     gc.collect()
     gc.disable()
 
     def block(of: Any, invocations: int = INVOCATIONS) -> float:
         return float(time_block(of, invocations, 1)[1]) / max(invocations, 1)
 
-    public_loop = SimpleNamespace(invoke=public.invoke, threads=1)
+    public_loop = SimpleNamespace(invoke=public.invoke, **no_proof)
     loops: dict[str, Callable[[], float]] = {
         "worker": lambda: block(model),
         "worker, nothing invoked": lambda: block(nothing),
