@@ -66,12 +66,9 @@ def by_hand(invoke: Callable[[], object], invocations: int) -> float:
     return (time.thread_time_ns() - start) / invocations
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--runtime", default="litert")
-    parser.add_argument("--repeats", type=int, default=30)
-    arguments = parser.parse_args()
-    interpreters = import_interpreter(json.loads(RUNTIMES[arguments.runtime].worker()[1]))
+def loops_of(runtime: str, repeats: int) -> dict[str, float]:
+    """Return the median ns of an invocation in each loop."""
+    interpreters = import_interpreter(json.loads(RUNTIMES[runtime].worker()[1]))
     with tempfile.TemporaryDirectory() as folder:
         path = write_network(Path(folder, "cnn.tflite"))
         request = {"path": path, "threads": 1, "kernels": "default", "pad": []}
@@ -95,14 +92,32 @@ def main() -> int:
         "datetime around public invoke()": lambda: by_hand(public.invoke, INVOCATIONS),
     }
     rounds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for name, loop in loops.items():
             rounds[name].append(loop())
-    ns = {name: statistics.median(values) for name, values in rounds.items()}
+    return {name: statistics.median(values) for name, values in rounds.items()}
+
+
+def shares(ns: dict[str, float]) -> tuple[float, float]:
+    """Return the shares of the loop and of the clocks in what is measured."""
+    loop = ns["worker, nothing invoked"] / ns["worker"]
+    return loop, ns["worker, block of no invocations"] / BLOCK_NS
+
+
+def measure() -> dict[str, float]:
+    """Return the figures that are compared with those of other commits."""
+    return {"overhead %": 100 * sum(shares(loops_of("litert", 10)))}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runtime", default="litert")
+    parser.add_argument("--repeats", type=int, default=30)
+    arguments = parser.parse_args()
+    ns = loops_of(arguments.runtime, arguments.repeats)
     for name, value in ns.items():
         print(f"{name:34} {value:8.1f} ns")
-    loop_share = ns["worker, nothing invoked"] / ns["worker"]
-    clock_share = ns["worker, block of no invocations"] / BLOCK_NS
+    loop_share, clock_share = shares(ns)
     overhead = loop_share + clock_share
     print(
         f"overhead: {100 * loop_share:.2f} % loop + {100 * clock_share:.2f} % clocks "

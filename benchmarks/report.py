@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,18 @@ def made(claims: int) -> Any:
     return document.compose(RUN, tests, [], [])
 
 
-def main() -> None:
-    """Print size and times."""
-    claims = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+@dataclass(frozen=True)
+class Seen:
+    """A page as a browser shows it: its megabytes, and seconds."""
+
+    megabytes: float
+    written: float
+    opened: list[float]
+    ordered: list[float]
+
+
+def see(claims: int) -> Seen:
+    """Write a page of so many claims and open it."""
     command = find("chromium")
     if command is None:
         raise SystemExit("no Chromium is installed")
@@ -77,7 +87,6 @@ def main() -> None:
         begun = time.perf_counter()
         document.write(path, made(claims))
         written = time.perf_counter() - begun
-        print(f"{claims} claims: {path.stat().st_size / 1e6:.2f} MB, written in {written:.1f} s")
         with Browser(command, Path(name, "profile")) as browser:
             opened, ordered = [], []
             for _ in range(TIMES):
@@ -87,7 +96,25 @@ def main() -> None:
                 page.click('th[data-key="value"] button')
                 page.run("new Promise(done => requestAnimationFrame(() => done(1)))")
                 ordered.append(time.perf_counter() - begun)
-    for what, times in (("open", opened), ("sorted", ordered)):
+        return Seen(path.stat().st_size / 1e6, written, opened, ordered)
+
+
+def measure() -> dict[str, float]:
+    """Return the figures that are compared with those of other commits."""
+    seen = see(1000)
+    return {
+        "1,000 claims, MB": seen.megabytes,
+        "opened, s": statistics.median(seen.opened),
+        "sorted, s": statistics.median(seen.ordered),
+    }
+
+
+def main() -> None:
+    """Print size and times."""
+    claims = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    seen = see(claims)
+    print(f"{claims} claims: {seen.megabytes:.2f} MB, written in {seen.written:.1f} s")
+    for what, times in (("open", seen.opened), ("sorted", seen.ordered)):
         print(f"{what}: median {statistics.median(times):.2f} s, longest {max(times):.2f} s")
 
 
