@@ -930,6 +930,21 @@ def test_a_sparse_file_of_another_network(tmp_path: Path) -> None:
     assert diagnosis.findings[0].message.endswith("3 layers instead of 5")
 
 
+def test_another_network_is_no_reason_for_dense_kernels(tmp_path: Path) -> None:
+    """Files of two conversions differ in a layer, and stay dense for the reason they had before."""
+    model, other = model_of("average", tmp_path), model_of("residual", tmp_path)
+    diagnosis = ruled(model, tmp_path, dense=other, **HERE)  # type: ignore[arg-type]
+    assert codes(diagnosis)[:2] == ["different-network", "x86-avx"]
+    headline, remedy, following, *_ = lines(diagnosis)
+    assert headline.endswith(
+        "runs no sparse kernel: this CPU has AVX, so XNNPACK keeps its dense kernels"
+    )
+    assert remedy.startswith("    -> claim speed on litert-js")
+    assert following.startswith("  different-network: ")
+    alone = replace(diagnosis, findings=diagnosis.findings[:1])
+    assert alone.headline.endswith("runs no sparse kernel")
+
+
 def test_removed_channels_need_no_zeros(tmp_path: Path) -> None:
     assert codes(beside(100)(tmp_path)) == ["channels-removed"]
     assert codes(beside(96)(tmp_path)) == ["not-pruned"]

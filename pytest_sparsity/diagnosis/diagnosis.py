@@ -13,6 +13,7 @@ from pytest_sparsity.diagnosis.observation import Observer
 from pytest_sparsity.diagnosis.outputs import GIVE_INPUTS
 from pytest_sparsity.errors import NeedsInputs, Unsupported
 from pytest_sparsity.findings import Finding, finding, ranked
+from pytest_sparsity.findings.evidence import CONTENT
 from pytest_sparsity.model import Model
 from pytest_sparsity.progress import step
 from pytest_sparsity.targets import Target
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SPARSE = frozenset({"sparse", "block"})
 """Kernels that skip zeros."""
+_OF_THE_FILE = frozenset(kind.code for kind in CONTENT)
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,8 +90,12 @@ class Diagnosis:
 
     @property
     def cause(self) -> Finding | None:
-        """The finding whose message the headline has; None if it needs none."""
-        return self.findings[0] if self.findings and self.verdict != "sparse" else None
+        """The finding whose message the headline has; None if it needs none.
+
+        What is in the file instead of what was expected is no reason for any kernel.
+        """
+        reasons = () if self.verdict == "sparse" else self.findings
+        return next((f for f in reasons if f.code not in _OF_THE_FILE), None)
 
     def _share(self) -> str:
         pairs = list(zip(self.model.layers, self.kernels, strict=True))

@@ -26,10 +26,12 @@ def lines(diagnosis: Diagnosis, limit: int = 12) -> list[str]:
     The first line is the headline; each finding takes a line, and one more for its remedy.
     """
     said = [diagnosis.headline]
-    findings = list(diagnosis.findings)
+    cause = diagnosis.cause
+    # Its remedy follows the headline, which has its message.
+    findings = sorted(diagnosis.findings, key=lambda each: each != cause)
     while findings:
         entry = finding_lines(findings[0])
-        if findings[0] == diagnosis.cause:
+        if findings[0] == cause:
             entry = entry[1:]
         rest = len(findings) - 1
         if len(said) + len(entry) + bool(rest) > limit:
