@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pytest_sparsity import properties, strategies
+from pytest_sparsity import properties, strategies, transform
 from pytest_sparsity.encoding import encode
 from pytest_sparsity.model import Model, replace_file, schema
 from pytest_sparsity.strategies import Chain, FilePair, SingleLayer
@@ -367,6 +367,28 @@ def test_zeros_that_were_not_encoded_are_found(folder: Path) -> None:
         properties.zeros_are_encoded(dense)
     with pytest.raises(AssertionError, match="no sparse-encoded weights at all"):
         properties.zeros_are_encoded(linear(folder, random(4, 4)))
+
+
+def test_what_encode_leaves_dense_may_be_dense(folder: Path) -> None:
+    """A small layer beside one that pays; alone it is a file that nobody stored sparsely."""
+
+    def network(name: str, *encodings: Any) -> Model:
+        net, width = Network((1, 8, 8, 8)), 8
+        x = net.input
+        for outputs, encoding in zip((8, 256, 64), encodings, strict=True):
+            x = net.conv2d(x, pruned(random(outputs, 1, 1, width), 0.75), encoding=encoding)
+            width = outputs
+        net.output(net.mean(x))
+        return Model(net.write(folder / f"{name}.tflite"))
+
+    plain = network("plain", "dense", "dense", "dense")
+    encoded = transform.encode(plain, folder / "encoded.tflite")
+    assert [layer.encoding for layer in encoded.layers] == ["dense", "sparse", "sparse"]
+    properties.zeros_are_encoded(encoded)
+    with pytest.raises(AssertionError, match=r"layer 0 .* stores its 75\.0% zeros densely"):
+        properties.zeros_are_encoded(plain)
+    with pytest.raises(AssertionError, match=r"layer 1 .* stores its 75\.0% zeros densely"):
+        properties.zeros_are_encoded(network("forgotten", "dense", "dense", "sparse"))
 
 
 # ------------------------------------------------------------------------------------- sizes
