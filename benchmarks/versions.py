@@ -501,26 +501,34 @@ def sources(table: compatibility.Table, *pair: str) -> str:
     for target in pair:
         rules = Target.of(target).record.rules
         release, exact = xnnpack.release_of(rules, table.data["targets"][target]["version"])
-        dates.append(release.xnnpack_date[:10] if exact else "")
+        dates.append(release.xnnpack_date[:10] if exact and release.xnnpack else "")
     return f" (XNNPACK of {dates[0]} to {dates[1]})" if all(dates) else ""
 
 
 def explaining(model: Model, after: str, earlier: str, later: str, before: str) -> tuple[str, ...]:
-    """Changes without any of which the rules give the later release what the earlier one does."""
+    """Changes without any of which the rules give the later release what the earlier one does.
+
+    Where a failure to set up is not reported, a wrong answer and that failure are one verdict, so
+    a change must make a difference, too.
+    """
     where = Target.of(after)
     rules = where.record.rules
     version = where.version()
     release, _ = xnnpack.release_of(rules, version)
     old, exact = xnnpack.release_of(rules, Target.of(before).version())
 
-    def says(lacks: frozenset[str]) -> str:
+    def says(*lacks: str) -> tuple[str, bool]:
         facts = (version, where.arch, where.features)
-        return xnnpack.verdict(xnnpack.analyse(model, rules, *facts, lacks=lacks))
+        analysis = xnnpack.analyse(model, rules, *facts, lacks=frozenset(lacks))
+        executions = (partition.execution for partition in analysis.partitions)
+        return xnnpack.verdict(analysis), any(e and e.failed is not None for e in executions)
 
-    if says(frozenset()) not in VERDICT[later]:
+    now = says()
+    if now[0] not in VERDICT[later]:
         return ()
     new = [name for name in CHANGES if release.has(name) and not (exact and old.has(name))]
-    return tuple(name for name in new if says(frozenset({name})) in VERDICT[earlier])
+    fates = {name: says(name) for name in new}
+    return tuple(name for name in new if fates[name] != now and fates[name][0] in VERDICT[earlier])
 
 
 VERDICT = {
@@ -539,26 +547,6 @@ EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "^mean of everything$",
         "",
         "its one value has the same bits with sparse kernels by chance for few inputs",
-    ),
-    (
-        "int8-dense-sparse",
-        "^litert-js==2.0.0$",
-        "its sources are not known; it loads what delegates before `int8-fc-reads-file` load",
-    ),
-    (
-        "int8-dense-sparse",
-        "^litert==(1.3|1.4|2.0|2.1.[0-4])",
-        "not looked up: by what is seen `int8-fc-reads-file` comes with 2.1.5, not 1.3.0",
-    ),
-    (
-        "^exp$",
-        "^litert==1.[0-2]",
-        "not looked up: by what is seen the delegate takes EXP from 1.3.0 on",
-    ),
-    (
-        "^(linear head|two linear|softmax head|keep dims linear)$",
-        "^litert==1.[1-3]",
-        "not looked up: by what is seen these run sparse from 1.4.0 on",
     ),
 )
 """Patterns of networks and of targets, and why the rules are wrong there."""

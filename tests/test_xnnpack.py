@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from corpus import CASES, Case
 from pytest_sparsity import xnnpack
 from pytest_sparsity.model import Model
 from pytest_sparsity.writer import Network, Operand
-from pytest_sparsity.writer.parts import Parts
+from pytest_sparsity.writer.parts import Parts, linear
 from pytest_sparsity.xnnpack.changes import CHANGES
 from pytest_sparsity.xnnpack.misfits import Misfit
 from pytest_sparsity.xnnpack.names import short
@@ -142,7 +143,15 @@ def test_a_change_comes_with_the_sources_that_have_it() -> None:
     assert first("reshape-checks-input") == "2.1.5"
     assert first("fc-checks-channels") == "2.2.0"
     assert first("spurious-clamp-elided", "tensorflow") == "2.21.0"
-    assert not xnnpack.newest("litert-js").has("fc-checks-channels")
+    assert first("delegates-approximate-gelu") == "1.2.0"
+    for name in ("delegates-sin-cos", "delegates-exp", "delegates-extremes"):
+        assert (first(name), first(name, "tensorflow")) == ("1.3.0", "2.20.0")
+    assert first("fc-behind-reshape") == "1.4.0"
+    assert first("int8-fc-reads-file") == "2.1.5"
+    assert first("delegates-log") == "2.1.6"
+    assert first("reshape-checks-input", "litert-js") == "2.5.2"
+    assert first("fc-checks-channels", "litert-js") == "2.5.3"
+    assert not xnnpack.newest("litert-js").has("convolution-checks-channels")
     assert not xnnpack.newest("tensorflow").has("int8-fc-reads-file")
 
 
@@ -470,12 +479,158 @@ def test_versions_differ(name: str, js: str, arm: str, old: str, tmp_path: Path)
         ("batch 2 convolution head", {"2.2.0": "fails", "2.3.0": "fails"}),
         ("3x3 convolution of averages", {"2.1.0": "miscomputes", "2.1.6": "miscomputes"}),
         ("3x3 convolution of averages", {"2.2.0": "fails", "2.3.0": "fails"}),
+        # Dense weights of the head count for its cluster until a reshape node parts them.
+        ("linear head", {"1.0.1": "sparse", "1.1.1": "dense", "1.3.0": "dense", "1.4.0": "sparse"}),
+        ("keep dims linear", {"1.0.1": "sparse", "1.3.0": "dense", "1.4.0": "sparse"}),
+        ("pruned linear head", {"1.0.1": "sparse", "1.1.1": "sparse", "1.4.0": "sparse"}),
+        ("exp", {"1.0.1": "dense", "1.2.0": "dense", "1.3.0": "sparse"}),
     ],
 )
 def test_fates_change_with_releases(name: str, fates: dict[str, str], tmp_path: Path) -> None:
     for version, fate in fates.items():
         where = ("litert", version, "x86_64", frozenset[str]())
         assert verdict(name, tmp_path, where) == fate, version
+
+
+def pruned_linear(p: Parts, x: Operand, units: int, *, keep: bool = False) -> Operand:
+    """A pruned fully connected layer, by default one that flattens its input."""
+    if not keep:
+        return p.linear(x, units, zeros=0.8)
+    weights = p.net.weights(p.random((units, x.shape[-1]), 1, 0.8), encoding=p.encoding)
+    return p.net.operator(
+        "FULLY_CONNECTED",
+        [x, weights, None],
+        (*x.shape[:-1], units),
+        "FullyConnectedOptions",
+        {"keep_num_dims": True},
+    )
+
+
+def two_layers(
+    axes: tuple[int, ...], keep: bool, *layers: bool
+) -> Callable[[Parts, Operand], Operand]:
+    """A mean, and pruned fully connected layers that keep the dimensions or flatten."""
+
+    def build(p: Parts, x: Operand) -> Operand:
+        x = p.net.mean(x, axes, keep_dims=keep)
+        for layer in layers:
+            x = pruned_linear(p, x, 32, keep=layer)
+        return x
+
+    return build
+
+
+def beside_an_exit(p: Parts, x: Operand) -> Operand:
+    p.net.output(p.net.mean(x))
+    return pruned_linear(p, pruned_linear(p, x, 32), 32)
+
+
+@pytest.mark.parametrize(
+    ("end", "fates"),
+    [
+        # A channels-first layer asks for the width of its input, which has none: "failed to
+        # reshape runtime". Behind a reshape node a layer is channels-last.
+        (two_layers((1, 2), False, False, False), {"1.3.0": "fails", "1.4.0": "sparse"}),
+        (two_layers((1, 2), False, True, True), {"1.3.0": "fails", "2.3.0": "fails"}),
+        (two_layers((1, 2), True, False, False, False), {"1.3.0": "sparse", "1.4.0": "sparse"}),
+        # A mean of channels has no order of its own; as an image it is none.
+        (two_layers((3,), False, False), {"1.3.0": "sparse", "1.4.0": "sparse"}),
+        (two_layers((3,), False, True), {"1.3.0": "sparse", "2.3.0": "sparse"}),
+        (two_layers((3,), False, True, True), {"1.3.0": "miscomputes", "1.4.0": "miscomputes"}),
+        (two_layers((3,), False, False, False), {"1.3.0": "miscomputes", "1.4.0": "sparse"}),
+        # Channels-first it does not flatten an image.
+        (beside_an_exit, {"1.3.0": "miscomputes", "1.4.0": "dense"}),
+    ],
+)
+def test_fully_connected_layers_in_a_row(
+    end: Callable[[Parts, Operand], Operand], fates: dict[str, str], tmp_path: Path
+) -> None:
+    """As seen of these networks on `litert==VERSION@nehalem`."""
+    case = Case("in a row", lambda p, x: p.net.output(end(p, p.pointwise(p.pointwise(p.entry(x))))))
+    found = {
+        version: xnnpack.verdict(
+            analysed(case, tmp_path, ("litert", version, "x86_64", frozenset()))
+        )
+        for version in fates
+    }
+    assert found == fates
+
+
+def refused_by(
+    runtime: str, version: str, op: str, scratch: Path, axes: tuple[int, ...] = (1, 2)
+) -> bool:
+    """Whether the delegate leaves an operator to TFLite."""
+
+    def build(p: Parts, x: Operand) -> None:
+        if op == "EXPAND_DIMS":
+            operands, shape = [x, p.net.constant(np.array(0, np.int32))], (1, *x.shape)
+            p.net.output(p.net.operator(op, operands, shape, "ExpandDimsOptions"))
+        elif op in {"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"}:
+            kept = tuple(size for d, size in enumerate(x.shape) if d not in axes)
+            operands = [x, p.net.constant(np.array(axes, np.int32))]
+            p.net.output(p.net.operator(op, operands, kept, "ReducerOptions"))
+        elif op.endswith("GELU"):
+            options = {"approximate": op != "GELU"}
+            p.net.output(p.net.operator("GELU", [x], x.shape, "GeluOptions", options))
+        else:
+            p.net.output(p.net.unary(x, op))
+
+    where = (runtime, version, "x86_64", frozenset[str]())
+    return bool(analysed(Case("taken", build), scratch, where).delegation.refused)
+
+
+@pytest.mark.parametrize(
+    ("op", "litert", "tensorflow"),
+    [
+        ("SIN", ("1.2.0", "1.3.0"), ("2.19.0", "2.20.0")),
+        ("COS", ("1.2.0", "1.3.0"), ("2.19.0", "2.20.0")),
+        ("EXP", ("1.2.0", "1.3.0"), ("2.19.0", "2.20.0")),
+        ("REDUCE_MAX", ("1.2.0", "1.3.0"), ("2.19.0", "2.20.0")),
+        ("REDUCE_MIN", ("1.2.0", "1.3.0"), ("2.19.0", "2.20.0")),
+        ("approximate GELU", ("1.1.2", "1.2.0"), ("2.19.0", "2.20.0")),
+        ("GELU", ("", "1.0.1"), ("", "2.19.0")),
+        ("RSQRT", ("", "1.0.1"), ("", "2.19.0")),
+        ("LOG", ("2.1.5", "2.1.6"), ("2.21.0", "")),
+        ("EXPAND_DIMS", ("2.3.0", ""), ("2.21.0", "")),
+    ],
+)
+def test_operators_that_the_delegate_took_later(
+    op: str, litert: tuple[str, str], tensorflow: tuple[str, str], tmp_path: Path
+) -> None:
+    """The last release that leaves it to TFLite, and the first that takes it, as seen in each."""
+    for runtime, pair in (("litert", litert), ("tensorflow", tensorflow)):
+        found = [refused_by(runtime, version, op, tmp_path) for version in pair if version]
+        assert found == [
+            refused for version, refused in zip(pair, (True, False), strict=True) if version
+        ]
+    assert refused_by("tflite-runtime", "2.14.0", op, tmp_path)
+
+
+def test_axes_that_the_delegate_reduces(tmp_path: Path) -> None:
+    """As seen: of width, or of height and width, always; of others a MEAN before a SUM."""
+
+    def refused(op: str, axes: tuple[int, ...], *where: str) -> bool:
+        return refused_by(where[0], where[1], op, tmp_path, axes)
+
+    old, middle, new = ("tflite-runtime", "2.14.0"), ("litert", "1.0.1"), ("litert", "1.1.1")
+    for op in ("MEAN", "SUM"):
+        assert [refused(op, axes, *old) for axes in ((1, 2), (2,), (1,), (3,))] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+        assert not refused(op, (3,), *new)
+    assert not refused("MEAN", (3,), *middle)
+    assert refused("SUM", (3,), *middle)
+
+
+def test_int8_weights_come_from_the_file_since_2_1_5(tmp_path: Path) -> None:
+    network = linear(64, encoding="sparse", dtype="int8", int8=True)
+    model = Model(network.write(tmp_path / "int8.tflite"))
+    places = (("litert", "2.1.4"), ("litert", "2.1.5"), ("litert-js", "2.0.0"))
+    found = [xnnpack.verdict(xnnpack.analyse(model, *place, "", frozenset())) for place in places]
+    assert found == ["dense", "fails", "dense"]
 
 
 def test_tensorflow_writes_the_output_until_clamps_are_elided(tmp_path: Path) -> None:

@@ -141,9 +141,8 @@ CHANGES = {
             "TFLite",
             "2024-09-04",
             "",
-            "COS, EXP, GELU, BATCH_MATMUL and some more operators are delegated",
+            "GELU, RSQRT and BATCH_MATMUL are delegated",
         ),
-        Change("delegates-int8", "TFLite", "2025-02-05", "", "int8 operators are delegated"),
         Change(
             "delegates-dynamic-range",
             "TFLite",
@@ -152,12 +151,20 @@ CHANGES = {
             "int8 weights with float32 input are delegated",
         ),
         Change(
-            "reduces-any-axes",
+            "means-any-axes",
+            "TFLite",
+            "2024-09-04",
+            "",
+            "a MEAN over any axes is delegated, not only over width, or height and width",
+        ),
+        Change(
+            "sums-any-axes",
             "TFLite",
             "2025-02-05",
             "",
-            "a MEAN or SUM over any axes is delegated, not only over height and width",
+            "a SUM over any axes is delegated, not only over width, or height and width",
         ),
+        Change("delegates-int8", "TFLite", "2025-02-05", "", "int8 operators are delegated"),
         Change(
             "per-channel-blocks",
             "TFLite",
@@ -166,11 +173,33 @@ CHANGES = {
             "the builtin kernel for 1x16 blocks knows per-channel scales",
         ),
         Change(
-            "int8-fc-reads-file",
+            "delegates-approximate-gelu",
             "TFLite",
-            "2025-04-17T08:42Z",
-            "42f7eb217",
-            "int8 FULLY_CONNECTED weights come from the file even where a DENSIFY unpacks them",
+            "2025-02-26T16:19Z",
+            "056b024aa",
+            "an approximate GELU is delegated, not only an exact one",
+        ),
+        Change(
+            "delegates-sin-cos",
+            "TFLite",
+            "2025-04-01T10:16Z",
+            "eed001379",
+            "SIN and COS are delegated",
+        ),
+        Change("delegates-exp", "TFLite", "2025-04-07T16:40Z", "38a3cef6b", "EXP is delegated"),
+        Change(
+            "delegates-extremes",
+            "TFLite",
+            "2025-05-08T09:11Z",
+            "354d90783",
+            "REDUCE_MAX and REDUCE_MIN are delegated",
+        ),
+        Change(
+            "fc-behind-reshape",
+            "TFLite",
+            "2025-05-21T18:11Z",
+            "b0b8578a8",
+            "a FULLY_CONNECTED that flattens its input has a reshape node before it",
         ),
         Change(
             "fp16-weights-direct",
@@ -179,6 +208,14 @@ CHANGES = {
             "bee71230e",
             "float16 weights are not widened to float32 first",
         ),
+        Change(
+            "int8-fc-reads-file",
+            "TFLite",
+            "2026-04-16T12:27Z",
+            "f83ab5e7f",
+            "int8 FULLY_CONNECTED weights come from the file even where a DENSIFY unpacks them",
+        ),
+        Change("delegates-log", "TFLite", "2026-05-21T13:52Z", "a4460674e", "LOG is delegated"),
     )
 }
 """All changes by name, in groups by the file that changed, the oldest first."""

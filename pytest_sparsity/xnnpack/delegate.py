@@ -35,17 +35,19 @@ REDUCE = {"MEAN": "mean", "SUM": "sum", "REDUCE_MAX": "maximum", "REDUCE_MIN": "
 OTHER = {
     "AVERAGE_POOL_2D": "average-pooling", "BATCH_MATMUL": "batch matrix multiplication",
     "CONCATENATION": "concatenation", "CONV_2D": "convolution", "DEPTHWISE_CONV_2D": "depthwise",
-    "DEPTH_TO_SPACE": "depth-to-space", "EXPAND_DIMS": "reshape",
-    "FULLY_CONNECTED": "fully-connected", "MAX_POOL_2D": "max-pooling", "PAD": "pad",
+    "DEPTH_TO_SPACE": "depth-to-space", "FULLY_CONNECTED": "fully-connected",
+    "MAX_POOL_2D": "max-pooling", "PAD": "pad",
     "RESHAPE": "reshape", "RESIZE_BILINEAR": "resize-bilinear", "SLICE": "slice",
     "SOFTMAX": "softmax", "SPACE_TO_DEPTH": "space-to-depth", "SPLIT": "split",
     "STRIDED_SLICE": "slice", "TRANSPOSE": "transpose", "TRANSPOSE_CONV": "deconvolution",
 }  # fmt: skip
-OPERATORS_OF_2024 = frozenset(
-    {"COS", "EXP", "GELU", "LOG", "RSQRT", "SIN", "REDUCE_MAX", "REDUCE_MIN",
-     "EXPAND_DIMS", "BATCH_MATMUL"}
-)  # fmt: skip
-"""Operators that the delegate takes since "delegates-2024-operators"."""
+TAKEN_SINCE = {
+    "BATCH_MATMUL": "delegates-2024-operators", "COS": "delegates-sin-cos", "EXP": "delegates-exp",
+    "GELU": "delegates-2024-operators", "LOG": "delegates-log", "REDUCE_MAX": "delegates-extremes",
+    "REDUCE_MIN": "delegates-extremes", "RSQRT": "delegates-2024-operators",
+    "SIN": "delegates-sin-cos",
+}  # fmt: skip
+"""The change with which the delegate began to take an operator, where one did."""
 
 ACTIVATIONS = frozenset({"NONE", "RELU", "RELU6", "RELU_N1_TO_1"})
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -136,7 +138,7 @@ def _refusal(
     tables = (UNARY, BINARY, REDUCE, OTHER)
     if not any(name in table for table in tables):
         return Misfit("not-taken", (name,))
-    if name in OPERATORS_OF_2024 and not release.has("delegates-2024-operators"):
+    if name in TAKEN_SINCE and not release.has(TAKEN_SINCE[name]):
         return Misfit("not-yet-taken", (name,))
     activation = operator.options.get("activation", "NONE")
     if activation not in ACTIVATIONS:
@@ -197,10 +199,12 @@ def _refused_parameters(
     """What the delegate dislikes about constant operands."""
     if operator.op == "STRIDED_SLICE" and (constant(operator.inputs[3]) != 1).any():
         return Misfit("slice-stride")
-    if operator.op in {"MEAN", "SUM"} and not release.has("reduces-any-axes"):
+    any_axes = {"MEAN": "means-any-axes", "SUM": "sums-any-axes"}.get(operator.op)
+    if any_axes and not release.has(any_axes):
         axes = tuple(sorted(int(axis) for axis in constant(operator.inputs[1]).ravel()))
         rank = len(graph.tensors[operator.inputs[0]].shape)
-        if (rank, axes) not in {(4, (1, 2)), (3, (1,))}:
+        # As seen in LiteRT 1.0.1 (SUM) and tflite-runtime 2.14.0.
+        if (rank, axes) not in {(4, (1, 2)), (4, (2,))}:
             return Misfit("reduced-axes")
     return None
 
@@ -233,6 +237,15 @@ def _check_softmax(operator: Operator, *_: object) -> Misfit | None:
     return None if operator.options.get("beta", 1.0) == 1.0 else Misfit("softmax-beta")
 
 
+def _check_gelu(
+    operator: Operator, _tensors: list[Tensor], release: Release, _result: Delegation
+) -> Misfit | None:
+    approximate = bool(operator.options.get("approximate", False))
+    if approximate and not release.has("delegates-approximate-gelu"):
+        return Misfit("not-yet-taken", ("an approximate GELU",))
+    return None
+
+
 def _check_leaky_relu(operator: Operator, *_: object) -> Misfit | None:
     return None if operator.options.get("alpha", 0.0) else Misfit("leaky-slope")
 
@@ -244,6 +257,7 @@ _CHECKS: Mapping[str, Callable[[Operator, list[Tensor], Release, Delegation], Mi
         (*REDUCE, "PAD", "RESIZE_BILINEAR", "SLICE", "STRIDED_SLICE"), _check_constant_operand
     ),
     "CONCATENATION": _check_concatenation,
+    "GELU": _check_gelu,
     "LEAKY_RELU": _check_leaky_relu,
     "SOFTMAX": _check_softmax,
 }

@@ -15,6 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.xnnpack.rewrite import dynamic_inputs
+from pytest_sparsity.xnnpack.subgraph import FLATTENING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,9 +105,7 @@ class _Simulation:
         declared = self._declared(node.output)
         shape = self.shapes[node.inputs[0]]
         if node.kind in {"convolution", "fully-connected", "depthwise"}:
-            if len(shape) < 3 and self.release.has("reshape-checks-input"):
-                raise _SetUpError
-            return declared, shape[:3] == self._declared(node.inputs[0])[:3]
+            return self._convolution(node)
         if node.kind == "unary":
             return shape, prod(shape) >= prod(declared)
         if node.kind == "binary":
@@ -114,6 +113,20 @@ class _Simulation:
         if node.kind == "reduce":
             return self._reduce(node)
         return declared, self._as_declared(node.inputs)
+
+    def _convolution(self, node: Node) -> tuple[Shape, bool]:
+        """A convolution of channels-first kernels, or a fully connected node as such a one."""
+        declared, expected = self._declared(node.output), self._declared(node.inputs[0])
+        shape = self.shapes[node.inputs[0]]
+        # A value that is declared with two dimensions has a width of zero, for any release.
+        if len(shape) < 3 and (len(expected) < 3 or self.release.has("reshape-checks-input")):
+            raise _SetUpError
+        pixel = len(shape) > 3 and shape[:3] == (expected[0], 1, 1)
+        right = pixel or (len(shape) > 3 and shape[:3] == expected[:3])
+        if node.name == FLATTENING:
+            # Set up as the convolution that it stands for, it flattens nothing.
+            return (*shape[:-1], declared[-1]), pixel
+        return declared, right
 
     def _channels_last(self, node: Node) -> tuple[Shape, bool]:
         """Shape and correctness of a node with a channels-last kernel, or of an exit."""
@@ -160,6 +173,8 @@ class _Simulation:
         if prod(shape) % channels and self.release.has("reshape-checks-input"):
             raise _SetUpError
         right = prod(shape) == prod(self._declared(node.inputs[0]))
+        if node.name == FLATTENING:
+            return self._declared(node.output), right
         return (*shape[:-1], self._declared(node.output)[-1]), right
 
     def _binary(self, node: Node) -> tuple[Shape, bool]:
@@ -197,8 +212,11 @@ class _Simulation:
 
 
 def _order_is_irrelevant(shape: Shape) -> bool:
-    """One pixel, or one channel: both layouts are the same bytes."""
-    return prod(shape[1:-1]) == 1 or shape[-1] == 1
+    """One pixel, or one channel: both layouts are the same bytes.
+
+    A value of three dimensions is a reduction's, which `_reduce` has judged.
+    """
+    return len(shape) == 3 or prod(shape[1:-1]) == 1 or shape[-1] == 1
 
 
 def _broadcast(one: Shape, other: Shape) -> Shape:

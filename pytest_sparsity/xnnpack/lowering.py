@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_sparsity.xnnpack.delegate import BINARY, OTHER, REDUCE, UNARY, WEIGHTED, two_options
-from pytest_sparsity.xnnpack.subgraph import Node, Subgraph, Value
+from pytest_sparsity.xnnpack.subgraph import FLATTENING, Node, Subgraph, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,13 +157,16 @@ class Lowering:
 
     def _fully_connected(self, operator: Operator) -> None:
         source, weights = (self.graph.tensors[index] for index in operator.inputs[:2])
-        read = source.index
-        if not operator.options.get("keep_num_dims", False):
+        read, name = source.index, ""
+        flattens = not operator.options.get("keep_num_dims", False)
+        if flattens and self.release.has("fc-behind-reshape"):
             rows = prod(source.shape) // max(weights.shape[-1], 1)
             read = self.subgraph.add_value((rows, weights.shape[-1]))
             self._add(operator, "reshape", (source.index,), output=read)
+        elif flattens:
+            name = FLATTENING
         zeros = self.zeros.get(operator.index, (0, 0))
-        self._add(operator, "fully-connected", (read,), weights=zeros)
+        self._add(operator, "fully-connected", (read,), weights=zeros, name=name)
 
     def _pad(self, operator: Operator) -> None:
         sizes = [(int(before), int(after)) for before, after in self.constant(operator.inputs[1])]

@@ -16,7 +16,7 @@ OPERATORS = (
         "not-yet-taken",
         "this runtime's XNNPACK delegate does not take {0}",
         NEWER,
-        f"{DELEGATE}: VisitNode, before delegates-2024-operators",
+        f"{DELEGATE}: VisitNode, before the change that takes it",
     ),
     Rule(
         "activation",

@@ -1,7 +1,7 @@
 """XNNPACK's view of a delegated partition, and the rewrites that run before sparse inference.
 
 Source: google/XNNPACK src/subgraph.c (`xnn_subgraph_optimize`, `xnn_subgraph_fusion`,
-`xnn_subgraph_optimize_common_subgraphs`) at efa2e754e3 (2026-07-10), which LiteRT.js 2.5.3 has.
+`xnn_subgraph_optimize_common_subgraphs`) at efa2e754e3 (2026-07-10).
 Only what decides the layout of values is modelled; lookup tables, fp16 and packing are not.
 """
 
@@ -25,6 +25,10 @@ CLAMPING = frozenset(
     }
 )
 """Node kinds whose operator applies a clamp itself (subgraph.c: has_clamp)."""
+
+FLATTENING = "flattening"
+"""The name of a fully connected node that flattens its input itself: it was defined with
+XNN_FLAG_TENSORFLOW_RESHAPE_2D, which XNNPACK dropped (7cbe65b228, 2025-06-11)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Node:
         inputs: the values it reads, without weights and biases.
         output: the value it writes; an operator with several outputs is several nodes here.
         fp: all its values, weights included, are float32 or float16.
-        name: which unary, binary or reduction.
+        name: which unary, binary or reduction; of a fully connected node FLATTENING or "".
         kernel, stride, dilation: height and width.
         padding: top, right, bottom, left.
         same: the padding is left to the kernel (XNN_FLAG_TENSORFLOW_SAME_PADDING).
