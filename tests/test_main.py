@@ -138,7 +138,15 @@ def test_an_undecided_claim_fails(run: Run, script: dict[str, Any]) -> None:
     status, out, err = run("race", DENSE, SPARSE, "--claim", ">= 1.01")
     assert status == 1
     assert ": inconclusive" in out
-    assert err.startswith("pytest-sparsity: >= 1.01 is inconclusive: ")
+    assert err.startswith("pytest-sparsity: speedup >= 1.01 is inconclusive: measured ")
+
+
+def test_an_undecided_claim_names_the_flag_of_the_command(run: Run, script: dict[str, Any]) -> None:
+    limits = ("--claim", ">= 1.9", "--budget", "0.001")
+    status, _, err = run("race", DENSE, SPARSE, *limits)
+    assert status == 1
+    assert re.search(r"more would probably decide: set --budget \d+$", err)
+    assert "sparsity-budget" not in err
 
 
 def test_every_argument_is_explained(run: Run) -> None:

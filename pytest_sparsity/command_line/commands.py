@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.targets import Target
+
+
+PYTEST_S_FLAG = re.compile(r"--sparsity-budget=(\d+) \(or budget=\d+\)")
+"""How `Inconclusive` names the budget that would decide: here it is another flag."""
 
 
 def command_explain(options: argparse.Namespace) -> None:
@@ -81,17 +86,18 @@ def command_race(options: argparse.Namespace) -> int:
         shapes=dict(options.shape or ()),
     )
     sign, threshold = options.claim or (">", 1.0)
+    said = f"{sign} {threshold:g} does not hold: the ratio is {result.ratio}"
     try:
-        holds, said = COMPARISONS[sign](result.ratio, threshold), "does not hold"
+        holds = COMPARISONS[sign](result.ratio, threshold)
     except Inconclusive as inconclusive:
-        holds, said = False, f"is inconclusive: {inconclusive}"
+        holds, said = False, PYTEST_S_FLAG.sub(r"--budget \1", str(inconclusive))
     if options.json:
         put(result.as_json())
     else:
         show(tables.race(result, Path(options.dense).name, Path(options.sparse).name))
     if options.claim and not holds:
         sys.stdout.flush()
-        return refuse(f"{sign} {threshold:g} {said}: the ratio is {result.ratio}", REFUTED)
+        return refuse(said, REFUTED)
     return DONE
 
 
