@@ -100,16 +100,19 @@ class SessionReport:
         """Print the claims."""
         lines: list[Line] = []
         counts = ""
+        colours: dict[str, dict[str, bool]] = {}
         with self._reporting("the summary cannot be made"):
-            from pytest_sparsity.report import terminal
+            if self._said:  # else nothing is imported: most sessions have no claim
+                from pytest_sparsity.report import terminal
 
-            lines = list(self._lines(verbosity=terminalreporter.verbosity)) if self._said else []
-            counts = terminal.counts(terminal.final(self._tests), self._unused)
-            lines = [(about, printable(line)) for about, line in lines]
+                lines = list(self._lines(verbosity=terminalreporter.verbosity))
+                counts = terminal.counts(terminal.final(self._tests), self._unused)
+                lines = [(about, printable(line)) for about, line in lines]
+                colours = terminal.COLOURS
         if lines or counts or self._failures:
             terminalreporter.write_sep("=", "sparsity")
         for about, line in lines:
-            terminalreporter.write_line(line, **terminal.COLOURS.get(about, {}))
+            terminalreporter.write_line(line, **colours.get(about, {}))
         for line in filter(None, [counts, *self._notes]):
             terminalreporter.write_line(line)
         for failure in self._failures:

@@ -287,6 +287,25 @@ def test_without_the_plugin_nothing_is_left_of_it(project: Project) -> None:
     project.run_apart("-p", "no:sparsity").assert_outcomes(passed=1)
 
 
+def test_a_session_without_a_claim_imports_nothing_but_the_plugin(project: Project) -> None:
+    project.pytester.makeconftest(
+        """
+        import sys
+
+        def pytest_unconfigure(config):
+            names = {
+                name.split(".")[1] for name in sys.modules if name.startswith("pytest_sparsity.")
+            }
+            print("rooms:", sorted(names), "numpy" in sys.modules)
+        """
+    )
+    project.test_file("def test_nothing():\n    pass\n")
+    result = project.run_apart()
+    result.assert_outcomes(passed=1)
+    rooms = "['defaults', 'errors', 'hooks', 'plugin', 'progress', 'store', 'turns']"
+    assert f"rooms: {rooms} False" in result.outlines
+
+
 def test_rebuild_reaches_the_builder(project: Project) -> None:
     project.test_file(
         """
