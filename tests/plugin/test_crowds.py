@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin.conftest import COMMON
+from pytest_sparsity import store
 
 if TYPE_CHECKING:
     from plugin.conftest import Project
 
+WAITING = "pytest-sparsity: waiting for its turn"
 SUITE = """
     import pytest
 
@@ -142,22 +145,42 @@ def test_counted_races_run_in_parallel(project: Project) -> None:
 
 
 def test_two_sessions_at_once(project: Project) -> None:
+    """A third race lasts until both sessions are there, however late one of them begins."""
     prepare(project)
     record(project)
-    project.script["pause"] = 0.05
     project.run("--collect-only", "-q")  # writes the script
     command = [sys.executable, "-m", "pytest", *COMMON, "-p", "no:cacheprovider"]
-    sessions = [
-        subprocess.Popen(command, cwd=project.path, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+    with store.locked(project.path / "turns.lock"):
+        sessions = [
+            subprocess.Popen(
+                command,
+                cwd=project.path,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = [up_to_waiting(session) for session in sessions]
+    said = [
+        begun + session.communicate(timeout=60)[0]
+        for begun, session in zip(said, sessions, strict=True)
     ]
-    said = [session.communicate(timeout=60)[0] for session in sessions]
     assert [session.returncode for session in sessions] == [1, 1]
     assert all(VERDICTS in text for text in said)
     assert len({pid for pid, _, _ in processes(project)}) == 2
-    waiting = [text for text in said if "pytest-sparsity: waiting for its turn to race" in text]
-    assert waiting
-    assert all(text.count("waiting for its turn") == 1 for text in waiting), "said once"
+    told = f"{WAITING} to race: process {os.getpid()} is racing"
+    assert all(told in text for text in said)
+    assert all(text.count("waiting for its turn") == 1 for text in said), "said once"
+
+
+def up_to_waiting(session: subprocess.Popen[str]) -> str:
+    """Return what a session prints until it waits for its turn, or ends."""
+    assert session.stdout is not None
+    said = ""
+    while WAITING not in said and (line := session.stdout.readline()):
+        said += line
+    return said
 
 
 @SLOW
