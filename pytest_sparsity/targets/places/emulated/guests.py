@@ -23,12 +23,14 @@ from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.targets import releases, sealed, setting_up, symbols
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_sparsity.targets.runtimes import Runtime
     from pytest_sparsity.targets.setting_up import Progress
 
 
 # What a Python needs that starts numpy and a runtime; apt-get adds what these depend on.
-_PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g")
+PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g")
 # Linux' name of an architecture -> Debian's.
 _DEBIAN_NAMES = {"aarch64": "arm64"}
 # What is tagged thus runs on the glibc of Debian 12 (2.36), Ubuntu 22.04 (2.35) and later.
@@ -218,18 +220,48 @@ _UBUNTU_REMEDY = "add Ubuntu's ports server to APT's sources, or run in a debian
 
 
 def _unpack_system(here: OsRelease, arch: str, aside: Path, progress: Progress) -> None:
-    work = folder() / f".apt-{here.distribution}-{here.version}-{arch}"
-    options = _apt_options(arch, work)
     what = f"Python for {arch} from {here.distribution} {here.version}"
-    progress(f"{what}: reading package lists")
+    unpack(PACKAGES, 15, here, arch, aside, lambda step: progress(f"{what}: {step}"))
+    # From Debian 13 and Ubuntu 24.04 on the packages hold /usr/lib only, and a package that is not
+    # fetched here links /lib to it; the loader's name in every program begins with /lib.
+    for name in ("bin", "lib"):
+        if not (aside / name).exists():
+            (aside / name).symlink_to(f"usr/{name}")
+
+
+def unpack(
+    packages: Sequence[str],
+    megabytes: int,
+    here: OsRelease,
+    arch: str,
+    aside: Path,
+    progress: Progress,
+) -> None:
+    """Unpack packages of this distribution, and what they depend on, for another architecture.
+
+    Args:
+        packages: their names.
+        megabytes: about so many are fetched.
+        here: this machine's distribution.
+        arch: theirs, `"aarch64"`.
+        aside: a folder that `setting_up.publish` gives; what was fetched is kept beside it until
+            all is unpacked.
+        progress: gets one line before every step.
+
+    Raises:
+        Unsupported: a command failed.
+    """
+    work = aside.with_name(f".apt-{aside.stem.lstrip('.')}")
+    options = _apt_options(arch, work)
+    progress("reading package lists")
     unread = None
     try:
         setting_up.run(["apt-get", *options, "update", "--error-on=any"], "apt-get update")
     except Unsupported as error:
         # It fails if one of the machine's sources does, which may be one that nothing here needs.
         unread = error
-    progress(f"{what}: fetching 15 MB")
-    install = ["--yes", "--no-install-recommends", "--download-only", "install", *_PACKAGES]
+    progress(f"fetching {megabytes} MB")
+    install = ["--yes", "--no-install-recommends", "--download-only", "install", *packages]
     try:
         setting_up.run(["apt-get", *options, *install], "apt-get install --download-only")
     except Unsupported as error:
@@ -237,16 +269,11 @@ def _unpack_system(here: OsRelease, arch: str, aside: Path, progress: Progress) 
         if here.distribution == "ubuntu":
             raise Unsupported(said.reason, _UBUNTU_REMEDY) from None
         raise said from None
-    progress(f"{what}: unpacking")
+    progress("unpacking")
     for package in sorted((work / "cache/archives").glob("*.deb")):
         setting_up.run(
             ["dpkg-deb", "--extract", str(package), str(aside)], f"unpacking {package.name}"
         )
-    # From Debian 13 and Ubuntu 24.04 on the packages hold /usr/lib only, and a package that is not
-    # fetched here links /lib to it; the loader's name in every program begins with /lib.
-    for name in ("bin", "lib"):
-        if not (aside / name).exists():
-            (aside / name).symlink_to(f"usr/{name}")
     shutil.rmtree(work)
 
 
