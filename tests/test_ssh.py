@@ -52,6 +52,9 @@ class Board:
         self.sysroot = folder / "sysroot"
         self.sysroot.mkdir(parents=True)
         (self.sysroot / "proc").symlink_to("/proc")
+        processors = self.sysroot / "sys" / "devices" / "system" / "cpu" / "possible"
+        processors.parent.mkdir(parents=True)
+        processors.write_text("0-3\n")
         program = folder / "bin" / "ssh"
         program.parent.mkdir()
         program.write_text(STAND_IN.format(folder=folder))
@@ -697,3 +700,15 @@ def test_last_words_of_nobody() -> None:
     asked = faults.Asked("pi", "python3", "litert")
     assert "ssh ended with status 255" in faults.of_line(asked, 255, "\n\n")
     assert faults.of_starting(asked, "Segmentation fault") is None
+
+
+def test_an_arm_whose_processors_are_hidden() -> None:
+    asked = faults.Asked("pi", "python3", "litert")
+    for arch, processors in (("aarch64", "0-3"), ("x86_64", "")):
+        assert faults.of_board(asked, {"arch": arch, "processors": processors}) is None
+    fault = faults.of_board(asked, {"arch": "aarch64", "processors": ""})
+    assert fault is not None
+    assert ": ".join(fault) == (
+        "pi shows no processors in /sys, without which XNNPACK does not start: mount it there: "
+        "mount -t sysfs sysfs /sys"
+    )

@@ -325,6 +325,7 @@ def board(root: Path) -> Message:
         "cpuinfo": _text(root / "proc/cpuinfo"),
         "arch": platform.machine(),
         "boot": _text(root / "proc/sys/kernel/random/boot_id"),
+        "processors": _text(root / "sys/devices/system/cpu/possible"),
     }
 
 

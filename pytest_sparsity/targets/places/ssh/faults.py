@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pytest_sparsity.targets.child import last_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SSH_FAILED = 255
 # What a shell ends with when there is no such program, or it is none.
@@ -95,6 +99,21 @@ def of_starting(asked: Asked, said: str) -> tuple[str, str] | None:
         return None
     install = f"ssh {asked.host} {asked.python} -m pip install {asked.package or missing[1]}"
     return f"{asked.runtime} is not installed on {asked.host} ({_last(said)})", install
+
+
+def of_board(asked: Asked, board: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the fault and the remedy of a board on which a runtime would leave XNNPACK out.
+
+    XNNPACK finds an ARM's cores in sysfs (cpuinfo's `src/linux/processors.c`). Where it is not
+    mounted, as in some chroots, LiteRT 2.3 and tflite-runtime 2.14 run every model in TFLite's own
+    kernels without a word.
+    """
+    if board["arch"] != "aarch64" or board["processors"]:
+        return None
+    return (
+        f"{asked.host} shows no processors in /sys, without which XNNPACK does not start",
+        "mount it there: mount -t sysfs sysfs /sys",
+    )
 
 
 def of_line(asked: Asked, status: int, said: str) -> str:

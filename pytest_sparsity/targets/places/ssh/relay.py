@@ -244,6 +244,10 @@ class Relay:
             fault = faults.of_starting(self._asked, hello["log"])
             if fault:
                 self._lack(*fault)
+        elif "board" in hello:
+            fault = faults.of_board(self._asked, hello["board"])
+            if fault:
+                self._lack(*fault)
         return hello
 
     def _passed_on(self, request: Message) -> Message:
