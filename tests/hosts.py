@@ -16,8 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from pytest_sparsity.errors import Unsupported
+
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
-MISSING = "" if SSHD and shutil.which("ssh") else "needs openssh-server and openssh-client"
 # Root's sshd wants an empty folder that the system's service makes: here it is in a file system of
 # its own.
 OWN_RUN = (
@@ -40,6 +41,17 @@ while data := line.recv(65536):
 """
 
 
+def missing() -> Unsupported | None:
+    """Say what tests with a host lack."""
+    names = {"server": SSHD, "client": shutil.which("ssh")}
+    lacking = [name for name, path in names.items() if path is None]
+    if lacking:
+        packages = " ".join(f"openssh-{name}" for name in lacking)
+        what = " and the ".join(lacking)
+        return Unsupported(f"the {what} of OpenSSH cannot be found", f"apt-get install {packages}")
+    return None
+
+
 class Host:
     """One server, and the client's configuration, in which it has names.
 
@@ -47,13 +59,18 @@ class Host:
         folder: of all files; the home of the user on the host is `home` in it.
         config: the client's configuration.
         home: what the host keeps is here.
+        user: whose the host's names are, "" for this one.
         sysroot: where the host finds its /sys and /proc; this machine's.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.config, self.home = folder, folder / "config", folder / "home"
+    user = ""
+
+    def __init__(self, folder: Path, home: Path | None = None) -> None:
+        self.folder, self.config = folder, folder / "config"
+        self.home = home or folder / "home"
         self.pids = folder / "wire.pid"
-        self.home.mkdir()
+        if home is None:
+            self.home.mkdir()
         self.sysroot = folder / "sysroot"
         self.sysroot.symlink_to("/")
         for name in ("host", "user", "stranger", "other"):
@@ -70,19 +87,23 @@ class Host:
     def _write_server(self) -> None:
         # sshd clears the environment, so what the host's user has comes from here.
         (self.folder / "sshd_config").write_text(
-            f"""ListenAddress 127.0.0.1
+            self.server_config(self.folder / "host", self.folder / "authorized")
+            + f"SetEnv XDG_CACHE_HOME={self.home} PYTEST_SPARSITY_SYSROOT={self.sysroot}\n"
+        )
+
+    def server_config(self, key: Path | str, authorized: Path | str) -> str:
+        """Return the server's configuration, with these files."""
+        return f"""ListenAddress 127.0.0.1
 Port {self.port}
-HostKey {self.folder / "host"}
-AuthorizedKeysFile {self.folder / "authorized"}
+HostKey {key}
+AuthorizedKeysFile {authorized}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PubkeyAuthentication yes
 StrictModes no
 UsePAM no
 PidFile none
-SetEnv XDG_CACHE_HOME={self.home} PYTEST_SPARSITY_SYSROOT={self.sysroot}
 """
-        )
 
     def write_client(self, known: str = "host", more: str = "") -> None:
         """Write the client's configuration; `known` is the key that it knows of the host."""
@@ -111,6 +132,7 @@ Host wired
 Host board second wired stranger
   HostName 127.0.0.1
   Port {self.port}
+{f"  User {self.user}" if self.user else ""}
 {more}
 Host * !stranger
   IdentityFile {self.folder / "user"}
@@ -120,21 +142,26 @@ Host *
 
     def _start(self) -> subprocess.Popen[bytes]:
         assert SSHD
-        log = (self.folder / "sshd.log").open("wb")
         command = (SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config"))
-        started = subprocess.Popen(
-            (*OWN_RUN, *command) if os.getuid() == 0 else command,
-            stderr=log,
-            start_new_session=True,
-        )
-        log.close()
+        started = self._run((*OWN_RUN, *command) if os.getuid() == 0 else command)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if self._listens():
                 return started
             time.sleep(0.05)
         started.kill()
-        raise RuntimeError((self.folder / "sshd.log").read_text())
+        raise RuntimeError(self.log.read_text())
+
+    def _run(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.folder / "sshd.log"
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import runpy
 import signal
 import sys
 import time
@@ -15,21 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hosts import MISSING, Host, descendants
+from claims.tutorial import Session, told
+from hosts import Host, descendants, missing
 from killing import until
 from pytest_sparsity import CannotMeasure, Model, Target, Unsupported
-from pytest_sparsity.machine import key, this_machine
+from pytest_sparsity.machine import this_machine
 from pytest_sparsity.targets import Worker
 from pytest_sparsity.targets.places import ssh
 from pytest_sparsity.writer import Network
 
 ROOT = Path(__file__).parents[2]
 RUNTIMES = ("litert", "tflite-runtime")
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    lacking = missing()
+    if lacking is not None:
+        raise lacking
     with closing(Host(tmp_path_factory.mktemp("host"))) as made:
         yield made
 
@@ -53,34 +54,7 @@ def workers(host: Host) -> list[int]:
     return host.processes("/board/code-")
 
 
-def told(figure: str) -> None:
-    """Say what took how long; `-s` shows it."""
-    sys.stderr.write(f"{figure}\n")
-
-
 # ---------------------------------------------------------------------------- from end to end
-
-CLAIMS = """
-import pytest
-from pytest_sparsity import Model
-
-def test_the_file_is_smaller(race):
-    assert Model("sparse.tflite").nbytes < Model("dense.tflite").nbytes
-
-def test_the_kernels_are_those_of_the_boards_cpu(diagnose):
-    seen = diagnose("sparse.tflite")
-    assert (seen.verdict, seen.evidence, seen.outputs_match) == (VERDICT, "observed", True)
-    assert CODE in {finding.code for finding in seen.findings}
-
-def test_it_is_not_slower_than_half(race):
-    assert race("dense.tflite", "sparse.tflite").speedup >= 0.5
-
-def test_it_is_three_times_as_fast(race):
-    assert race("dense.tflite", "sparse.tflite").speedup >= 3
-
-def test_it_is_as_it_was(race, baseline):
-    assert race("dense.tflite", "sparse.tflite").speedup >= baseline("speedup", within=0.2)
-"""
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -88,30 +62,15 @@ def test_the_claims_of_the_tutorial_twice(
     runtime: str, host: Host, pytester: pytest.Pytester
 ) -> None:
     target = on("board", runtime)
-    runpy.run_path(str(ROOT / "docs" / "_ext" / "examples.py"))["write"](pytester.path)
-    kinds = {"litert": "x86-avx", "tflite-runtime": "no-sparse-build"}
+    findings = {"litert": ["x86-avx"], "tflite-runtime": ["no-sparse-build"]}
     if this_machine().arch != "x86_64":
         pytest.skip("what is claimed is true of x86 with AVX")
-    pytester.makepyfile(CLAIMS.replace("VERDICT", "'dense'").replace("CODE", repr(kinds[runtime])))
-    pytester.makeini(
-        f"[pytest]\nsparsity_ssh_python = board={sys.executable}\n"
-        f"sparsity_ssh_options = -F {host.config}\n"
-    )
-    options = ("-p", "no:randomly", "-p", "no:cacheprovider", "--sparsity-budget=60", "-rA")
-    flag = f"--sparsity-target={target}"
-    recording = pytester.runpytest_subprocess(*options, flag, "--sparsity-update", "-k", "as_it")
-    recording.assert_outcomes(passed=1)
-    machine = target.machine
-    assert machine is not None
-    assert (pytester.path / "baselines" / key(machine, runtime, target.version())).is_dir()
-    verdicts = []
-    for _ in range(2):
-        result = pytester.runpytest_subprocess(*options, flag)
-        said = re.findall(r"^(PASSED|FAILED) \S+::(\w+)", result.stdout.str(), re.MULTILINE)
-        verdicts.append(sorted((name, outcome) for outcome, name in said))
-    assert verdicts[0] == verdicts[1]
-    assert len(verdicts[0]) == 5
-    assert [name for name, outcome in verdicts[0] if outcome == "FAILED"] == [
+    session = Session.of(pytester, target, host, sys.executable, "dense", findings[runtime])
+    session.record()
+    first, second = session.verdicts(), session.verdicts()
+    assert first == second
+    assert len(first) == 5
+    assert [name for name, outcome in first.items() if outcome == "FAILED"] == [
         "test_it_is_three_times_as_fast"
     ]
     assert until(lambda: not workers(host), 20), "no process stays there"
