@@ -22,10 +22,18 @@ import threading
 import time
 from pathlib import Path
 
-MISSING = "" if shutil.which("adb") else "needs adb"
+from pytest_sparsity.errors import Unsupported
+
 HEADER = "<6I"
 LARGEST = 1 << 16
 STDOUT, STDERR, EXIT = 1, 2, 3
+
+
+def missing() -> Unsupported | None:
+    """Say what tests with a phone lack."""
+    if shutil.which("adb") is None:
+        return Unsupported("adb is not installed", "apt-get install adb")
+    return None
 
 
 class Stream:

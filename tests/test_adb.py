@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,10 @@ import phones
 from benchmark_logs import FORMS
 from phones import Client, Phone
 from pytest_sparsity.__main__ import main
-from pytest_sparsity.errors import CannotMeasure, Unsupported
+from pytest_sparsity.errors import CannotMeasure, Inconclusive, Unsupported
 from pytest_sparsity.inputs import feed
 from pytest_sparsity.model import Model
-from pytest_sparsity.racing import race, unseen
+from pytest_sparsity.racing import Race, measurement, race, unseen
 from pytest_sparsity.targets import InvocationError, Target, Worker, connected_targets
 from pytest_sparsity.targets.places import adb
 
@@ -25,13 +26,16 @@ DATA = Path(__file__).parent / "data"
 DENSE, SPARSE = (Model(DATA / f"cnn_{kind}.tflite") for kind in ("dense", "sparse"))
 SPMM = ("Convolution (NCHW, F32) SPMM", "Delegate/Convolution (NCHW, F32) SPMM:2", 0.278)
 GEMM = ("Fully Connected (NC, F32) GEMM", "Delegate/Fully Connected (NC, F32) GEMM:3", 1.2)
-pytestmark = pytest.mark.skipif(bool(phones.MISSING), reason=phones.MISSING)
+DENSE_US = 4000
 
 Connect = Callable[..., Phone]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    lacking = phones.missing()
+    if lacking is not None:
+        raise lacking
     made = Client(tmp_path_factory.mktemp("client"))
     made("start-server")
     yield made
@@ -65,11 +69,13 @@ def connect(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         phone.stop()
 
 
-def says(phone: Phone, form: str = "2025", noise: float = 0.0) -> None:
-    """Let the tool there print logs of a form."""
+def says(
+    phone: Phone, form: str = "2025", noise: float = 0.0, sparse_us: float = DENSE_US / 2
+) -> None:
+    """Let the tool there print logs of a form; `noise` is that of the logarithm of a time."""
     models = {
-        DENSE.sha256: {"us": 4000, "rows": [GEMM, GEMM]},
-        SPARSE.sha256: {"us": 2000, "rows": [SPMM, GEMM]},
+        DENSE.sha256: {"us": DENSE_US, "rows": [GEMM, GEMM]},
+        SPARSE.sha256: {"us": sparse_us, "rows": [SPMM, GEMM]},
     }
     text = json.dumps({"form": form, "noise": noise, "models": models})
     (phone.root / "logs" / "said.json").write_text(text)
@@ -268,6 +274,42 @@ def test_heat_is_told(connect: Connect) -> None:
         (phone.root / "thermal").write_text("IsStatusOverride: false\nThermal Status: 3\n")
         worker.run([("a", 1)])
         assert [told["status"] for told in worker.conditions] == [0, 3]
+
+
+# ------------------------------------------------------------------------------------- the noise
+
+
+@pytest.fixture
+def noisy(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Phone:
+    """A phone whose every invocation varies by 55 %, and races of one pair per process on it.
+
+    It answers at once, and says that a block took 2 s; so pairs seem to cost nothing, and the plan
+    would be to run many in every process.
+    """
+    monkeypatch.setattr(measurement, "PAIRS_MAX", 1)
+    return connect()
+
+
+def raced(phone: Phone, effect: float) -> Race:
+    says(phone, noise=math.sqrt(math.log1p(0.55**2)), sparse_us=DENSE_US / effect)
+    return race(DENSE, SPARSE, target="benchmark_model@adb", budget=1200)
+
+
+@pytest.mark.slow
+def test_five_per_cent_are_decided_within_twenty_pairs(noisy: Phone) -> None:
+    """What `benchmarks/noisy_phone.py` counts, once through all that a race is on a phone."""
+    result = raced(noisy, effect=1.05)
+    assert result.speedup > 1
+    assert result.trials <= 20
+    blocks = [line for line in noisy.commands if "--num_runs=5" in line]
+    assert len(blocks) >= 2 * result.trials, "blocks of 2 s are of 500 invocations and more"
+
+
+@pytest.mark.slow
+def test_equal_models_are_not_told_apart(noisy: Phone) -> None:
+    result = raced(noisy, effect=1.0)
+    with pytest.raises(Inconclusive):
+        bool(result.speedup > 1)
 
 
 # --------------------------------------------------------------------------------- the kernels

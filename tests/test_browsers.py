@@ -105,9 +105,9 @@ def test_a_browser_that_is_missing(host: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", "")
     missing = Target.of(f"litert-js@{host}").missing()
     assert missing is not None
-    assert missing.reason == f"litert-js needs {TITLES[host]}, which is not installed"
+    assert missing.reason == f"{TITLES[host]} is not installed"
     assert missing.remedy.startswith(f"install {TITLES[host]} so that one of {host}, ")
-    with pytest.raises(Unsupported, match="which is not installed"):
+    with pytest.raises(Unsupported, match="is not installed"):
         Target.of(f"litert-js@{host}").open()
 
 

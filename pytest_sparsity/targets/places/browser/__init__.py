@@ -63,7 +63,7 @@ class InBrowser(InWebAssembly):
         if find(self.host) is None:
             programs = ", ".join(PROGRAMS[str(self.host)])
             return Unsupported(
-                f"{runtime.name} needs {title}, which is not installed",
+                f"{title} is not installed",
                 f"install {title} so that one of {programs} is on PATH",
             )
         return super().missing(runtime)
