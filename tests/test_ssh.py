@@ -376,7 +376,7 @@ def test_a_cut_line_is_nobodys(target: Target) -> None:
         with pytest.raises(CannotMeasure) as caught:
             worker.run([("a", 1)])
         assert str(caught.value) == (
-            "litert@ssh:board cannot go on with running cnn_dense.tflite (1 timed invocations): "
+            "litert@ssh:board cannot go on with running cnn_dense.tflite (1 timed invocation): "
             "the line to board was cut (ssh ended with status -9); its worker ends by itself; see "
             "whether it is there: ssh board"
         )

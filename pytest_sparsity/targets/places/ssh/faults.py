@@ -106,7 +106,7 @@ def of_board(asked: Asked, board: Mapping[str, Any]) -> tuple[str, str] | None:
 
     XNNPACK finds an ARM's cores in sysfs (cpuinfo's `src/linux/processors.c`). Where it is not
     mounted, as in some chroots, LiteRT 2.3 and tflite-runtime 2.14 run every model in TFLite's own
-    kernels without a word.
+    kernels, and stderr alone has "Error in cpuinfo".
     """
     if board["arch"] != "aarch64" or board["processors"]:
         return None
