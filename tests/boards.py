@@ -182,7 +182,7 @@ class Board(Host):
             *(CPU.core.model, *sshd),
         )
         waiting = ("unshare", "--user", "sh", "-c", _WAIT, "sh", *children.guarded(inner))
-        started = self._run(waiting)
+        started = self._run(waiting, subprocess.PIPE)
         assert started.stdin is not None
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline and started.poll() is None:
@@ -196,6 +196,7 @@ class Board(Host):
             time.sleep(0.05)
         started.kill()
         started.wait()
+        started.stdin.close()
         said = self.log.read_text()
         if (self.folder / "entered").exists():
             raise RuntimeError(said)

@@ -152,11 +152,11 @@ Host *
         started.kill()
         raise RuntimeError(self.log.read_text())
 
-    def _run(self, command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def _run(
+        self, command: tuple[str, ...], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         with self.log.open("wb") as log:
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, stdin=stdin, stderr=log, start_new_session=True)
 
     @property
     def log(self) -> Path:
@@ -177,6 +177,10 @@ Host *
     def kept(self) -> list[str]:
         """Return the files that the host keeps."""
         return sorted(path.name for path in self.cache.rglob("*") if path.is_file())
+
+    def workers(self) -> list[int]:
+        """Return the workers that run there: the agent starts them from the code in the cache."""
+        return self.processes("/board/code-")
 
     def processes(self, word: str) -> list[int]:
         """Return the processes below the server with a word in their command."""

@@ -44,10 +44,6 @@ def target(request: pytest.FixtureRequest, board: Board) -> Iterator[Target]:
     ssh.configure(None)
 
 
-def workers(board: Board) -> list[int]:
-    return board.processes("worker.py")
-
-
 def test_kernels_and_rules_are_those_of_the_boards_cpu(target: Target, tmp_path: Path) -> None:
     """This machine has another architecture; LiteRT has sparse kernels for every ARM CPU."""
     assert target.arch == "aarch64"
@@ -114,4 +110,4 @@ def test_the_claims_of_the_tutorial_twice(
     assert first["test_the_file_is_smaller"] == "PASSED"
     assert first["test_the_kernels_are_those_of_the_boards_cpu"] == "PASSED"
     told(f"{target}: {first}")
-    assert until(lambda: not workers(board), 20), "no process stays there"
+    assert until(lambda: not board.workers(), 20), "no process stays there"

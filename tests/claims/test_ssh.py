@@ -50,10 +50,6 @@ def on(destination: str, runtime: str = "litert") -> Target:
     return Target.of(f"{runtime}@ssh:{destination}")
 
 
-def workers(host: Host) -> list[int]:
-    return host.processes("/board/code-")
-
-
 # ---------------------------------------------------------------------------- from end to end
 
 
@@ -73,7 +69,7 @@ def test_the_claims_of_the_tutorial_twice(
     assert [name for name, outcome in first.items() if outcome == "FAILED"] == [
         "test_it_is_three_times_as_fast"
     ]
-    assert until(lambda: not workers(host), 20), "no process stays there"
+    assert until(lambda: not host.workers(), 20), "no process stays there"
 
 
 def test_outputs_are_equal_to_the_bit(host: Host) -> None:
@@ -123,7 +119,7 @@ def refused(host: Host, destination: str, python: str = sys.executable) -> str:
         on(destination).open().close()
     told(f"{time.monotonic() - begun:.1f} s: {caught.value}")
     assert host.kept() == before
-    assert until(lambda: not workers(host), 5)
+    assert until(lambda: not host.workers(), 5)
     return str(caught.value)
 
 
@@ -178,7 +174,7 @@ def wired(host: Host) -> Iterator[tuple[Worker, int, list[int]]]:
     """A worker, the id of the process that carries its line, and those of its processes there."""
     with on("wired").open() as worker:
         worker.load("a", ROOT / "tests" / "data" / "cnn_dense.tflite")
-        yield worker, int(host.pids.read_text()), workers(host)
+        yield worker, int(host.pids.read_text()), host.workers()
 
 
 def cut(worker: Worker) -> str:
@@ -195,7 +191,7 @@ def test_a_cut_line(wired: tuple[Worker, int, list[int]], host: Host) -> None:
     assert there
     os.kill(wire, signal.SIGKILL)
     assert "the line to wired was cut (" in cut(worker)
-    assert until(lambda: not workers(host), 10)
+    assert until(lambda: not host.workers(), 10)
 
 
 @pytest.mark.slow  # ssh gives up after 15 s
@@ -210,7 +206,7 @@ def test_a_black_hole(
     assert "the line to wired was cut (Timeout, server 127.0.0.1 not responding)" in said
     # ssh has ended its side; the stopped wire keeps the server's side open.
     begun = time.monotonic()
-    assert until(lambda: not workers(host), 40)
+    assert until(lambda: not host.workers(), 40)
     told(f"the worker ended by itself {time.monotonic() - begun:.1f} s after")
     os.kill(wire, signal.SIGKILL)
 
@@ -220,7 +216,7 @@ def test_the_servers_session_is_killed(wired: tuple[Worker, int, list[int]], hos
     sessions = [pid for pid in host.processes("sshd") if there[0] in descendants(pid)]
     os.kill(sessions[-1], signal.SIGKILL)
     assert "the line to wired was cut" in cut(worker)
-    assert until(lambda: not workers(host), 10)
+    assert until(lambda: not host.workers(), 10)
 
 
 def test_the_worker_there_is_killed(wired: tuple[Worker, int, list[int]], host: Host) -> None:
@@ -229,14 +225,14 @@ def test_the_worker_there_is_killed(wired: tuple[Worker, int, list[int]], host: 
     os.kill(there[0], signal.SIGKILL)
     with pytest.raises(Exception, match="crashed with SIGKILL when running cnn_dense"):
         worker.run([("a", 1)])
-    assert until(lambda: not workers(host), 10)
+    assert until(lambda: not host.workers(), 10)
 
 
 def test_we_are_killed(wired: tuple[Worker, int, list[int]], host: Host) -> None:
     worker, _, there = wired
     assert there
     os.kill(worker.pid, signal.SIGKILL)
-    assert until(lambda: not workers(host), 10)
+    assert until(lambda: not host.workers(), 10)
 
 
 def test_a_full_disk(host: Host, tmp_path: Path) -> None:
