@@ -184,6 +184,13 @@ def test_explain_by_the_rules(run: Run) -> None:
     assert lines[9].endswith("(rules)")
 
 
+def test_explain_on_every_target_that_is_named(run: Run) -> None:
+    targets = ("litert", "tflite-runtime@cortex-a53")
+    named = [word for target in targets for word in ("--target", target)]
+    _, out, _ = run("explain", SPARSE, *named, "--rules-only", "--json")
+    assert [each["target"] for each in json.loads(out)["targets"]] == list(targets)
+
+
 def test_explain_in_json_by_contract(run: Run) -> None:
     _, out, _ = run("explain", SPARSE, "--target", "litert", "--rules-only", "--json")
     given = json.loads(out)

@@ -57,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--target",
         metavar="T",
-        help="where it is to run, see `targets`; default: all that can, emulated CPUs by the rules",
+        action="append",
+        default=[],
+        help="where it is to run, see `targets`; repeatable; default: all that can, emulated CPUs"
+        " by the rules",
     )
     explain.add_argument(
         "--rules-only", action="store_true", help="do not run the model, apply the rules to it"

@@ -25,9 +25,9 @@ PYTEST_S_FLAG = re.compile(r"--sparsity-budget=(\d+) \(or budget=\d+\)")
 
 
 def command_explain(options: argparse.Namespace) -> None:
-    """Diagnose a model on one target, or on all that can run here.
+    """Diagnose a model on the targets that are named, or on all that can run here.
 
-    Of several, an emulated CPU is judged by the rules: it takes minutes where others take seconds.
+    Of the latter, an emulated CPU is judged by the rules: it takes minutes where others take seconds.
     """
     from pytest_sparsity.diagnosis import diagnose
     from pytest_sparsity.model import Model
@@ -35,13 +35,14 @@ def command_explain(options: argparse.Namespace) -> None:
     from pytest_sparsity.targets import Target, available_targets
 
     model = Model(options.model)
-    targets = [Target.of(options.target)] if options.target else available_targets()
+    named = [Target.of(name) for name in options.target]
+    targets = named or available_targets()
     if not targets:
         raise Unsupported("no target can run here", "pip install 'pytest-sparsity[litert]'")
-    emulated = [] if options.target else [t for t in targets if t.unit == "instructions"]
+    emulated = [] if named else [t for t in targets if t.unit == "instructions"]
     made: list[Diagnosis] = []
     for target in targets:
-        with contextlib.nullcontext() if options.target else tolerant():
+        with contextlib.nullcontext() if named else tolerant():
             made.append(
                 diagnose(
                     model,
@@ -58,8 +59,8 @@ def command_explain(options: argparse.Namespace) -> None:
     else:
         show(tables.explain(made))
         if emulated and not options.rules_only:
-            named = f"--target {emulated[0].name}"
-            print(f"\nan emulated CPU is slow: the model runs there with {named} only")
+            target = f"--target {emulated[0].name}"
+            print(f"\nan emulated CPU is slow: the model runs there with {target} only")
 
 
 @contextlib.contextmanager
