@@ -27,7 +27,8 @@ PYTEST_S_FLAG = re.compile(r"--sparsity-budget=(\d+) \(or budget=\d+\)")
 def command_explain(options: argparse.Namespace) -> None:
     """Diagnose a model on the targets that are named, or on all that can run here.
 
-    Of the latter, an emulated CPU is judged by the rules: it takes minutes where others take seconds.
+    Of the latter, an emulated CPU is judged by the rules: it takes minutes where others take
+    seconds.
     """
     from pytest_sparsity.diagnosis import diagnose
     from pytest_sparsity.model import Model

@@ -44,7 +44,7 @@ class Options:
         model_limit: megabytes that a recorded model may have.
         update: whether baselines are recorded.
         rebuild: whether cached variants are ignored.
-        report: where the report is written, None for nowhere.
+        reports: where the report is written, in the format that each name ends with.
         job_summary: the file that a job of GitHub Actions shows as its summary, None elsewhere.
         chosen: whether any flag was given.
     """
@@ -60,7 +60,7 @@ class Options:
     model_limit: float
     update: bool
     rebuild: bool
-    report: Path | None
+    reports: tuple[Path, ...]
     job_summary: Path | None
     chosen: bool
 
@@ -73,7 +73,7 @@ class Options:
         """
         flagged = config.getoption("sparsity_target")
         targets = tuple(flagged or _ini(config, "sparsity_targets"))
-        report = config.getoption("sparsity_report")
+        folder, reports = config.invocation_params.dir, config.getoption("sparsity_report")
         options = cls(
             targets=targets,
             require=tuple(config.getoption("sparsity_require") or _ini(config, "sparsity_require")),
@@ -86,7 +86,7 @@ class Options:
             model_limit=_ini(config, "sparsity_baseline_model_limit"),
             update=bool(config.getoption("sparsity_update")),
             rebuild=bool(config.getoption("sparsity_rebuild")),
-            report=None if report is None else config.invocation_params.dir / report,
+            reports=tuple(folder / report for report in reports or ()),
             job_summary=job_summary() if _ini(config, "sparsity_job_summary") else None,
             chosen=any(config.getoption(flag) is not None for flag in FLAGS),
         )
@@ -97,7 +97,7 @@ class Options:
     @property
     def reported(self) -> bool:
         """Whether a report is made of the run."""
-        return self.report is not None or self.job_summary is not None
+        return bool(self.reports) or self.job_summary is not None
 
     def header(self) -> str:
         """Return the line that a run starts with."""
@@ -121,19 +121,20 @@ class Options:
             self.inconclusive,
             "'fail' or 'skip'",
         )
-        demand(
-            self.report is None or self.report.suffix in REPORTS,
-            "--sparsity-report",
-            str(config.getoption("sparsity_report")),
-            f"a path that ends with {', '.join(REPORTS[:-1])} or {REPORTS[-1]}",
-        )
+        for report in self.reports:
+            demand(
+                report.suffix in REPORTS,
+                "--sparsity-report",
+                str(report),
+                f"a path that ends with {', '.join(REPORTS[:-1])} or {REPORTS[-1]}",
+            )
         if not hasattr(config, "workerinput"):
             self._check_files(config)
 
     def _check_files(self, config: pytest.Config) -> None:
         """Find before the tests run what could not be written after them."""
-        if self.report is not None:
-            demand_writable("--sparsity-report", self.report, self.report)
+        for report in self.reports:
+            demand_writable("--sparsity-report", report, report)
         if self.update:
             folder = config.rootpath / self.baselines
             demand_writable("--sparsity-update", folder, folder / ".gitattributes")
@@ -250,7 +251,10 @@ def add(parser: pytest.Parser) -> None:
         help="Python on the hosts that ssh reaches, or on one of them; repeatable",
     )
     group.addoption(
-        "--sparsity-report", metavar="PATH", help="write a report to this path: .html, .json or .md"
+        "--sparsity-report",
+        action="append",
+        metavar="PATH",
+        help="write a report to this path: .html, .json or .md; repeatable",
     )
     parser.addini(
         "sparsity_targets", "where race tests run", type="args", default=[defaults.TARGET]

@@ -71,9 +71,9 @@ class SessionReport:
             vars(config)["workeroutput"][UNUSED] = self._unused, self._fault
             return
         options = config.stash[OPTIONS]
-        if options.report is not None:
-            with self._reporting(f"the report {options.report} was not written"):
-                self._write_report(options.report)
+        for path in options.reports:
+            with self._reporting(f"the report {path} was not written"):
+                self._write_report(path)
         if options.job_summary is not None and self._tests:
             with self._reporting("the job's summary was not written"):
                 self._write_job_summary(options.job_summary)

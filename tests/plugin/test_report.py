@@ -86,6 +86,14 @@ def test_a_report_as_a_page(project: Project) -> None:
     assert html.count('class="word failed"') == 2, "the tile and the test"
 
 
+def test_a_report_in_two_formats(project: Project) -> None:
+    project.test_file(CLAIMS.format(nbytes=100))
+    result = project.run("--sparsity-report=report.html", "--sparsity-report=report.json")
+    assert (project.path / "report.html").is_file()
+    assert len(project.read("report.json")["tests"]) == 3
+    result.stdout.fnmatch_lines(["sparsity report: *report.html", "sparsity report: *report.json"])
+
+
 def test_a_damaged_file_costs_the_trends_and_not_the_report(project: Project) -> None:
     project.test_file(CLAIMS.format(nbytes=100))
     (project.path / "baselines").mkdir()
