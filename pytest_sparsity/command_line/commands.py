@@ -60,8 +60,8 @@ def command_explain(options: argparse.Namespace) -> None:
     else:
         show(tables.explain(made))
         if emulated and not options.rules_only:
-            target = f"--target {emulated[0].name}"
-            print(f"\nan emulated CPU is slow: the model runs there with {target} only")
+            flag = f"--target {emulated[0].name}"
+            print(f"\nan emulated CPU is slow: the model runs there with {flag} only")
 
 
 @contextlib.contextmanager
