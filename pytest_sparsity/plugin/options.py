@@ -121,11 +121,11 @@ class Options:
             self.inconclusive,
             "'fail' or 'skip'",
         )
-        for report in self.reports:
+        for report in config.getoption("sparsity_report") or ():
             demand(
-                report.suffix in REPORTS,
+                Path(report).suffix in REPORTS,
                 "--sparsity-report",
-                str(report),
+                report,
                 f"a path that ends with {', '.join(REPORTS[:-1])} or {REPORTS[-1]}",
             )
         if not hasattr(config, "workerinput"):
