@@ -116,9 +116,10 @@ print(sum(seconds) / len(seconds))
 
 @dataclass(frozen=True)
 class More(Target):
-    """A target where an invocation is a call, and "sparse" makes more per cent of them."""
+    """A target where an invocation is so many, and "sparse" makes more per cent of them."""
 
     effect: int = 0
+    calls: int = CALL_OF
 
     def open(self, *, threads: int = 1, timeout: float | None = None) -> Worker:
         """Start a worker that does so."""
@@ -126,7 +127,8 @@ class More(Target):
         run = worker.run
 
         def scaled(blocks: Sequence[tuple[str, int]], warm: int = 1) -> Blocks:
-            calls = {"dense": CALL_OF, "sparse": CALL_OF + self.effect}
+            more = self.calls * self.effect // 100
+            calls = {"dense": self.calls, "sparse": self.calls + more}
             return run([(key, n * calls[key.split()[0]]) for key, n in blocks], warm)
 
         worker.run = scaled  # type: ignore[method-assign]
@@ -230,9 +232,10 @@ def race_verdicts(
     target: str = "litert",
     threads: int = 1,
     budget: float = BUDGET,
+    calls: int = CALL_OF,
 ) -> list[tuple[int, bool | None, float]]:
     """Race the file with itself, once; margin, verdict and seconds spent until then, in order."""
-    more = More(**vars(Target.of(target)), effect=effect)
+    more = More(**vars(Target.of(target)), effect=effect, calls=calls)
     race = start(model, model, more, threads, budget, seed=seed)
     found: list[tuple[int, bool | None, float]] = []
     for margin in margins:
