@@ -1,8 +1,7 @@
 """Runs on a board, between the line and the worker: sent as text, executed by the board's Python.
 
-Needs Linux, Python 3.9 and nothing else, and is one file, because its text is sent there alone.
-`relay.py` at the other end of the line sends, behind that text, lines of JSON, some with bytes
-behind them; every one gets a line back:
+Needs Linux and Python 3.9 alone, and is one file, since its text is sent there. Behind it come from
+`relay.py` lines of JSON, some with bytes behind them; each gets one back:
 
     have     name -> have
     put      name, sha256, size, and so many bytes: a file for the cache
@@ -370,7 +369,7 @@ class Agent:
 
     def _do_start(self, request: Message) -> None:
         script = str(self._cache.path(request["code"]))
-        self._worker = Child([sys.executable, script, request["runtime"]])
+        self._worker = Child([sys.executable, "-B", script, request["runtime"]])
         hello = self._worker.answer(self._line)
         self._line.send({**hello, "board": board(self._root), **self._around()})
 
