@@ -66,11 +66,14 @@ class Inconclusive(AssertionError):  # noqa: N818
     Attributes:
         claim: the comparison (`estimate.Claim`) with its estimate, reason and the seconds that
             would decide it; None if it is one with a recorded value.
+        why: the message without what to set, which a command names otherwise than pytest.
+        budget: seconds, of the whole race, that would probably decide; None if none would.
     """
 
-    def __init__(self, message: str, claim: Any = None) -> None:
-        super().__init__(message)
-        self.claim = claim
+    def __init__(self, why: str, claim: Any = None, budget: int | None = None) -> None:
+        setting = f"set --sparsity-budget={budget} (or budget={budget})"
+        super().__init__(why if budget is None else f"{why}: {setting}")
+        self.why, self.claim, self.budget = why, claim, budget
 
 
 class WrongOutputs(AssertionError):  # noqa: N818

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 
     from pytest_sparsity.diagnosis import Diagnosis
     from pytest_sparsity.targets import Target
-
-
-PYTEST_S_FLAG = re.compile(r"--sparsity-budget=(\d+) \(or budget=\d+\)")
-"""How `Inconclusive` names the budget that would decide: here it is another flag."""
 
 
 def command_explain(options: argparse.Namespace) -> None:
@@ -92,7 +87,9 @@ def command_race(options: argparse.Namespace) -> int:
     try:
         holds = COMPARISONS[sign](result.ratio, threshold)
     except Inconclusive as inconclusive:
-        holds, said = False, PYTEST_S_FLAG.sub(r"--budget \1", str(inconclusive))
+        holds, said = False, inconclusive.why
+        if inconclusive.budget is not None:
+            said += f": set --budget {inconclusive.budget}"
     if options.json:
         put(result.as_json())
     else:

@@ -106,7 +106,10 @@ class Series:
                 return verdict
         claim = self._inconclusive(sign, threshold)
         self.claims.append(claim)
-        raise Inconclusive(self._explain(claim), claim)
+        budget = None
+        if claim.reason == "budget":
+            budget = math.ceil(self.budget.spent + 1.1 * claim.seconds)
+        raise Inconclusive(self._explain(claim), claim, budget)
 
     def _looks(self) -> Iterator[Estimate]:
         number = 0
@@ -163,11 +166,7 @@ class Series:
                 "free the machine, or claim it with threads=1, which counts CPU time"
             )
         elif claim.reason == "budget":
-            total = math.ceil(spent + 1.1 * claim.seconds)
-            parts.append(
-                f"about {claim.seconds:.1f} s more would probably decide: "
-                f"set --sparsity-budget={total} (or budget={total})"
-            )
+            parts.append(f"about {claim.seconds:.1f} s more would probably decide")
         else:
             parts.append(
                 f"the truth is too near for {LOOKS[-1]} processes to tell: "
