@@ -14,9 +14,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_sparsity.errors import Unsupported
+from pytest_sparsity.targets.places import ssh
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 # Root's sshd wants an empty folder that the system's service makes: here it is in a file system of
@@ -50,6 +52,16 @@ def missing() -> Unsupported | None:
         what = " and the ".join(lacking)
         return Unsupported(f"the {what} of OpenSSH cannot be found", f"apt-get install {packages}")
     return None
+
+
+@contextlib.contextmanager
+def reached(host: Host, python: str) -> Iterator[None]:
+    """Let targets reach the host, and this Python on it, as long as it lasts."""
+    ssh.configure(ssh.Settings.of([python], ["-F", str(host.config)]))
+    try:
+        yield
+    finally:
+        ssh.configure(None)
 
 
 class Host:

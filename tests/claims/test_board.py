@@ -16,11 +16,11 @@ import pytest
 import boards
 from boards import CPU, RUNTIMES_THERE, Board, missing
 from claims.tutorial import Session, told
+from hosts import reached
 from killing import until
 from pytest_sparsity import Target, Unsupported, diagnose
 from pytest_sparsity.diagnosis import skips_zeros
 from pytest_sparsity.machine import this_machine
-from pytest_sparsity.targets.places import ssh
 
 ROOT = Path(__file__).parents[2]
 # tflite-runtime has them only for CPUs with arithmetic in half precision, which this one lacks.
@@ -39,9 +39,8 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 
 @pytest.fixture(params=RUNTIMES_THERE)
 def target(request: pytest.FixtureRequest, board: Board) -> Iterator[Target]:
-    ssh.configure(ssh.Settings.of([board.python(request.param)], ["-F", str(board.config)]))
-    yield Target.of(f"{request.param}@ssh:board")
-    ssh.configure(None)
+    with reached(board, board.python(request.param)):
+        yield Target.of(f"{request.param}@ssh:board")
 
 
 def test_kernels_and_rules_are_those_of_the_boards_cpu(target: Target, tmp_path: Path) -> None:
@@ -69,10 +68,12 @@ def test_outputs_are_those_of_the_emulated_cpu(target: Target) -> None:
 
 def test_a_board_without_sys_is_none(board: Board, tmp_path: Path) -> None:
     """There the runtimes would run without XNNPACK and say nothing, and the rules seem wrong."""
-    with closing(Board(tmp_path, sysfs=False)) as bare:
-        ssh.configure(ssh.Settings.of([bare.python("litert")], ["-F", str(bare.config)]))
-        with pytest.raises(Unsupported) as caught:
-            Target.of("litert@ssh:board").open()
+    with (
+        closing(Board(tmp_path, sysfs=False)) as bare,
+        reached(bare, bare.python("litert")),
+        pytest.raises(Unsupported) as caught,
+    ):
+        Target.of("litert@ssh:board").open()
     assert str(caught.value).startswith("board shows no processors in /sys, without which XNNPACK ")
 
 

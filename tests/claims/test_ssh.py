@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from claims.tutorial import Session, told
-from hosts import Host, descendants, missing
+from hosts import Host, descendants, missing, reached
 from killing import until
 from pytest_sparsity import CannotMeasure, Model, Target, Unsupported
 from pytest_sparsity.machine import this_machine
@@ -36,11 +36,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture(autouse=True)
-def reached(host: Host) -> Iterator[None]:
+def reachable(host: Host) -> Iterator[None]:
     host.write_client()
-    ssh.configure(ssh.Settings.of([sys.executable], ["-F", str(host.config)]))
-    yield
-    ssh.configure(None)
+    with reached(host, sys.executable):
+        yield
 
 
 def on(destination: str, runtime: str = "litert") -> Target:
