@@ -15,9 +15,13 @@ import importlib
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.machine import this_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAMES = ("startup", "harness_overhead", "model_reading", "mutations", "report")
 RESULTS = Path(__file__).with_name("results.json")
@@ -40,12 +44,22 @@ def rows(now: dict[str, float], then: dict[str, float]) -> list[str]:
     found = []
     for name in {**then, **now}:
         values = [f"{run[name]:10.3g}" if name in run else f"{'-':>10}" for run in (now, then)]
-        both = name in now and name in then and then[name]
-        found.append(
-            f"{name:48}{''.join(values)}{now[name] / then[name]:8.2f}"
-            if both
-            else f"{name:48}{''.join(values)}{'-':>8}"
-        )
+        both = name in now and then.get(name)
+        ratio = f"{now[name] / then[name]:8.2f}" if both else f"{'-':>8}"
+        found.append(f"{name:48}{''.join(values)}{ratio}")
+    return found
+
+
+def measured(names: Iterable[str]) -> dict[str, float]:
+    """Return the figures of the benchmarks that can run here; say what the others lack."""
+    found: dict[str, float] = {}
+    for name in names:
+        try:
+            figures = importlib.import_module(name).measure()
+        except Unsupported as lacking:
+            print(f"{name}: not run: {lacking}")
+            continue
+        found |= {f"{name}: {figure}": value for figure, value in figures.items()}
     return found
 
 
@@ -57,11 +71,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
     last = results.get(machine(), {"commit": "none of this machine", "figures": {}})
     names = options.names or NAMES
-    figures = {
-        f"{name}: {figure}": value
-        for name in names
-        for figure, value in importlib.import_module(name).measure().items()
-    }
+    figures = measured(names)
     then = {key: each for key, each in last["figures"].items() if key.split(":")[0] in names}
     print(f"{machine()}: {commit()} beside {last['commit']}")
     print("\n".join(rows(figures, then)))

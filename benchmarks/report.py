@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from browser import Browser
+from pytest_sparsity.errors import Unsupported
 from pytest_sparsity.report import document
 from pytest_sparsity.targets.places.browser import find
 from test_report import RUN, claim, diagnosis, layer, race, run
@@ -78,10 +79,14 @@ class Seen:
 
 
 def see(claims: int) -> Seen:
-    """Write a page of so many claims and open it."""
+    """Write a page of so many claims and open it.
+
+    Raises:
+        Unsupported: there is no Chromium.
+    """
     command = find("chromium")
     if command is None:
-        raise SystemExit("no Chromium is installed")
+        raise Unsupported("Chromium is not installed", "apt-get install chromium")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "report.html")
         begun = time.perf_counter()
@@ -112,7 +117,10 @@ def measure() -> dict[str, float]:
 def main() -> None:
     """Print size and times."""
     claims = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    seen = see(claims)
+    try:
+        seen = see(claims)
+    except Unsupported as lacking:
+        raise SystemExit(str(lacking)) from None
     print(f"{claims} claims: {seen.megabytes:.2f} MB, written in {seen.written:.1f} s")
     for what, times in (("open", seen.opened), ("sorted", seen.ordered)):
         print(f"{what}: median {statistics.median(times):.2f} s, longest {max(times):.2f} s")
