@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from .installed import cpu, import_interpreter, version
 from .interpreter import Counter, Loaded, RequestError, time_block
@@ -20,12 +20,11 @@ from .interpreter import Counter, Loaded, RequestError, time_block
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .interpreter import Answer, Request
+
 PROTOCOL = 2
 # From linux/prctl.h.
 PR_SET_PDEATHSIG = 1
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
 
 
 class Joined(Exception):  # noqa: N818  (no error)

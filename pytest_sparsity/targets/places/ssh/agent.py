@@ -368,8 +368,8 @@ class Agent:
         self._line.send({"ok": True})
 
     def _do_start(self, request: Message) -> None:
-        script = str(self._cache.path(request["code"]))
-        self._worker = Child([sys.executable, "-B", script, request["runtime"]])
+        code = str(self._cache.path(request["code"]))
+        self._worker = Child([sys.executable, "-B", code, request["runtime"]])
         hello = self._worker.answer(self._line)
         self._line.send({**hello, "board": board(self._root), **self._around()})
 

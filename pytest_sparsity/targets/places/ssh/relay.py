@@ -240,14 +240,13 @@ class Relay:
             hello = self._line.ask({"do": "start", "runtime": arguments, "code": code})
         except CutError:
             self._lack(*faults.of_connecting(self._asked, *self._line.end()))
+        fault = None
         if "ended" in hello:
             fault = faults.of_starting(self._asked, hello["log"])
-            if fault:
-                self._lack(*fault)
         elif "board" in hello:
             fault = faults.of_board(self._asked, hello["board"])
-            if fault:
-                self._lack(*fault)
+        if fault:
+            self._lack(*fault)
         return hello
 
     def _passed_on(self, request: Message) -> Message:
