@@ -1,22 +1,26 @@
 """What is being done at the moment: one line on a terminal, rewritten, and nothing anywhere else.
 
 Whoever takes long says so with `step`; whoever has a terminal sets `SINK` to what shows it. The
-processes that are forked for a build say it themselves, since they have the same terminal.
+processes that are forked for a build say it themselves, since they have the same terminal. A race
+that waits for its turn says it to `WAITING`, which is stderr's if nobody else listens.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pytest_sparsity.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
+    Wait = AbstractContextManager[object]
     Sink = Callable[[str], None]
 
 # Columns below which a line says too little to be shown.
@@ -82,3 +86,27 @@ class ProgressLine:
             said = f" {said}"
         self._stream.write(f"{SAVE}{said}{ERASE}{RESTORE}")
         self._stream.flush()
+
+
+class Waiting(Protocol):
+    """Told the sentence that says what is waited for, returns what is entered meanwhile."""
+
+    def __call__(self, sentence: str, /) -> Wait:
+        """Return a context manager that is left when the turn has come."""
+        ...
+
+
+_told: set[str] = set()
+
+
+def _say(sentence: str) -> Wait:
+    """Say it on stderr, the first time in this process."""
+    if not _told:
+        _told.add(sentence)
+        sys.stderr.write(f"pytest-sparsity: {sentence}\n")
+        sys.stderr.flush()
+    return nullcontext()
+
+
+WAITING: ContextVar[Waiting] = ContextVar("waiting", default=_say)
+"""Told of waiting for one's turn to race."""

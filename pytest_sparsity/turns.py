@@ -11,42 +11,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import tempfile
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from pytest_sparsity import store
+from pytest_sparsity import progress, store
 from pytest_sparsity.errors import CannotMeasure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    Wait = contextlib.AbstractContextManager[object]
-
-
-class Waiting(Protocol):
-    """Told the sentence that says what is waited for, returns what is entered meanwhile."""
-
-    def __call__(self, sentence: str, /) -> Wait:
-        """Return a context manager that is left when the turn has come."""
-        ...
-
-
-_told: set[str] = set()
-
-
-def _say(sentence: str) -> Wait:
-    """Say it on stderr, the first time in this process."""
-    if not _told:
-        _told.add(sentence)
-        sys.stderr.write(f"pytest-sparsity: {sentence}\n")
-        sys.stderr.flush()
-    return contextlib.nullcontext()
-
-
-WAITING: ContextVar[Waiting] = ContextVar("waiting", default=_say)
 
 
 def place() -> Path:
@@ -102,7 +75,7 @@ def _turn(file: Path) -> Iterator[None]:
                 by = f"process {holder}" if holder else "another process"
                 where = "this machine" if file == place() else "that machine"
                 sentence = f"waiting for its turn to race: {by} is racing on {where} ({file})"
-                waits.enter_context(WAITING.get()(sentence))
+                waits.enter_context(progress.WAITING.get()(sentence))
 
         try:
             held.enter_context(store.locked(file, wait))

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_sparsity import store, turns
+from pytest_sparsity import progress, store, turns
 from pytest_sparsity.errors import CannotMeasure
 
 
 @pytest.fixture
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(turns, "place", lambda: tmp_path / "turns.lock")
-    monkeypatch.setattr(turns, "_told", set())
+    monkeypatch.setattr(progress, "_told", set())
     return tmp_path / "turns.lock"
 
 
@@ -42,13 +42,13 @@ def another_race(lock: Path, seconds: float = 0.2) -> Iterator[None]:
 def test_waiting_is_said_once_with_the_process_that_is_waited_for(
     lock: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = turns.WAITING.set(turns._say)  # instead of this run's own
+    before = progress.WAITING.set(progress._say)  # instead of this run's own
     try:
         for _ in range(2):
             with another_race(lock), turns.turn():
                 pass
     finally:
-        turns.WAITING.reset(before)
+        progress.WAITING.reset(before)
     assert capsys.readouterr().err == (
         f"pytest-sparsity: waiting for its turn to race: process {os.getpid()} is racing on this "
         f"machine ({lock})\n"
@@ -64,14 +64,14 @@ def test_who_listens_is_told_when_waiting_begins_and_ends(lock: Path) -> None:
         yield
         events.append("goes on")
 
-    before = turns.WAITING.set(listen)
+    before = progress.WAITING.set(listen)
     try:
         with turns.turn():
             events.append("races")
         with another_race(lock), turns.turn():
             events.append("races")
     finally:
-        turns.WAITING.reset(before)
+        progress.WAITING.reset(before)
     assert events == ["races", "waits", "goes on", "races"]
 
 

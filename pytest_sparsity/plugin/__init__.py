@@ -13,7 +13,7 @@ import pytest
 
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
-from pytest_sparsity.plugin import registry, tested, two_files
+from pytest_sparsity.plugin import registry
 from pytest_sparsity.plugin.files import densify, encode, prune, repair, shrink
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
@@ -22,7 +22,7 @@ from pytest_sparsity.plugin.fixtures import (
     race,
     variants,
 )
-from pytest_sparsity.plugin.options import Options
+from pytest_sparsity.plugin.options import SUITE, Options
 from pytest_sparsity.plugin.outcomes import OWN, VERDICTS, outcomes
 from pytest_sparsity.plugin.session_report import SessionReport
 from pytest_sparsity.plugin.state import (
@@ -60,7 +60,6 @@ FIXTURES = frozenset(__all__)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flags and the ini values."""
     _options.add(parser)
-    two_files.add(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -110,7 +109,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     found = item.config.stash[COLLECTED].setdefault(module.rpartition(".")[0], Collected())
     found.module = getattr(item.getparent(pytest.Module), "obj", None)
     found.tests.add(test)
-    if isinstance(found.module, ModuleType) and found.module.__name__.startswith(two_files.SUITE):
+    if isinstance(found.module, ModuleType) and found.module.__name__.startswith(SUITE):
+        from pytest_sparsity.plugin import two_files
+
         item.config.stash.setdefault(TWO_FILES, two_files.TwoFiles.of(item.config))
     fixtures: list[str] = getattr(item, "fixturenames", [])
     if "race" in fixtures:
@@ -213,6 +214,10 @@ def pytest_runtest_makereport(
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     """Show as an error what is the fault of the machine or of a required target, not of a claim."""
+    if "sparsity" not in vars(report):
+        return None
+    from pytest_sparsity.plugin import tested
+
     return ("error", "E", "ERROR") if tested.of_the_machine(report) else None
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity import defaults, store
+from pytest_sparsity import defaults
 from pytest_sparsity.errors import printable
 
 if TYPE_CHECKING:
     from pytest_sparsity.targets import Target
 
 
+SUITE = "pytest_sparsity.suite"
 REPORTS = (".html", ".json", ".md")
 FLAGS = (
     "sparsity_target",
@@ -178,6 +179,8 @@ def job_summary() -> Path | None:
 
 def demand_writable(flag: str, shown: Path, file: Path) -> None:
     """Raise `pytest.UsageError` unless a file can be written."""
+    from pytest_sparsity import store
+
     try:
         store.check_writable(file)
     except OSError as error:
@@ -304,4 +307,48 @@ def add(parser: pytest.Parser) -> None:
         "megabytes that a model recorded as a baseline may have",
         type="float",
         default=20,
+    )
+    _add_suite(parser)
+
+
+def _add_suite(parser: pytest.Parser) -> None:
+    """Add the flags of the suite for two files, which `two_files` checks."""
+    group = parser.getgroup(
+        "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE}"
+    )
+    group.addoption("--sparsity-dense", metavar="FILE", help="the file to compare with")
+    group.addoption("--sparsity-sparse", metavar="FILE", help="the file that is to be better")
+    group.addoption(
+        "--sparsity-inputs",
+        metavar="FILE",
+        help="an .npz file of arrays by the names of the inputs",
+    )
+    group.addoption(
+        "--sparsity-shape",
+        metavar="NAME=1,224,224,3",
+        action="append",
+        help="the shape of an input whose sizes the files leave open; repeatable",
+    )
+    group.addoption(
+        "--sparsity-min-zeros",
+        metavar="SHARE",
+        type=float,
+        default=0.5,
+        help="of the sparse file's weights, at least so many are zero; default: %(default)g",
+    )
+    group.addoption(
+        "--sparsity-min-shrink",
+        metavar="TIMES",
+        type=float,
+        default=1.0,
+        help="the dense file is at least so many times as large, as it is and after gzip; default:"
+        " %(default)g",
+    )
+    group.addoption(
+        "--sparsity-min-ratio",
+        metavar="TIMES",
+        type=float,
+        default=1.0,
+        help="the dense file takes at least so many times as long, or as many instructions;"
+        " default: %(default)g",
     )

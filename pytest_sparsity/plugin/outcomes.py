@@ -18,9 +18,8 @@ from pytest_sparsity.errors import (
     one_line,
     printable,
 )
-from pytest_sparsity.plugin.options import target_named
+from pytest_sparsity.plugin.options import SUITE, target_named
 from pytest_sparsity.plugin.state import OPTIONS, record_of, target_of
-from pytest_sparsity.plugin.two_files import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import one_line, printable
-from pytest_sparsity.plugin import tested
 from pytest_sparsity.plugin.fixtures import suite
 from pytest_sparsity.plugin.state import COLLECTED, OPTIONS
 
@@ -41,6 +40,8 @@ class SessionReport:
         """Keep what the fixtures left behind."""
         record = vars(report).get("sparsity")
         if record is not None:
+            from pytest_sparsity.plugin import tested
+
             about = tested.of(report, str(self._config.rootpath))
             self._tests.append({**about, **record})
         elif report.when == "teardown" and report.failed:
@@ -50,6 +51,8 @@ class SessionReport:
         """Take note that a test whose call was kept failed when its fixtures were taken down."""
         kept = next((t for t in reversed(self._tests) if t["nodeid"] == report.nodeid), None)
         if kept is not None:
+            from pytest_sparsity.plugin import tested
+
             said = [kept["message"], f"at teardown: {tested.message(report)}"]
             kept |= {"outcome": "error", "message": "\n".join(filter(None, said))}
 

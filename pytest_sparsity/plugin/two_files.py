@@ -1,4 +1,4 @@
-"""The flags of `pytest_sparsity.suite`, which claims the usual things of two files."""
+"""What the flags of `pytest_sparsity.suite` say, which claims the usual things of two files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import ModelError, one_line, printable
-from pytest_sparsity.plugin.options import demand
+from pytest_sparsity.plugin.options import SUITE, demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_sparsity.model import Model
-
-SUITE = "pytest_sparsity.suite"
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,46 +114,3 @@ def _file(config: pytest.Config, flag: str, named: str) -> Path:
     if not path.is_file():
         raise pytest.UsageError(f"{flag}: there is no file {printable(str(path))}")
     return path
-
-
-def add(parser: pytest.Parser) -> None:
-    """Add the flags."""
-    group = parser.getgroup(
-        "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE}"
-    )
-    group.addoption("--sparsity-dense", metavar="FILE", help="the file to compare with")
-    group.addoption("--sparsity-sparse", metavar="FILE", help="the file that is to be better")
-    group.addoption(
-        "--sparsity-inputs",
-        metavar="FILE",
-        help="an .npz file of arrays by the names of the inputs",
-    )
-    group.addoption(
-        "--sparsity-shape",
-        metavar="NAME=1,224,224,3",
-        action="append",
-        help="the shape of an input whose sizes the files leave open; repeatable",
-    )
-    group.addoption(
-        "--sparsity-min-zeros",
-        metavar="SHARE",
-        type=float,
-        default=0.5,
-        help="of the sparse file's weights, at least so many are zero; default: %(default)g",
-    )
-    group.addoption(
-        "--sparsity-min-shrink",
-        metavar="TIMES",
-        type=float,
-        default=1.0,
-        help="the dense file is at least so many times as large, as it is and after gzip; default:"
-        " %(default)g",
-    )
-    group.addoption(
-        "--sparsity-min-ratio",
-        metavar="TIMES",
-        type=float,
-        default=1.0,
-        help="the dense file takes at least so many times as long, or as many instructions;"
-        " default: %(default)g",
-    )

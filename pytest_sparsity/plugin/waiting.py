@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_sparsity import turns
+from pytest_sparsity import progress
 from pytest_sparsity.plugin.state import record_of
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ class Waits:
         self._said = False
         # What pytest-timeout was last asked to watch; None while it watches nothing.
         self._watched: tuple[pytest.Item, Any] | None = None
-        self._before: Token[turns.Waiting] = turns.WAITING.set(self._wait)
+        self._before: Token[progress.Waiting] = progress.WAITING.set(self._wait)
 
     def pytest_unconfigure(self) -> None:
         """Leave the telling to whoever did it before."""
-        turns.WAITING.reset(self._before)
+        progress.WAITING.reset(self._before)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_timeout_set_timer(

@@ -302,7 +302,7 @@ def test_a_session_without_a_claim_imports_nothing_but_the_plugin(project: Proje
     project.test_file("def test_nothing():\n    pass\n")
     result = project.run_apart()
     result.assert_outcomes(passed=1)
-    rooms = "['defaults', 'errors', 'hooks', 'plugin', 'progress', 'store', 'turns']"
+    rooms = "['defaults', 'errors', 'hooks', 'plugin', 'progress']"
     assert f"rooms: {rooms} False" in result.outlines
 
 
