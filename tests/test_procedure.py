@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pytest_sparsity.errors import Inconclusive
 from pytest_sparsity.estimate import LOOKS, Budget, Series, hodges_lehmann
 from pytest_sparsity.estimate.intervals import interval, look_confidence, t_quantile
+from pytest_sparsity.racing.pairs import FASTEST, Pair, fastest
 
 Array = NDArray[np.float64]
 # (runs, processes, pairs) log ratios -> per run: 1 the claim holds, -1 refuted, 0 inconclusive.
@@ -76,7 +77,10 @@ def first_decision(looks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 def ours(pairs: Array, threshold: float, affordable: int = LOOKS[-1]) -> NDArray[np.int64]:
     """The looks as they are; the last is taken at what the budget affords."""
-    centres = hodges_lehmann(pairs)
+    return looked_at(hodges_lehmann(pairs), threshold, affordable)
+
+
+def looked_at(centres: Array, threshold: float, affordable: int = LOOKS[-1]) -> NDArray[np.int64]:
     looks = []
     for look, processes in enumerate(LOOKS):
         confidence = look_confidence(CONFIDENCE, look)
@@ -219,3 +223,93 @@ def test_one_wild_pair_does_not_flip_a_verdict() -> None:
     after = ours(wild, 0.0)
     assert not np.any(after == -1)
     assert np.mean(after == before) > 0.95
+
+
+# -------------------------------------------- several threads: wall time, with neighbours on a CPU
+
+ROUNDS = 10
+
+
+def now_and_then(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Half of the blocks take 1.2 to 5 times as long."""
+    return np.where(rng.random(shape) < 0.5, rng.uniform(math.log(1.2), math.log(5), shape), 0.0)
+
+
+def for_a_while(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """A thread of seven interpreters in ten shares its CPU, in four blocks of five."""
+    shared = rng.random((*shape[:-1], 1)) < 0.7
+    return np.where(shared & (rng.random(shape) < 0.8), rng.normal(0.7, 0.2, shape), 0.0)
+
+
+def always(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """No block is left alone."""
+    return rng.normal(0.8, 0.3, shape)
+
+
+NEIGHBOURS = {n.__name__: n for n in (now_and_then, for_a_while, always)}
+
+
+@cache
+def threaded_blocks(neighbours: str) -> tuple[Array, Array]:
+    """Log times (runs, processes, pairs, rounds) of a model's blocks, and of its own once more."""
+    rng = np.random.default_rng([ord(letter) for letter in neighbours])
+    shape = (1000, LOOKS[-1], PAIRS, ROUNDS)
+
+    def model() -> Array:
+        layout = rng.normal(0, 0.004, (*shape[:3], 1)) + rng.normal(0, 0.004, (*shape[:2], 1, 1))
+        noise = np.abs(rng.normal(0, 0.01, shape))
+        return layout + noise + np.abs(NEIGHBOURS[neighbours](rng, shape))
+
+    return model(), model()
+
+
+def of_medians(dense: Array, sparse: Array) -> Array:
+    """The centres that one thread has."""
+    return hodges_lehmann(np.median(dense - sparse, axis=-1))
+
+
+def of_fastest(dense: Array, sparse: Array) -> Array:
+    """The centres that several threads have."""
+
+    def least(blocks: Array) -> Array:
+        every = np.exp(blocks.reshape(*blocks.shape[:2], -1))
+        count = round(FASTEST * every.shape[-1])
+        return np.log(np.partition(every, count, axis=-1)[..., :count].mean(axis=-1))
+
+    return least(dense) - least(sparse)
+
+
+def test_a_process_of_several_threads_tells_what_is_simulated() -> None:
+    dense, sparse = (blocks[0, 0] for blocks in threaded_blocks("now_and_then"))
+    pairs = []
+    for ours_, theirs in zip(dense, sparse, strict=True):
+        times = np.round(1e9 * np.exp(np.stack([ours_, theirs], axis=1))).astype(int).tolist()
+        pairs.append(Pair({"wall": tuple(map(tuple, times))}, ((0, 0),) * ROUNDS))
+    first, second = fastest(pairs, "wall")
+    assert math.log(first / second) == pytest.approx(
+        float(of_fastest(dense[None, None], sparse[None, None])[0, 0]), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+def test_several_threads_err_as_rarely(neighbours: str) -> None:
+    centres = of_fastest(*threaded_blocks(neighbours))
+    for affordable in LOOKS:
+        found = looked_at(centres, 0.0, affordable)
+        for side in (1, -1):
+            assert least_rate(int(np.sum(found == side)), len(found)) <= WRONG
+
+
+@pytest.mark.parametrize("neighbours", ["now_and_then", "for_a_while"])
+def test_the_fastest_blocks_decide_where_medians_do_not(neighbours: str) -> None:
+    """A claim that is 5 % off, within the eight processes that 8 s have room for."""
+    blocks = threaded_blocks(neighbours)
+    for distance in (0.05, -0.05):
+        right = math.copysign(1, distance)
+        fast, slow = (
+            looked_at(centres(*blocks) + distance, 0.0, affordable=8)
+            for centres in (of_fastest, of_medians)
+        )
+        assert np.mean(fast == right) > 0.97
+        assert not np.any(fast == -right)
+        assert np.mean(slow == right) < 0.5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_sparsity.errors import CannotMeasure
 from pytest_sparsity.estimate import LOOKS, Budget, Stop, hodges_lehmann, resolvable
 from pytest_sparsity.racing.originals import ORIGINALS
-from pytest_sparsity.racing.pairs import Interpreters, Pair
+from pytest_sparsity.racing.pairs import Interpreters, Pair, fastest
 from pytest_sparsity.racing.warm_up import Batch, settle, warm_up_needed
 from pytest_sparsity.targets.child import LateError, answers_until
 
@@ -38,10 +38,11 @@ PAIRS_MAX = 24
 PLANNED = 0.8
 # What is about to be started may take this many times what it took in the pilot.
 SLACK = 1.5
-# CPU time covers the work if it equals wall time this well in blocks that nobody interrupted.
+# CPU time covers the work if wall time is at most so much more in blocks that nobody interrupted.
 COVERED = 0.01
 # Wall time says little if more than this share of blocks, long enough to be interrupted by a
-# neighbour rather than by the kernel, was preempted.
+# neighbour rather than by the kernel, was preempted; that of several threads, if more than this
+# share of processes has no other blocks of one of the models.
 NOISY_SHARE, NOISY_BLOCK_NS = 0.3, 2_000_000
 
 
@@ -117,6 +118,18 @@ class Measurement:
         if not self.clock:
             clock = str(self.hello.get("clock"))
             self.clock, self.clock_reason = choose_clock(pairs, self.threads, clock)
+        return self._centre(pairs)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether wall time was chosen since several threads do the work."""
+        return self.clock == "wall" and self.hello.get("clock") != "wall"
+
+    def _centre(self, pairs: Sequence[Pair]) -> float:
+        """Return the log ratio that a process tells."""
+        if self.threaded:
+            dense, sparse = fastest(pairs, self.clock)
+            return math.log(dense / sparse)
         return float(hodges_lehmann([pair.log_ratio(self.clock) for pair in pairs]))
 
     def _pairs(self) -> list[Pair]:
@@ -207,7 +220,33 @@ class Measurement:
         if self.clock != "wall" or len(self.processes) < LOOKS[0]:
             return False
         long = median(min(block) for pair in self.pairs() for block in pair.blocks["wall"])
-        return long > NOISY_BLOCK_NS and self.preempted_share() > NOISY_SHARE
+        spoilt = self._spoilt_share() if self.threaded else self.preempted_share()
+        return long > NOISY_BLOCK_NS and spoilt > NOISY_SHARE
+
+    def _spoilt_share(self) -> float:
+        """Return the share of processes in which all blocks of one of the models were preempted."""
+        spoilt = [
+            any(map(all, zip(*(pair.spoilt for pair in pairs), strict=True)))
+            for pairs in self.processes
+        ]
+        return sum(spoilt) / len(spoilt)
+
+    def samples(self) -> Iterator[tuple[float, float]]:
+        """Yield what one inference of dense and of sparse took, in seconds or instructions.
+
+        One value per pair, or per process where its fastest blocks tell.
+        """
+        if self.plan is None:
+            return
+        unit = (1.0 if self.clock == "instructions" else 1e-9) / self.plan.invocations
+        for pairs in self.processes:
+            values = [fastest(pairs, self.clock)] if self.threaded else map(self._medians, pairs)
+            for dense, sparse in values:
+                yield dense * unit, sparse * unit
+
+    def _medians(self, pair: Pair) -> tuple[float, float]:
+        dense, sparse = zip(*pair.times(self.clock), strict=True)
+        return median(dense), median(sparse)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield the pairs of all complete processes."""
@@ -228,16 +267,18 @@ class Measurement:
         """Return the standard deviation of a process' centre (log ratio), NaN if unknown.
 
         Three processes alone tell it badly. The pairs inside them, of which there are many, tell
-        how large it is at least: that of a mean of pairs.
+        how large it is at least: that of a mean of pairs. The fastest blocks are not of every pair.
         """
         import numpy as np
 
         if self.plan is None or len(self.processes) < 2:
             return math.nan
+        between = float(np.std([self._centre(pairs) for pairs in self.processes], ddof=1))
+        if self.threaded:
+            return between
         values = [
             np.array([pair.log_ratio(self.clock) for pair in pairs]) for pairs in self.processes
         ]
-        between = float(np.std([hodges_lehmann(value) for value in values], ddof=1))
         residuals = np.concatenate([value - np.median(value) for value in values])
         # 1.4826 times the median absolute deviation is a normal's standard deviation.
         pair = 1.4826 * float(np.median(np.abs(residuals)))
@@ -293,6 +334,6 @@ def choose_clock(pairs: Sequence[Pair], threads: int, clock: str = "cpu") -> tup
     if not quiet:
         return "cpu", "one thread, interrupted in every block"
     ratio = median(quiet)
-    if abs(ratio - 1) <= COVERED:
+    if ratio <= 1 + COVERED:
         return "cpu", "one thread, and CPU time covers the work"
     return "wall", f"CPU time does not cover the work: wall time is {ratio:.3g} times as long"

@@ -138,12 +138,11 @@ class Race:
 
     @property
     def samples(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """What one inference took, of dense and of sparse, one value per pair."""
-        plan = self._measurement.plan
-        if plan is None:
-            return (), ()
-        pairs = self._measurement.pairs()
-        values = [pair.per_inference(self.clock, plan.invocations) for pair in pairs]
+        """What one inference took, of dense and of sparse.
+
+        One value per pair, or per process where several threads work and its fastest blocks tell.
+        """
+        values = list(self._measurement.samples())
         return tuple(dense for dense, _ in values), tuple(sparse for _, sparse in values)
 
     @property

@@ -208,14 +208,14 @@ def time_block(
         invoke()
     if counter:
         counter.mark()
-    switches = _involuntary_switches()
+    switches = _involuntary_switches(model.threads)
     wall_start = wall_ns()
     cpu_start = cpu_ns()
     for _ in itertools.repeat(None, invocations):
         invoke()
     cpu_end = cpu_ns()
     wall_end = wall_ns()
-    switches = _involuntary_switches() - switches
+    switches = _involuntary_switches(model.threads) - switches
     if counter:
         counter.mark()
     counted = counter.between_last_two() if counter else 0
@@ -223,7 +223,9 @@ def time_block(
     return wall_end - wall_start, cpu_end - cpu_start, switches, counted
 
 
-def _involuntary_switches() -> int:
+def _involuntary_switches(threads: int) -> int:
+    """Return those of the thread if the model runs on one, else of all threads of the process."""
     # RUSAGE_THREAD is Linux only; elsewhere the switches of the whole process have to do.
-    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    one = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    who = one if threads == 1 else resource.RUSAGE_SELF
     return resource.getrusage(who).ru_nivcsw
