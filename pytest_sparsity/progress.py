@@ -12,7 +12,7 @@ import shutil
 import sys
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pytest_sparsity.errors import printable
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    Wait = AbstractContextManager[object]
     Sink = Callable[[str], None]
+    Waiting = Callable[[str], AbstractContextManager[object]]
 
 # Columns below which a line says too little to be shown.
 NARROW = 20
@@ -88,18 +88,10 @@ class ProgressLine:
         self._stream.flush()
 
 
-class Waiting(Protocol):
-    """Told the sentence that says what is waited for, returns what is entered meanwhile."""
-
-    def __call__(self, sentence: str, /) -> Wait:
-        """Return a context manager that is left when the turn has come."""
-        ...
-
-
 _told: set[str] = set()
 
 
-def _say(sentence: str) -> Wait:
+def _say(sentence: str) -> AbstractContextManager[object]:
     """Say it on stderr, the first time in this process."""
     if not _told:
         _told.add(sentence)
@@ -109,4 +101,4 @@ def _say(sentence: str) -> Wait:
 
 
 WAITING: ContextVar[Waiting] = ContextVar("waiting", default=_say)
-"""Told of waiting for one's turn to race."""
+"""Is told what is waited for, a sentence; what it returns is left when the turn has come."""

@@ -13,7 +13,6 @@ import pytest
 
 from pytest_sparsity import hooks
 from pytest_sparsity.plugin import options as _options
-from pytest_sparsity.plugin import registry
 from pytest_sparsity.plugin.files import densify, encode, prune, repair, shrink
 from pytest_sparsity.plugin.fixtures import (
     _sparsity_settings,
@@ -75,7 +74,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "how long and on what the races of a test run; every test that uses the fixture `race` has "
         "it.",
     )
-    registry.register(config)
+    if config.hook.pytest_sparsity_targets.get_hookimpls():
+        from pytest_sparsity.plugin import registry
+
+        registry.register(config)
     config.stash[OPTIONS] = Options.of(config)
     config.stash[COLLECTED] = {}
     config.pluginmanager.register(SessionReport(config), "sparsity-session-report")

@@ -14,7 +14,6 @@ from pytest_sparsity.plugin.state import (
     CONTROLS,
     OPTIONS,
     SUITE,
-    RaceSettings,
     called,
     record_of,
 )
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         RaceFixture,
         VariantsFixture,
     )
+    from pytest_sparsity.plugin.settings import RaceSettings
     from pytest_sparsity.racing import Race
     from pytest_sparsity.targets import Target, Where
     from pytest_sparsity.variants import Variants
@@ -82,6 +82,8 @@ class Factory:
 @pytest.fixture
 def _sparsity_settings(request: pytest.FixtureRequest) -> RaceSettings:
     """Return where, how wide and how long the test's races run."""
+    from pytest_sparsity.plugin.settings import RaceSettings
+
     return RaceSettings.of(request.node, getattr(request, "param", None))
 
 

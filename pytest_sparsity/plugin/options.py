@@ -29,7 +29,7 @@ FLAGS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Options:
     """The flags and ini values of a run, checked.
 

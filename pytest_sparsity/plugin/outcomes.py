@@ -19,7 +19,7 @@ from pytest_sparsity.errors import (
     printable,
 )
 from pytest_sparsity.plugin.options import SUITE, target_named
-from pytest_sparsity.plugin.state import OPTIONS, record_of, target_of
+from pytest_sparsity.plugin.state import OPTIONS, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ def outcomes(item: pytest.Item) -> Iterator[None]:
                 _forget_internal_causes(error)
         skips = config.stash[OPTIONS].inconclusive == "skip"
         if isinstance(error, Unsupported):
+            from pytest_sparsity.plugin.settings import target_of
             from pytest_sparsity.report import records
 
             error = error.on(target_of(item)).with_traceback(error.__traceback__)

@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 
+from pytest_sparsity import targets
+
 
 def register(config: pytest.Config) -> None:
     """Register the targets of the hook `pytest_sparsity_targets` for as long as the run lasts.
@@ -13,12 +15,7 @@ def register(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: one of them is not a target, or has the name of another.
     """
-    hook = config.hook.pytest_sparsity_targets
-    if not hook.get_hookimpls():
-        return
-    from pytest_sparsity import targets
-
-    for made in hook(config=config):
+    for made in config.hook.pytest_sparsity_targets(config=config):
         try:
             added = targets.register(made)
         except (TypeError, ValueError) as error:
