@@ -258,7 +258,8 @@ def threaded_blocks(neighbours: str) -> tuple[Array, Array]:
     def model() -> Array:
         layout = rng.normal(0, 0.004, (*shape[:3], 1)) + rng.normal(0, 0.004, (*shape[:2], 1, 1))
         noise = np.abs(rng.normal(0, 0.01, shape))
-        return layout + noise + np.abs(NEIGHBOURS[neighbours](rng, shape))
+        blocks: Array = layout + noise + np.abs(NEIGHBOURS[neighbours](rng, shape))
+        return blocks
 
     return model(), model()
 
@@ -274,7 +275,8 @@ def of_fastest(dense: Array, sparse: Array) -> Array:
     def least(blocks: Array) -> Array:
         every = np.exp(blocks.reshape(*blocks.shape[:2], -1))
         count = round(FASTEST * every.shape[-1])
-        return np.log(np.partition(every, count, axis=-1)[..., :count].mean(axis=-1))
+        found: Array = np.log(np.partition(every, count, axis=-1)[..., :count].mean(axis=-1))
+        return found
 
     return least(dense) - least(sparse)
 
