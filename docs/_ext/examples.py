@@ -120,10 +120,10 @@ class _Recorder(pytest.Parser):
 
     @classmethod
     def filled(cls, kind: str) -> _Recorder:
-        from pytest_sparsity.plugin import options, two_files
+        from pytest_sparsity.plugin import options
 
         recorder = cls()
-        (two_files if kind == "suite" else options).add(recorder)
+        (options.add_suite if kind == "suite" else options.add)(recorder)
         return recorder
 
     def getgroup(self, *arguments: object, **keywords: object) -> _Recorder:  # type: ignore[override]

@@ -59,6 +59,7 @@ FIXTURES = frozenset(__all__)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flags and the ini values."""
     _options.add(parser)
+    _options.add_suite(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

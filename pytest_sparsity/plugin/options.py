@@ -308,10 +308,9 @@ def add(parser: pytest.Parser) -> None:
         type="float",
         default=20,
     )
-    _add_suite(parser)
 
 
-def _add_suite(parser: pytest.Parser) -> None:
+def add_suite(parser: pytest.Parser) -> None:
     """Add the flags of the suite for two files, which `two_files` checks."""
     group = parser.getgroup(
         "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -325,3 +327,15 @@ def test_rebuild_reaches_the_builder(project: Project) -> None:
         "{'rebuild': True, 'sparsity': 0.5}" in project.run("-s", "--sparsity-rebuild").stdout.str()
     )
     assert "{'rebuild': False, 'sparsity': 0.5}" in project.run("-s").stdout.str()
+
+
+def test_the_documentation_lists_every_flag_and_ini_value(pytestconfig: pytest.Config) -> None:
+    examples = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "_ext" / "examples.py"))
+    listed = {
+        name.split()[0] for kind in ("flags", "suite") for name, _, _ in examples["flags"](kind)
+    }
+    given = vars(pytestconfig.option)
+    known = {f"--{name.replace('_', '-')}" for name in given if name.startswith("sparsity_")}
+    assert listed == known
+    for name, _, _ in examples["ini_values"]():
+        assert pytestconfig.getini(name) is not None
