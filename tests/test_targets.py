@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from pytest_sparsity.targets import (
 )
 from pytest_sparsity.targets.python import Environment
 from pytest_sparsity.targets.runtimes import RUNTIMES
-from pytest_sparsity.targets.worker.interpreter import Counter
+from pytest_sparsity.targets.worker.interpreter import Counter, time_block
 from pytest_sparsity.transform.edit import Edit
 from pytest_sparsity.writer import Network
 
@@ -299,6 +301,31 @@ def test_kernels_agree(native: Worker, convolution: Path) -> None:
 def test_unknown_kernels(litert: Worker, convolution: Path) -> None:
     with pytest.raises(ValueError, match="default, builtin, reference, not 'fast'"):
         litert.load("a", convolution, kernels="fast")
+
+
+class Idle:
+    """A model that does nothing, on so many threads."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.invoke = self.spoil = self.prove = lambda: None
+
+
+@pytest.mark.parametrize(("threads", "who"), [(1, "RUSAGE_THREAD"), (2, "RUSAGE_SELF")])
+def test_whoever_takes_a_cpu_from_one_of_several_threads_is_counted(
+    threads: int, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switches = iter((10, 13))
+    asked: list[int] = []
+
+    def usage(whose: int) -> SimpleNamespace:
+        asked.append(whose)
+        return SimpleNamespace(ru_nivcsw=next(switches))
+
+    monkeypatch.setattr("pytest_sparsity.targets.worker.interpreter.resource.getrusage", usage)
+    model: Any = Idle(threads)
+    assert time_block(model, 3, 1)[2] == 3
+    assert asked == [getattr(resource, who)] * 2
 
 
 OPERATORS = """

@@ -225,11 +225,11 @@ class Measurement:
 
     def _spoilt_share(self) -> float:
         """Return the share of processes in which all blocks of one of the models were preempted."""
-        spoilt = [
-            any(map(all, zip(*(pair.spoilt for pair in pairs), strict=True)))
-            for pairs in self.processes
-        ]
-        return sum(spoilt) / len(spoilt)
+        spoilt = 0
+        for pairs in self.processes:
+            dense, sparse = zip(*(pair.spoilt for pair in pairs), strict=True)
+            spoilt += all(dense) or all(sparse)
+        return spoilt / len(self.processes)
 
     def samples(self) -> Iterator[tuple[float, float]]:
         """Yield what one inference of dense and of sparse took, in seconds or instructions.

@@ -43,7 +43,7 @@ class Blocks:
     Attributes:
         wall_ns: wall time, ns.
         cpu_ns: CPU time, ns: of the thread for a model on one thread in Python, else of the child.
-        preempted: involuntary context switches.
+        preempted: involuntary context switches, of the same.
         instructions: instructions of the runtime, or None where they are not counted.
     """
 
