@@ -1200,18 +1200,24 @@ class Listening:
 
     def __init__(self, deaf: int) -> None:
         self.deaf = deaf
+        self.loaded: dict[str, int] = {}
 
-    def load(self, *_: Any, **__: Any) -> None:
-        self.invoked = 0
+    def load(self, key: str, model: Model, *, shapes: Any, kernels: str = "default") -> None:
+        assert model.stateful
+        assert shapes == feed(model).shapes
+        assert kernels in ("default", "builtin", "reference")
+        self.loaded[key] = 0
 
-    def set_inputs(self, _: str, arrays: Any) -> None:
+    def set_inputs(self, key: str, arrays: Any) -> None:
+        assert key in self.loaded
         self.heard = arrays[0].sum(keepdims=True)
 
-    def outputs(self, _: str) -> list[Any]:
-        self.invoked += 1
-        return [self.heard * (self.invoked > self.deaf)]
+    def outputs(self, key: str) -> list[Any]:
+        self.loaded[key] += 1
+        return [self.heard * (self.loaded[key] > self.deaf)]
 
-    def unload(self, key: str) -> None: ...
+    def unload(self, key: str) -> None:
+        del self.loaded[key]
 
 
 @pytest.mark.parametrize(("deaf", "constant"), [(0, False), (30, False), (1000, True)])
@@ -1220,8 +1226,10 @@ def test_a_streaming_model_is_listened_to_for_a_while(
 ) -> None:
     """Published wake words answer 0 to the first pieces of any sound."""
     model = Model(with_a_resource(assigned=True).write(tmp_path / "stream.tflite"))
-    compared = outputs.comparisons(cast("Any", Listening(deaf)), feed(model), tmp_path)
+    worker = Listening(deaf)
+    compared = outputs.comparisons(cast("Any", worker), feed(model), tmp_path)
     assert compared.comparisons[0].constant is constant
+    assert not worker.loaded
 
 
 def test_a_streaming_model_is_no_lstm(tmp_path: Path) -> None:
