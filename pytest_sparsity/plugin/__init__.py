@@ -21,7 +21,7 @@ from pytest_sparsity.plugin.fixtures import (
     race,
     variants,
 )
-from pytest_sparsity.plugin.options import SUITE, Options
+from pytest_sparsity.plugin.options import SUITE_MODULE, Options
 from pytest_sparsity.plugin.outcomes import OWN, VERDICTS, outcomes
 from pytest_sparsity.plugin.session_report import SessionReport
 from pytest_sparsity.plugin.state import (
@@ -112,7 +112,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     found = item.config.stash[COLLECTED].setdefault(module.rpartition(".")[0], Collected())
     found.module = getattr(item.getparent(pytest.Module), "obj", None)
     found.tests.add(test)
-    if isinstance(found.module, ModuleType) and found.module.__name__.startswith(SUITE):
+    if isinstance(found.module, ModuleType) and found.module.__name__.startswith(SUITE_MODULE):
         from pytest_sparsity.plugin import two_files
 
         item.config.stash.setdefault(TWO_FILES, two_files.TwoFiles.of(item.config))

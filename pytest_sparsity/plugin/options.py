@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_sparsity.targets import Target
 
 
-SUITE = "pytest_sparsity.suite"
+SUITE_MODULE = "pytest_sparsity.suite"
 REPORTS = (".html", ".json", ".md")
 FLAGS = (
     "sparsity_target",
@@ -29,6 +29,7 @@ FLAGS = (
 )
 
 
+# Every run makes this class; methods that nobody calls are a third of what that takes.
 @dataclass(frozen=True, eq=False, repr=False)
 class Options:
     """The flags and ini values of a run, checked.
@@ -313,7 +314,7 @@ def add(parser: pytest.Parser) -> None:
 def add_suite(parser: pytest.Parser) -> None:
     """Add the flags of the suite for two files, which `two_files` checks."""
     group = parser.getgroup(
-        "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE}"
+        "sparsity suite", f"sparsity: claims about two files, with pytest --pyargs {SUITE_MODULE}"
     )
     group.addoption("--sparsity-dense", metavar="FILE", help="the file to compare with")
     group.addoption("--sparsity-sparse", metavar="FILE", help="the file that is to be better")

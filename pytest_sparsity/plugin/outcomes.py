@@ -18,7 +18,7 @@ from pytest_sparsity.errors import (
     one_line,
     printable,
 )
-from pytest_sparsity.plugin.options import SUITE, target_named
+from pytest_sparsity.plugin.options import SUITE_MODULE, target_named
 from pytest_sparsity.plugin.state import OPTIONS, record_of
 
 if TYPE_CHECKING:
@@ -147,4 +147,4 @@ def shorten(traceback: TracebackType | None) -> None:
 def _package(traceback: TracebackType) -> str:
     module = str(traceback.tb_frame.f_globals.get("__name__", ""))
     # The suite for two files stands for tests that somebody wrote.
-    return SUITE if module.startswith(SUITE) else module.partition(".")[0]
+    return SUITE_MODULE if module.startswith(SUITE_MODULE) else module.partition(".")[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_sparsity.errors import ModelError, one_line, printable
-from pytest_sparsity.plugin.options import SUITE, demand
+from pytest_sparsity.plugin.options import SUITE_MODULE, demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ def _model(config: pytest.Config, flag: str, named: str | None) -> Model:
 
     if not named:
         raise pytest.UsageError(
-            f"{SUITE} needs two files: --sparsity-dense=D.tflite --sparsity-sparse=S.tflite"
+            f"{SUITE_MODULE} needs two files: --sparsity-dense=D.tflite --sparsity-sparse=S.tflite"
         )
     try:
         return Model(_file(config, flag, named))

@@ -227,7 +227,8 @@ class Measurement:
         """Return the share of processes in which all blocks of one of the models were preempted."""
         spoilt = 0
         for pairs in self.processes:
-            dense, sparse = zip(*(pair.spoilt for pair in pairs), strict=True)
+            counts = (of_round for pair in pairs for of_round in pair.preempted)
+            dense, sparse = zip(*counts, strict=True)
             spoilt += all(dense) or all(sparse)
         return spoilt / len(self.processes)
 
@@ -240,13 +241,12 @@ class Measurement:
             return
         unit = (1.0 if self.clock == "instructions" else 1e-9) / self.plan.invocations
         for pairs in self.processes:
-            values = [fastest(pairs, self.clock)] if self.threaded else map(self._medians, pairs)
+            if self.threaded:
+                values = [fastest(pairs, self.clock)]
+            else:
+                values = [pair.medians(self.clock) for pair in pairs]
             for dense, sparse in values:
                 yield dense * unit, sparse * unit
-
-    def _medians(self, pair: Pair) -> tuple[float, float]:
-        dense, sparse = zip(*pair.times(self.clock), strict=True)
-        return median(dense), median(sparse)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield the pairs of all complete processes."""

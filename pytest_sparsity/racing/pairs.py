@@ -51,11 +51,10 @@ class Pair:
         """Return the median over rounds of ln(dense / sparse)."""
         return median(math.log(dense / sparse) for dense, sparse in self.times(clock))
 
-    @property
-    def spoilt(self) -> tuple[bool, bool]:
-        """Whether every block was interrupted, of dense and of sparse."""
-        dense, sparse = zip(*self.preempted, strict=True)
-        return all(dense), all(sparse)
+    def medians(self, clock: str) -> tuple[float, float]:
+        """Return the median over rounds of what a block took, of dense and of sparse."""
+        dense, sparse = zip(*self.times(clock), strict=True)
+        return median(dense), median(sparse)
 
     def wall_over_cpu(self, *, undisturbed: bool) -> list[float]:
         """Return wall time over CPU time per block, of all blocks or those nobody interrupted."""
