@@ -353,6 +353,16 @@ def test_a_process_that_never_settles_is_used_after_a_while() -> None:
     assert warm_up * 6_000 < 1.5 * WARM_UP_LIMIT_NS
 
 
+def test_a_batch_beside_a_compiler_is_not_calm_and_costs_what_the_work_takes() -> None:
+    """Else blocks would be planned too short: of the same work beside nothing they took half."""
+    wall = (4_100_001, 2_000_003) * 4
+    beside = Batch.of(Blocks(wall, (8_200_000, 4_000_000) * 4, (0,) * 8), 10, threads=1)
+    alone = Batch.of(Blocks(wall, (4_100_000, 2_000_000) * 4, (0,) * 8), 10, threads=1)
+    assert beside.per_invocation == pytest.approx(alone.per_invocation, rel=1e-5)
+    assert (beside.calm, alone.calm) == (False, True)
+    assert beside.tick_ns == 200_000  # of the clock of CPU time, not of wall time
+
+
 def test_needed_is_what_came_before_the_batches_that_agree_with_the_last() -> None:
     batches = [
         Batch(n, (t, t), 0, 1, True) for n, t in ((1, 90.0), (2, 30.0), (4, 10.1), (8, 10.0))

@@ -47,7 +47,9 @@ class Batch:
         """Return the batch; one thread is judged by CPU time, several by wall time."""
         times = blocks.cpu_ns if threads == 1 else blocks.wall_ns
         wall = sum(blocks.wall_ns)
-        dense, sparse = (sorted(part)[len(part) // 4] for part in (times[::2], times[1::2]))
+        # What is beyond wall time is that of other threads, see `Pair.times`.
+        spent = tuple(map(min, times, blocks.wall_ns))
+        dense, sparse = (sorted(part)[len(part) // 4] for part in (spent[::2], spent[1::2]))
         return cls(
             invocations * len(times) // 2,
             (dense / invocations, sparse / invocations),
